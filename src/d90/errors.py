@@ -1,0 +1,25 @@
+"""The one error that a user can cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class D90Error(ValueError):
+    """Bad input: one clear line that names what was received, what is expected and the remedy.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> D90Error:
+    """The error for a name that is not in a table: it lists the choices and the nearest one.
+
+    >>> print(unknown("projection", "fastfod", ["dense", "fastfood"]))
+    unknown projection 'fastfod': did you mean 'fastfood'? Choices: dense, fastfood.
+    """
+    known = sorted(choices)
+    nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+    return D90Error(f"unknown {kind} '{name}': {hint}Choices: {', '.join(known)}.")
