@@ -1,0 +1,83 @@
+"""Fastfood: a projection in O(D log d) that stores nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from d90 import random
+from d90.kernels.hadamard import hadamard
+from d90.projections.base import TILE, Projection, ordered_sum, tiles
+from d90.random import Stream
+
+
+@dataclass(frozen=True)
+class Fastfood(Projection):
+    """Block k of P is `H G_k Pi_k H B_k / sqrt(n D)`, of n = 2^ceil(log2 d) rows.
+
+    B is +-1, G standard normal, Pi a permutation, H the Walsh-Hadamard matrix in Sylvester order
+    and not normalised. A column of `H G Pi H B` has squared norm n sum(G^2), n^2 in expectation.
+    Entry i of block k takes its sign and its normal from word k n + i of its stream: other bits of
+    one word, so they are independent.
+
+    Source: Le, Sarlos and Smola, *Fastfood*, ICML 2013, equation 8, without the matrix S.
+    """
+
+    @property
+    def n(self) -> int:
+        """Length of a block."""
+        return 1 << self._bits
+
+    @property
+    def _bits(self) -> int:
+        return math.ceil(math.log2(self.d)) if self.d > 1 else 0
+
+    @property
+    def _scale(self) -> float:
+        return 1 / math.sqrt(self.n * self.D)
+
+    def apply(self, z: Tensor, start: int, stop: int) -> Tensor:
+        padded = torch.nn.functional.pad(z, (0, self.n - self.d))
+        out = z.new_empty(stop - start)
+        for low, high in tiles(start, stop, max(TILE, self.n)):
+            first, last = low // self.n, -(-high // self.n)
+            signs, normals, places = self._ingredients(first, last, z)
+            x = hadamard(signs * padded)
+            y = hadamard(x.gather(1, places) * normals)
+            rows = slice(low - first * self.n, high - first * self.n)
+            torch.mul(
+                y.view(-1)[rows], self._scale, out=out[low - start : high - start]
+            )
+        return out
+
+    def adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
+        total = g.new_zeros(self.n)
+        for low, high in tiles(start, stop, max(TILE, self.n)):
+            first, last = low // self.n, -(-high // self.n)
+            signs, normals, places = self._ingredients(first, last, g)
+            y = g.new_zeros(last - first, self.n)
+            rows = slice(low - first * self.n, high - first * self.n)
+            y.view(-1)[rows] = g[low - start : high - start]
+            y = hadamard(y) * normals
+            x = hadamard(torch.zeros_like(y).scatter_(1, places, y)) * signs
+            total += ordered_sum(x)
+        return total[: self.d] * self._scale
+
+    def _ingredients(
+        self, first: int, last: int, like: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """B, G and Pi of blocks `first..last`, each of shape (last - first, n)."""
+        where = first * self.n, last * self.n
+        word = random.words(self.seed, Stream.FASTFOOD, *where, device=like.device)
+        word = word.view(-1, self.n)
+        places = random.permutations(
+            self.seed, first, last, self._bits, device=like.device
+        )
+        return (
+            random.to_signs(word, like.dtype),
+            random.to_normals(word, like.dtype),
+            places,
+        )
