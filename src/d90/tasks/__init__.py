@@ -1,0 +1,115 @@
+"""Data sets and metrics: tasks of the literature, bundled tasks and local folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from d90.errors import D90Error, unknown
+from d90.tasks.hub import HubTask
+from d90.tasks.labels import find_classes
+from d90.tasks.limits import kept_rows
+from d90.tasks.local import read_bundled, read_folder
+from d90.tasks.metrics import METRICS, check_metric, majority_score, score
+from d90.tasks.tables import (
+    Table,
+    Tables,
+    find_label_column,
+    find_text_columns,
+    read_texts,
+)
+from d90.tasks.task import Split, Task
+
+__all__ = ["METRICS", "TASKS", "Split", "Task", "load_task", "majority_score", "score"]
+
+TASKS: dict[str, Callable[[], Tables]] = {
+    "mrpc": HubTask("nyu-mll/glue", "mrpc").read,
+    "qqp": HubTask("nyu-mll/glue", "qqp").read,
+    "sst2": HubTask("nyu-mll/glue", "sst2").read,
+    "mnli": HubTask(
+        "nyu-mll/glue",
+        "mnli",
+        evaluation={
+            "matched": ("validation_matched",),
+            "mismatched": ("validation_mismatched",),
+        },
+    ).read,
+    "anli": HubTask(
+        "facebook/anli",
+        "plain_text",
+        train=("train_r1", "train_r2", "train_r3"),
+        evaluation={"validation": ("dev_r1", "dev_r2", "dev_r3")},
+    ).read,
+    # Yelp polarity has no validation split.
+    "yelp": HubTask("fancyzhx/yelp_polarity", "plain_text", evaluation={"test": ("test",)}).read,
+    "wordnet-supersense": partial(read_bundled, "wordnet-supersense"),
+    "wordnet-hypernym": partial(read_bundled, "wordnet-hypernym"),
+}
+
+
+def load_task(
+    name: str | Path,
+    *,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    metric: str | None = None,
+    train_limit: int | None = None,
+    eval_limit: int | None = None,
+    seed: int = 0,
+) -> Task:
+    """A task by name, or from a folder with `train` and `validation` files.
+
+    Args:
+        name: a key of `TASKS`, else a folder (write `./mrpc` for a folder called `mrpc`).
+        text_columns: one or two columns; found by name where not given.
+        label_column: `label` where not given.
+        metric: a key of `METRICS`; accuracy where not given.
+        train_limit: at most so many training rows, the first of a seeded shuffle.
+        eval_limit: the same for each evaluation split.
+        seed: of the shuffle by which the limits choose; nothing else depends on it.
+
+    Raises:
+        D90Error: unknown task, column or metric; a file missing or malformed; labels missing, out
+            of range or all of one class; an empty split; a hub data set that cannot be reached.
+
+    >>> task = load_task("wordnet-hypernym", eval_limit=500)
+    >>> task.text_columns, task.labels, task.metric, len(task.train)
+    (('gloss', 'candidate'), ('no', 'yes'), 'accuracy', 8000)
+    >>> {split: len(rows) for split, rows in task.evaluation.items()}
+    {'validation': 500}
+    """
+    tables = _read(name)
+    for table in (tables.train, *tables.evaluation.values()):
+        if not len(table):
+            raise D90Error(f"{table.where}: empty split, a task needs at least one row in each.")
+    texts = find_text_columns(tables.train, text_columns)
+    column = find_label_column(tables.train, label_column)
+    classes = find_classes(tables, column)
+    metric = check_metric("accuracy" if metric is None else metric, classes.names)
+
+    def split(table: Table, limit: int | None, option: str) -> Split:
+        labels = classes.encode(table, column)
+        rows = kept_rows(len(table), limit, seed, option=option)
+        return Split(read_texts(table, texts, rows), tuple(labels[row] for row in rows))
+
+    train = split(tables.train, train_limit, "train_limit")
+    if len(set(train.labels)) < 2:
+        raise D90Error(
+            f"train_limit {train_limit} keeps only one class of {tables.train.where}: raise it."
+        )
+    evaluation = {
+        key: split(table, eval_limit, "eval_limit") for key, table in tables.evaluation.items()
+    }
+    return Task(os.fspath(name), texts, classes.names, metric, train, evaluation)
+
+
+def _read(name: str | Path) -> Tables:
+    if name in TASKS:
+        return TASKS[str(name)]()
+    folder = Path(name).expanduser()
+    is_bare_name = folder.name == str(name)
+    if is_bare_name and not folder.is_dir():
+        raise unknown("task or folder", str(name), TASKS)
+    return read_folder(folder)

@@ -1,0 +1,105 @@
+"""From the values of a label column to class numbers 0..k-1."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from d90.errors import D90Error, unknown
+from d90.tasks.tables import Table, Tables
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a task: integers 0..k-1 with a name each, or names alone.
+
+    Attributes:
+        names: by class number.
+        integers: whether the column holds class numbers; if not, it holds the names.
+    """
+
+    names: tuple[str, ...]
+    integers: bool
+
+    def encode(self, table: Table, column: str) -> list[int]:
+        """The class number of every row.
+
+        Raises:
+            D90Error: a missing label, or one that the training split does not have.
+        """
+        numbers = {name: number for number, name in enumerate(self.names)}
+        known = range(len(self.names)) if self.integers else numbers
+        labels = read_labels(table, column)
+        for row, label in enumerate(labels):
+            if label not in known:
+                raise self._out_of_range(label, f"{table.where}, row {row + 1}")
+        return labels if self.integers else [numbers[label] for label in labels]
+
+    def _out_of_range(self, label: int | str, where: str) -> D90Error:
+        if not self.integers and isinstance(label, str):
+            return unknown(f"label ({where}; the choices are those of train)", label, self.names)
+        expected = f"0..{len(self.names) - 1}" if self.integers else "one of the names in train"
+        hint = " (-1 marks a hidden label in GLUE test files)" if label == -1 else ""
+        return D90Error(f"{where}: label {label!r} is out of range{hint}, expected {expected}.")
+
+
+def find_classes(tables: Tables, column: str) -> Classes:
+    """The classes: as the source names them, else those of the training split.
+
+    Integers must be 0..k-1 and keep their numbers; names are numbered in alphabetical order.
+
+    Raises:
+        D90Error: fewer than two classes, integers with gaps, or integers and names mixed.
+    """
+    if column in tables.classes:
+        return Classes(names=tables.classes[column], integers=True)
+    where = tables.train.where
+    values = set(read_labels(tables.train, column))
+    if len(values) < 2:
+        raise D90Error(f"{where}: only one class ({_list(values)}), a task needs two or more.")
+    names = {value for value in values if isinstance(value, str)}
+    if names and names != values:
+        raise D90Error(
+            f"{where}: column '{column}' mixes integers ({_list(values - names)}) and names "
+            f"({_list(names)}): use one kind."
+        )
+    if not names and values != set(range(len(values))):
+        raise D90Error(
+            f"{where}: integer labels must be 0..{len(values) - 1} for {len(values)} classes, got "
+            f"{_list(values)}: number the classes from 0, or give them names."
+        )
+    return Classes(names=tuple(str(value) for value in sorted(values)), integers=not names)
+
+
+def read_labels(table: Table, column: str) -> list[Any]:
+    """The labels as integers (also from digits, as in CSV) or names.
+
+    Raises:
+        D90Error: a label is missing or of another type.
+    """
+    values = table.column(column)
+    labels = [_label(value) for value in values]
+    if None in labels:
+        row = labels.index(None)
+        value = values[row]
+        found = "missing label" if _is_missing(value) else f"{value!r} is no integer or name"
+        raise D90Error(f"{table.where}, row {row + 1}: {found} in column '{column}'.")
+    return labels
+
+
+def _label(value: Any) -> int | str | None:
+    if isinstance(value, str) and value:
+        return int(value) if re.fullmatch(r"-?[0-9]+", value) else value
+    return int(value) if isinstance(value, int) else None
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _list(values: Sequence[int | str] | set[Any], most: int = 5) -> str:
+    shown = [str(value) for value in sorted(values)]
+    return ", ".join(shown[:most] + ["..."] * (len(shown) > most))

@@ -1,0 +1,33 @@
+"""Which rows a limit keeps, the same for ever."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from d90.errors import D90Error
+
+
+def kept_rows(count: int, limit: int | None, seed: int, *, option: str) -> Sequence[int]:
+    """The first `limit` of a seeded shuffle of 0..count-1, given back in ascending order.
+
+    The shuffle sorts by SHA-256 of "seed:index". It is no generator's, so no library's next version
+    changes it. A smaller limit keeps a subset of what a larger one keeps.
+
+    >>> kept_rows(5, 2, 0, option="train_limit")
+    [3, 4]
+    >>> kept_rows(5, None, 0, option="train_limit")
+    range(0, 5)
+
+    Raises:
+        D90Error: a limit below 1; `option` is what the message calls it.
+    """
+    if limit is not None and limit < 1:
+        raise D90Error(f"{option} must be at least 1, got {limit}: leave it out to keep all rows.")
+    if limit is None or limit >= count:
+        return range(count)
+    return sorted(sorted(range(count), key=lambda index: _sort_key(seed, index))[:limit])
+
+
+def _sort_key(seed: int, index: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{index}".encode()).digest()

@@ -1,0 +1,161 @@
+"""Tasks in a folder: `train` and `validation` as JSON lines, CSV, TSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, TextIO
+
+from d90.errors import D90Error
+from d90.tasks.tables import Table, Tables
+
+Columns = dict[str, list[Any]]
+
+
+def read_folder(folder: Path) -> Tables:
+    """The splits in a folder: one file `train`, and one `validation` or several `validation_...`.
+
+    With `validation_matched` and `validation_mismatched`, as MNLI has, the evaluation splits are
+    `matched` and `mismatched`.
+
+    Raises:
+        D90Error: a missing folder or file, two files for one split, or a file that cannot be read.
+    """
+    if not folder.is_dir():
+        raise D90Error(f"no such folder: '{folder}' (a task is a name, or a folder with data).")
+    paths = _split_paths(folder)
+    evaluation = {
+        split.removeprefix("validation_"): read_table(path)
+        for split, path in paths.items()
+        if split == "validation" or split.startswith("validation_")
+    }
+    for split, found in (("train", "train" in paths), ("validation", bool(evaluation))):
+        if not found:
+            raise D90Error(
+                f"no {split} file in '{folder}': expected {split} with one of the endings "
+                f"{', '.join(READERS)}; found {', '.join(_file_names(folder)) or 'nothing'}."
+            )
+    return Tables(train=read_table(paths["train"]), evaluation=evaluation)
+
+
+def read_bundled(name: str) -> Tables:
+    """The splits of a task that comes with the package."""
+    with as_file(files("d90.tasks") / "data" / name) as folder:
+        return read_folder(folder)
+
+
+def read_table(path: Path) -> Table:
+    """The rows of a file, by its ending.
+
+    Raises:
+        D90Error: it cannot be read; the message has the line where there is one.
+    """
+    reader = READERS[_ending(path)]
+    try:
+        return Table(where=str(path), columns=reader(path))
+    except UnicodeDecodeError as error:
+        raise D90Error(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from error
+    except OSError as error:
+        raise D90Error(f"{path}: cannot be read ({error}).") from error
+
+
+def _split_paths(folder: Path) -> dict[str, Path]:
+    paths: dict[str, Path] = {}
+    for name in _file_names(folder):
+        path = folder / name
+        if _ending(path):
+            split = name.removesuffix(_ending(path))
+            if split in paths:
+                raise D90Error(
+                    f"two files for {split} in '{folder}': {paths[split].name}, {name}: keep one."
+                )
+            paths[split] = path
+    return paths
+
+
+def _file_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+def _ending(path: Path) -> str:
+    return next((ending for ending in READERS if path.name.endswith(ending)), "")
+
+
+def _read_json_lines(path: Path) -> Columns:
+    with _open(path) as file:
+        rows = [
+            _json_row(path, number, line) for number, line in enumerate(file, 1) if line.strip()
+        ]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise D90Error(
+            f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno}); "
+            "expected one JSON object a line."
+        ) from error
+    if not isinstance(row, dict):
+        raise D90Error(
+            f"{path}, line {number}: expected one JSON object a line, got {line[:20]!r}."
+        )
+    return row
+
+
+def _read_csv(path: Path) -> Columns:
+    with _open(path) as file:
+        return _read_delimited(path, csv.reader(file, strict=True))
+
+
+def _read_tsv(path: Path) -> Columns:
+    # GLUE's TSV files are not quoted: a quotation mark is a character of the text.
+    with _open(path) as file:
+        return _read_delimited(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _read_delimited(path: Path, lines: Any) -> Columns:
+    rows: list[list[str]] = []
+    try:
+        header = next(lines, [])
+        for row in lines:
+            if row and len(row) != len(header):
+                raise D90Error(
+                    f"{path}, line {lines.line_num}: {len(row)} fields where the header has "
+                    f"{len(header)}."
+                )
+            rows.extend([row] if row else [])
+    except csv.Error as error:
+        raise D90Error(f"{path}, line {lines.line_num}: {error}.") from error
+    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
+
+
+def _read_parquet(path: Path) -> Columns:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return parquet.read_table(path).to_pydict()
+    except pyarrow.ArrowInvalid as error:
+        raise D90Error(f"{path}: not a Parquet file.") from error
+
+
+def _open(path: Path) -> TextIO:
+    opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    return opener(path, "rt", encoding="utf-8-sig", newline="")
+
+
+READERS: dict[str, Callable[[Path], Columns]] = {
+    ".jsonl": _read_json_lines,
+    ".jsonl.gz": _read_json_lines,
+    ".json": _read_json_lines,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".parquet": _read_parquet,
+}

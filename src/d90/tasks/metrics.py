@@ -1,0 +1,67 @@
+"""The metrics of a task, from scikit-learn: nothing is fetched at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from sklearn.metrics import accuracy_score, f1_score
+
+from d90.errors import D90Error, unknown
+
+# A class that is never predicted has an F1 of 0; scikit-learn's type stubs only know the default.
+_NO_WARNING: dict[str, Any] = {"zero_division": 0.0}
+
+METRICS: dict[str, Callable[[Sequence[int], Sequence[int]], float]] = {
+    "accuracy": accuracy_score,
+    "f1": partial(f1_score, average="binary", pos_label=1, **_NO_WARNING),
+    "macro_f1": partial(f1_score, average="macro", **_NO_WARNING),
+}
+
+
+def score(metric: str, labels: Sequence[int], predictions: Sequence[int]) -> float:
+    """The metric of the predictions, a fraction; `f1` is that of class 1.
+
+    >>> score("accuracy", [0, 1, 1, 1], [0, 1, 1, 0])
+    0.75
+
+    Raises:
+        D90Error: unknown metric.
+    """
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    return float(METRICS[metric](labels, predictions))
+
+
+def majority_score(metric: str, labels: Sequence[int]) -> float:
+    """The score of the best constant predictor.
+
+    For accuracy this is the share of the most frequent class. For f1 it is that of always saying 1:
+    2 p / (1 + p) where p is the share of class 1.
+
+    >>> majority_score("accuracy", [0, 0, 0, 1])
+    0.75
+    >>> majority_score("f1", [0, 0, 0, 1])
+    0.4
+
+    Raises:
+        D90Error: unknown metric.
+    """
+    return max(score(metric, labels, [label] * len(labels)) for label in set(labels))
+
+
+def check_metric(metric: str, classes: Sequence[str]) -> str:
+    """The metric, where it is one that a task of these classes can have.
+
+    Raises:
+        D90Error: unknown metric; `f1` for more than two classes.
+    """
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    if metric == "f1" and len(classes) > 2:
+        raise D90Error(
+            f"metric 'f1' is for two classes and this task has {len(classes)}: "
+            "use 'macro_f1' or 'accuracy'."
+        )
+    return metric
