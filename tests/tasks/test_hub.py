@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, config
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, config, exceptions
 
 from d90.errors import D90Error
 from d90.tasks import load_task
@@ -98,7 +98,15 @@ def test_two_class_tasks(
     assert len(task.evaluation[evaluation]) == 2
 
 
-@pytest.mark.parametrize("error", [ConnectionError("Couldn't reach it\nmore"), TimeoutError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("Couldn't reach it\nmore"),
+        TimeoutError(),
+        ValueError("Couldn't find cache for nyu-mll/glue for config 'mrpc'"),
+        exceptions.DatasetGenerationError("broken"),
+    ],
+)
 def test_a_hub_that_fails_is_one_line_that_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

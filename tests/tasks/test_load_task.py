@@ -263,6 +263,7 @@ def test_malformed_files_of_the_other_formats(tmp_path: Path) -> None:
         (".csv", b"text,label\n\xff,0\n", "not UTF-8"),
         (".parquet", b"PAR2", "not a Parquet file"),
         (".jsonl.gz", b"no gzip", "cannot be read"),
+        (".jsonl.gz", gzip.compress(b"cut short")[:-9], "cannot be read"),
     ]:
         path = tmp_path / f"train{ending}"
         path.write_bytes(content)

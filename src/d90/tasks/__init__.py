@@ -81,7 +81,7 @@ def load_task(
     {'validation': 500}
     """
     tables = _read(name)
-    for table in (tables.train, *tables.evaluation.values()):
+    for table in tables.all():
         if not len(table):
             raise D90Error(f"{table.where}: empty split, a task needs at least one row in each.")
     texts = find_text_columns(tables.train, text_columns)

@@ -5,6 +5,7 @@ They are data files on the hub (Parquet): no script of a data set is ever run.
 
 from __future__ import annotations
 
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +62,7 @@ class HubTask:
         try:
             with _offline_if_unreachable(config):
                 return datasets.load_dataset(self.path, self.config)
-        except (OSError, exceptions.DatasetsError) as error:
+        except (OSError, ValueError, exceptions.DatasetsError) as error:  # Value: cached in part
             raise D90Error(
                 f"cannot get {self.path} ({self.config}) from {config.HF_ENDPOINT}, and "
                 "it is not in the cache: run once with a connection, after which it is cached, or "
@@ -91,13 +92,14 @@ def _offline_if_unreachable(config: Any) -> Iterator[None]:
 
 
 def _answers(url: str) -> bool:
+    head = urllib.request.Request(url, method="HEAD")
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, method="HEAD"), timeout=CONNECT_SECONDS
-        ):
+        with urllib.request.urlopen(head, timeout=CONNECT_SECONDS):
             return True
     except urllib.error.HTTPError:
         return True  # an answer all the same
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)  # as this: its certificates may be elsewhere
     except OSError:
         return False
 

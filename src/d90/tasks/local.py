@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -59,7 +60,7 @@ def read_table(path: Path) -> Table:
         return Table(where=str(path), columns=reader(path))
     except UnicodeDecodeError as error:
         raise D90Error(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from error
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise D90Error(f"{path}: cannot be read ({error}).") from error
 
 
@@ -142,7 +143,7 @@ def _read_parquet(path: Path) -> Columns:
 
     try:
         return parquet.read_table(path).to_pydict()
-    except pyarrow.ArrowInvalid as error:
+    except pyarrow.ArrowException as error:
         raise D90Error(f"{path}: not a Parquet file.") from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +61,7 @@ class Tables:
     evaluation: Mapping[str, Table]
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def all(self) -> Iterable[Table]:
+    def all(self) -> tuple[Table, ...]:
         """Every table, the training split first."""
         return (self.train, *self.evaluation.values())
 
