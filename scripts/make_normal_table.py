@@ -31,20 +31,22 @@ def moments(lower: Fraction, upper: Fraction) -> tuple[float, float]:
 def segment(octave: int, part: int) -> tuple[int, int]:
     """Intercept and slope, in units of 2^-21, of the line that keeps the segment's two moments.
 
-    The variance of the line is slope^2 (STEPS^2 - 1) / 12.
+    The variance of the line is slope^2 (STEPS^2 - 1) / 12. In octave 0 lies only u = 1, which
+    stands for the whole tail below 2 / 2^24, with its mean. Every other pair packs into 32 bits.
     """
+    if octave == 0:
+        return round(moments(Fraction(0), Fraction(2, 2**24))[0] * UNIT), 0
     start = Fraction(2**octave) * (1 + Fraction(part, SEGMENTS)) / 2**24
-    width = Fraction(2**octave, SEGMENTS) / 2**24
-    # The tail below the smallest odd word, u < 2^-24, belongs to the first segment.
-    mean, variance = moments(start if octave else Fraction(0), start + width)
+    mean, variance = moments(start, start + Fraction(2**octave, SEGMENTS) / 2**24)
     slope = -round(math.sqrt(12 * variance / (STEPS**2 - 1)) * UNIT)
-    intercept = round(mean * UNIT - slope * (STEPS - 1) / 2)
-    return intercept, slope
+    return round(mean * UNIT - slope * (STEPS - 1) / 2), slope
 
 
 def rows(values: list[int]) -> str:
-    return "\n".join("    " + ", ".join(map(str, values[i : i + SEGMENTS])) + ","
-                     for i in range(0, len(values), SEGMENTS))
+    return "\n".join(
+        "    " + ", ".join(map(str, values[i : i + SEGMENTS])) + ","
+        for i in range(0, len(values), SEGMENTS)
+    )
 
 
 def main() -> None:

@@ -33,9 +33,7 @@ COMPATIBLE: dict[str, type[Projection]] = {"aghajanyan2021": Aghajanyan2021}
 """Operators of other people's code, for cross-checks only; they may break the contract."""
 
 
-def make(
-    name: str, *, d: int, D: int, seed: int = 0, compat: str | None = None
-) -> Projection:
+def make(name: str, *, d: int, D: int, seed: int = 0, compat: str | None = None) -> Projection:
     """The projection of that name.
 
     Args:

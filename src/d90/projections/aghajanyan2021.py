@@ -22,8 +22,8 @@ class Aghajanyan2021(Projection):
     rows, divide by `sqrt(L sum(G^2)) sqrt(D / L)`. Two differences from `Fastfood` matter:
 
     * where d > L the padding is negative and crops z: such a tensor sees a prefix of z only;
-    * `adjoint` is what their backward pass does: it uses H / sqrt(L) in place of H twice, so the
-      gradient that reaches z is the true one divided by L.
+    * its `adjoint` is what their backward pass does: H / sqrt(L) stands in place of H twice, so
+      the gradient that reaches z is the true one divided by L.
 
     B, Pi and G are drawn by philox-v1, not by their generator.
     """
@@ -40,14 +40,14 @@ class Aghajanyan2021(Projection):
     def _bits(self) -> int:
         return math.ceil(math.log2(self.D)) if self.D > 1 else 0
 
-    def apply(self, z: Tensor, start: int, stop: int) -> Tensor:
+    def _apply(self, z: Tensor, start: int, stop: int) -> Tensor:
         sign, normal, place, scale = self._ingredients(z)
         padded = torch.nn.functional.pad(z, (0, self.length - self.d))
         x = hadamard((sign * padded)[None])[0]
         y = hadamard((normal * x[place])[None])[0]
         return y[start:stop] / scale
 
-    def adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
+    def _adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
         """Their backward pass: 1 / L of the true adjoint."""
         sign, normal, place, scale = self._ingredients(g)
         y = torch.nn.functional.pad(g / scale, (start, self.length - stop))
@@ -57,12 +57,8 @@ class Aghajanyan2021(Projection):
         return torch.nn.functional.pad(x, (0, self.d - self.length))
 
     def _ingredients(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        word = random.words(
-            self.seed, Stream.FASTFOOD, 0, self.length, device=like.device
-        )
+        word = random.words(self.seed, Stream.FASTFOOD, 0, self.length, device=like.device)
         normal = random.to_normals(word, like.dtype)
         place = random.permutations(self.seed, 0, 1, self._bits, device=like.device)[0]
-        scale = torch.sqrt(self.length * normal.square().sum()) * math.sqrt(
-            self.D / self.length
-        )
+        scale = torch.sqrt(self.length * normal.square().sum()) * math.sqrt(self.D / self.length)
         return random.to_signs(word, like.dtype), normal, place, scale

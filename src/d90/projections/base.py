@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from d90.errors import D90Error
+from d90.kernels import native
+from d90.kernels.native import Rows
 
 TILE = 2**20
 """How many numbers a reference implementation generates at a time."""
@@ -35,6 +39,9 @@ class Projection(ABC):
     D: int
     seed: int
 
+    name: ClassVar[str] = ""
+    """What the native kernel calls it; empty where there is only the reference."""
+
     def __post_init__(self) -> None:
         if self.d < 1:
             raise D90Error(f"d is {self.d}: a subspace needs at least one dimension.")
@@ -44,11 +51,8 @@ class Projection(ABC):
                 "choose a smaller d."
             )
         if not 0 <= self.seed < 2**64:
-            raise D90Error(
-                f"seed is {self.seed}: expected a whole number in [0, 2^64)."
-            )
+            raise D90Error(f"seed is {self.seed}: expected a whole number in [0, 2^64).")
 
-    @abstractmethod
     def apply(self, z: Tensor, start: int, stop: int) -> Tensor:
         """Rows `start..stop` of P z.
 
@@ -57,9 +61,17 @@ class Projection(ABC):
 
         Returns:
             Tensor of shape (stop - start,).
-        """
 
-    @abstractmethod
+        Raises:
+            ValueError: for a z of another shape, or rows outside 0..D.
+        """
+        self._check(z, self.d, start, stop)
+        if not self._native(z):
+            return self._apply(z, start, stop)
+        out = z.new_empty(stop - start)
+        native.apply(self.name, self.d, self.D, self.seed, z.contiguous(), [Rows(start, None, out)])
+        return out
+
     def adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
         """`P[start:stop]^T g`, the exact transpose of `apply`: <P z, g> = <z, P^T g>.
 
@@ -68,7 +80,84 @@ class Projection(ABC):
 
         Returns:
             Tensor of shape (d,).
+
+        Raises:
+            ValueError: for a g of another shape, or rows outside 0..D.
         """
+        self._check(g, stop - start, start, stop)
+        if not self._native(g):
+            return self._adjoint(g, start, stop)
+        out = g.new_empty(self.d)
+        rows = [Rows(start, g.contiguous(), None)]
+        native.adjoint(self.name, self.d, self.D, self.seed, out, rows)
+        return out
+
+    def displace(
+        self,
+        z: Tensor,
+        theta_0: Sequence[Tensor],
+        starts: Sequence[int],
+        scales: Sequence[float],
+        out: Sequence[Tensor] | None = None,
+    ) -> list[Tensor]:
+        """`theta_0 + s (P z)` for tensors whose rows follow one another, in one pass over memory.
+
+        Args:
+            z: shape (d,).
+            theta_0: tensors of any shape and floating dtype; sums are made in z's dtype.
+            starts: first row of each tensor, ascending.
+            scales: s of each tensor.
+            out: tensors to write to, shaped like theta_0; made where None.
+
+        Returns:
+            A tensor like each of theta_0.
+        """
+        out = [torch.empty_like(t) for t in theta_0] if out is None else list(out)
+        if self._native(z, *theta_0, *out) and all(t.is_contiguous() for t in (*theta_0, *out)):
+            rows = map(Rows, starts, theta_0, out, scales)
+            native.apply(self.name, self.d, self.D, self.seed, z.contiguous(), list(rows))
+            return out
+        for tensor, target, start, scale in zip(theta_0, out, starts, scales, strict=True):
+            step = self.apply(z, start, start + tensor.numel()).view(tensor.shape)
+            target.copy_(tensor.to(z.dtype) + scale * step)
+        return out
+
+    def collect(
+        self, gradients: Sequence[Tensor], starts: Sequence[int], scales: Sequence[float]
+    ) -> Tensor:
+        """`sum of s P[rows]^T g` over tensors: the gradient that reaches z through `displace`.
+
+        Returns:
+            Tensor of shape (d,), float64 where a gradient is, float32 otherwise.
+        """
+        dtype = torch.float64 if gradients[0].dtype == torch.float64 else torch.float32
+        flat = [g.to(dtype).reshape(-1) for g in gradients]
+        if self._native(*flat):
+            out = flat[0].new_empty(self.d)
+            rows = [Rows(a, g, None, s) for a, g, s in zip(starts, flat, scales, strict=True)]
+            native.adjoint(self.name, self.d, self.D, self.seed, out, rows)
+            return out
+        total = flat[0].new_zeros(self.d)
+        for g, start, scale in zip(flat, starts, scales, strict=True):
+            total += scale * self.adjoint(g, start, start + g.numel())
+        return total
+
+    @abstractmethod
+    def _apply(self, z: Tensor, start: int, stop: int) -> Tensor:
+        """`apply` in plain torch: the specification of every kernel."""
+
+    @abstractmethod
+    def _adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
+        """`adjoint` in plain torch."""
+
+    def _native(self, *tensors: Tensor) -> bool:
+        return bool(self.name) and native.serves(*tensors)
+
+    def _check(self, vector: Tensor, length: int, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self.D:
+            raise ValueError(f"rows {start}..{stop} are outside 0..{self.D}")
+        if vector.shape != (length,):
+            raise ValueError(f"expected a vector of shape ({length},), got {tuple(vector.shape)}")
 
     def matrix(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """P itself, shape (D, d): for tests and small sizes."""

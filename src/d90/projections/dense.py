@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,24 +26,22 @@ class Dense(Projection):
     Source: Li, Farkhoor, Liu and Yosinski, ICLR 2018, section 2.
     """
 
+    name: ClassVar[str] = "dense"
+
     @property
     def _scale(self) -> float:
         return 1 / math.sqrt(self.D)
 
-    def apply(self, z: Tensor, start: int, stop: int) -> Tensor:
+    def _apply(self, z: Tensor, start: int, stop: int) -> Tensor:
         out = z.new_zeros(stop - start)
         for low, high, left, right, entries in self._tiles(start, stop, z):
-            out[low - start : high - start] += ordered_sum(
-                entries * z[left:right, None]
-            )
+            out[low - start : high - start] += ordered_sum(entries * z[left:right, None])
         return out.mul_(self._scale)
 
-    def adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
+    def _adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
         total = g.new_zeros(self.d)
         for low, high, left, right, entries in self._tiles(start, stop, g):
-            total[left:right] += ordered_sum(
-                (entries * g[low - start : high - start]).t()
-            )
+            total[left:right] += ordered_sum((entries * g[low - start : high - start]).t())
         return total.mul_(self._scale)
 
     def _tiles(

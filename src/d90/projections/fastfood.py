@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class Fastfood(Projection):
     Source: Le, Sarlos and Smola, *Fastfood*, ICML 2013, equation 8, without the matrix S.
     """
 
+    name: ClassVar[str] = "fastfood"
+
     @property
     def n(self) -> int:
         """Length of a block."""
@@ -39,7 +42,7 @@ class Fastfood(Projection):
     def _scale(self) -> float:
         return 1 / math.sqrt(self.n * self.D)
 
-    def apply(self, z: Tensor, start: int, stop: int) -> Tensor:
+    def _apply(self, z: Tensor, start: int, stop: int) -> Tensor:
         padded = torch.nn.functional.pad(z, (0, self.n - self.d))
         out = z.new_empty(stop - start)
         for low, high in tiles(start, stop, max(TILE, self.n)):
@@ -48,12 +51,10 @@ class Fastfood(Projection):
             x = hadamard(signs * padded)
             y = hadamard(x.gather(1, places) * normals)
             rows = slice(low - first * self.n, high - first * self.n)
-            torch.mul(
-                y.view(-1)[rows], self._scale, out=out[low - start : high - start]
-            )
+            torch.mul(y.view(-1)[rows], self._scale, out=out[low - start : high - start])
         return out
 
-    def adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
+    def _adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
         total = g.new_zeros(self.n)
         for low, high in tiles(start, stop, max(TILE, self.n)):
             first, last = low // self.n, -(-high // self.n)
@@ -66,16 +67,12 @@ class Fastfood(Projection):
             total += ordered_sum(x)
         return total[: self.d] * self._scale
 
-    def _ingredients(
-        self, first: int, last: int, like: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _ingredients(self, first: int, last: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """B, G and Pi of blocks `first..last`, each of shape (last - first, n)."""
         where = first * self.n, last * self.n
         word = random.words(self.seed, Stream.FASTFOOD, *where, device=like.device)
         word = word.view(-1, self.n)
-        places = random.permutations(
-            self.seed, first, last, self._bits, device=like.device
-        )
+        places = random.permutations(self.seed, first, last, self._bits, device=like.device)
         return (
             random.to_signs(word, like.dtype),
             random.to_normals(word, like.dtype),

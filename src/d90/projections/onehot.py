@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,24 +22,24 @@ class OneHot(Projection):
     Chen and Farach-Colton 2002); as a subspace for fine-tuning: Uni-LoRA (Li et al. 2025).
     """
 
+    name: ClassVar[str] = "onehot"
+
     @property
     def _scale(self) -> float:
         return math.sqrt(self.d / self.D)
 
-    def apply(self, z: Tensor, start: int, stop: int) -> Tensor:
+    def _apply(self, z: Tensor, start: int, stop: int) -> Tensor:
         out = z.new_empty(stop - start)
         for low, high in tiles(start, stop, TILE):
             column, sign = self._rows(low, high, z)
             torch.mul(z[column], sign, out=out[low - start : high - start])
         return out.mul_(self._scale)
 
-    def adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
+    def _adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
         total = g.new_zeros(self.d)
         for low, high in tiles(start, stop, TILE):
             column, sign = self._rows(low, high, g)
-            total += torch.bincount(
-                column, sign * g[low - start : high - start], self.d
-            )
+            total += torch.bincount(column, sign * g[low - start : high - start], self.d)
         return total.mul_(self._scale)
 
     def _rows(self, low: int, high: int, like: Tensor) -> tuple[Tensor, Tensor]:

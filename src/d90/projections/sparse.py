@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ class Sparse(Projection):
     nonzeros of a column no longer fluctuates, and the cost falls to O(d sqrt(D)) numbers.
     """
 
+    name: ClassVar[str] = "sparse"
+
     @property
     def stratum(self) -> int:
         """How many rows share one nonzero of each column."""
@@ -34,13 +37,13 @@ class Sparse(Projection):
     def _scale(self) -> float:
         return math.sqrt(self.stratum / self.D)
 
-    def apply(self, z: Tensor, start: int, stop: int) -> Tensor:
+    def _apply(self, z: Tensor, start: int, stop: int) -> Tensor:
         out = z.new_zeros(stop - start)
         for row, column, sign in self._entries(start, stop, z):
             out += torch.bincount(row, sign * z[column], stop - start)
         return out.mul_(self._scale)
 
-    def adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
+    def _adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
         total = g.new_zeros(self.d)
         for row, column, sign in self._entries(start, stop, g):
             total += torch.bincount(column, sign * g[row], self.d)

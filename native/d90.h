@@ -1,0 +1,33 @@
+// C interface of the native kernels: what src/d90/kernels/native.py calls.
+#pragma once
+#include <cstdint>
+
+extern "C" {
+
+// A run of consecutive rows of P that belong to one tensor.
+//   apply:   out[i] = theta_0[i] + scale * (P z)[start + i]      (theta_0 may be null: zero)
+//   adjoint: g[i] = scale * in[i] is the gradient of row start + i
+struct d90_segment {
+    int64_t start, stop;
+    const float *in;
+    float *out;
+    float scale;
+};
+
+enum d90_projection { D90_DENSE = 0, D90_SPARSE = 1, D90_FASTFOOD = 2, D90_ONEHOT = 3 };
+
+// Segments are sorted, do not overlap, and rows between them are skipped.
+// Returns 0, or 1 when memory ran out, or 2 for an argument that makes no sense.
+int d90_apply(int projection, uint64_t seed, int64_t d, int64_t D, const float *z,
+              const d90_segment *segments, int64_t count, int threads);
+int d90_adjoint(int projection, uint64_t seed, int64_t d, int64_t D, float *gradient,
+                const d90_segment *segments, int64_t count, int threads);
+
+// The frozen table of philox-v1's normals: 192 lines, intercept << 8 | -slope.
+void d90_set_normal_table(const uint32_t *lines);
+// Entries start..stop of a stream, for tests.
+void d90_words(uint64_t seed, uint32_t stream, uint64_t block, int64_t start, int64_t stop,
+               uint32_t *out);
+void d90_normals(const uint32_t *words, int64_t count, float *out);
+const char *d90_isa(void);
+}

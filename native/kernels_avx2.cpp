@@ -1,0 +1,2 @@
+#define D90_ISA d90_avx2
+#include "kernels.inl"

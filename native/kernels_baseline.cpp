@@ -1,0 +1,2 @@
+#define D90_ISA d90_baseline
+#include "kernels.inl"

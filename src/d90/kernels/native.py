@@ -1,0 +1,150 @@
+"""The native CPU kernels: `native/` compiled to a plain shared library, called through ctypes.
+
+The library holds no state but a frozen table, makes its threads for the call, and runs without
+the interpreter lock. Without it the torch reference serves, and says so once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import d90.kernels
+from d90.errors import unknown
+from d90.normal_table import INTERCEPTS, SLOPES
+
+_LIBRARY = "libd90.so"
+_KERNELS = ("auto", "native", "reference")
+_NUMBERS = {"dense": 0, "sparse": 1, "fastfood": 2, "onehot": 3}
+
+
+class Rows(NamedTuple):
+    """Consecutive rows of P that belong to one contiguous float32 tensor.
+
+    Attributes:
+        start: its first row.
+        source: theta_0 (or None, for zero) of `apply`; the gradient of `adjoint`.
+        target: where `apply` writes; None for `adjoint`.
+        scale: multiplies these rows.
+    """
+
+    start: int
+    source: Tensor | None
+    target: Tensor | None
+    scale: float = 1.0
+
+
+class _Segment(ctypes.Structure):
+    _fields_ = (
+        ("start", ctypes.c_int64),
+        ("stop", ctypes.c_int64),
+        ("source", ctypes.c_void_p),
+        ("target", ctypes.c_void_p),
+        ("scale", ctypes.c_float),
+    )
+
+
+def wanted() -> str:
+    """The kernel asked for by the environment variable D90_KERNEL: auto, native or reference."""
+    name = os.environ.get("D90_KERNEL", "auto")
+    if name not in _KERNELS:
+        raise unknown("kernel in D90_KERNEL", name, _KERNELS)
+    return name
+
+
+def serves(*tensors: Tensor) -> bool:
+    """Whether the native kernel takes these tensors: float32 on the CPU, and the library is there.
+
+    Raises:
+        RuntimeError: when D90_KERNEL=native asks for a library that is not there.
+    """
+    if wanted() == "reference":
+        return False
+    plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+    return plain and library() is not None
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The loaded library, or None with one warning where it was not built or cannot be loaded."""
+    try:
+        found = _load()
+    except OSError as problem:
+        if wanted() == "native":
+            raise RuntimeError(f"D90_KERNEL=native, but {problem}") from problem
+        warnings.warn(
+            f"the native kernel is not available ({problem}): the slower torch reference serves. "
+            "Reinstall d90 with a C++ compiler at hand to build it.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return None
+    lines = [intercept << 8 | -slope for intercept, slope in zip(INTERCEPTS, SLOPES, strict=True)]
+    found.d90_set_normal_table((ctypes.c_uint32 * len(lines))(*lines))
+    return found
+
+
+def _load() -> ctypes.CDLL:
+    places = [Path(folder) / _LIBRARY for folder in d90.kernels.__path__]
+    present = [place for place in places if place.exists()]
+    if not present:
+        raise OSError(f"{_LIBRARY} was not built")
+    found = ctypes.CDLL(str(present[0]))
+    sizes = (ctypes.c_int, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)
+    rest = (ctypes.c_void_p, ctypes.POINTER(_Segment), ctypes.c_int64, ctypes.c_int)
+    for function in (found.d90_apply, found.d90_adjoint):
+        function.argtypes = (*sizes, *rest)
+        function.restype = ctypes.c_int
+    found.d90_isa.restype = ctypes.c_char_p
+    return found
+
+
+def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
+    """`target = source + scale * (P z)[start:...]` for each run of rows, which are in order."""
+    _call("d90_apply", name, d, D, seed, z, rows)
+
+
+def adjoint(name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[Rows]) -> None:
+    """`out = sum of scale * P[start:...]^T source` over the runs of rows, which are in order."""
+    _call("d90_adjoint", name, d, D, seed, out, rows)
+
+
+def _call(
+    function: str, name: str, d: int, D: int, seed: int, vector: Tensor, rows: Sequence[Rows]
+) -> None:
+    found = library()
+    assert found is not None
+    segments = (_Segment * len(rows))(*(_segment(run) for run in rows))
+    status = getattr(found, function)(
+        _NUMBERS[name],
+        seed,
+        d,
+        D,
+        vector.data_ptr(),
+        segments,
+        len(rows),
+        torch.get_num_threads(),
+    )
+    if status == 1:
+        raise MemoryError(f"no memory for the projection's {d} numbers")
+    if status:
+        raise ValueError(f"{function}: rows out of order or out of range for d = {d}, D = {D}")
+
+
+def _segment(run: Rows) -> _Segment:
+    tensors = [t for t in (run.source, run.target) if t is not None]
+    return _Segment(
+        run.start,
+        run.start + tensors[0].numel(),
+        run.source.data_ptr() if run.source is not None else None,
+        run.target.data_ptr() if run.target is not None else None,
+        run.scale,
+    )
