@@ -1,0 +1,279 @@
+"""The curve of a study as a figure for one column of a paper: metric against d.
+
+Sizes are in inches unless said otherwise. The same summary gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from d90.report import words
+from d90.report.summary import Summary
+
+WIDTH = 3.3
+LEFT, RIGHT, TOP, BOTTOM = 0.52, 0.83, 0.2, 0.4
+PLOT_HEIGHT = 1.75
+LEGEND_ROW, LEGEND_COLUMNS = 0.14, 4
+LABEL_GAP = 0.12
+PNG_DPI = 300
+
+INK, FULL, THRESHOLD, MAJORITY, FAILED = "#222222", "#0072b2", "#b34700", "#666666", "#888888"
+"""Okabe and Ito's blue and (darkened) vermillion, and greys: apart for colour-blind readers too."""
+
+MARKERS = "osD^vP"
+
+STYLE = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.labelpad": 2,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "svg.hashsalt": "d90",
+    "svg.fonttype": "path",
+}
+
+Look = Mapping[str, Any]
+"""How the runs at one learning rate are drawn: marker and colour."""
+
+
+def curve_svg(summary: Summary) -> str:
+    """The figure as SVG; letters are outlines, so that it looks the same everywhere."""
+    return _render(summary, "svg", metadata={"Date": None, "Creator": "d90"}).decode("utf-8")
+
+
+def curve_png(summary: Summary) -> bytes:
+    """The figure as PNG, 300 dots an inch."""
+    return _render(summary, "png", dpi=PNG_DPI, metadata={"Software": "d90"})
+
+
+def _render(summary: Summary, form: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    # From matplotlib's own defaults: a reader's matplotlibrc does not change the report.
+    with matplotlib.style.context(["default", STYLE]):
+        _figure(summary).savefig(out, format=form, **options)
+    return out.getvalue()
+
+
+def _figure(summary: Summary) -> Figure:
+    looks = _looks(summary)
+    legend = _legend_handles(summary, looks)
+    rows = math.ceil(len(legend) / LEGEND_COLUMNS)
+    bottom = BOTTOM + (rows + 1 if rows else 0) * LEGEND_ROW
+    height = bottom + PLOT_HEIGHT + TOP
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.add_axes(
+        (LEFT / WIDTH, bottom / height, 1 - (LEFT + RIGHT) / WIDTH, PLOT_HEIGHT / height)
+    )
+    _set_scales(axes, summary)
+    _draw_levels(axes, summary)
+    _draw_runs(axes, summary, looks)
+    _draw_answer(axes, summary)
+    if legend:
+        figure.legend(
+            handles=legend,
+            title="learning rate",
+            title_fontsize=7,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 0),
+            ncols=math.ceil(len(legend) / rows),
+            frameon=False,
+            handlelength=1,
+            handletextpad=0.4,
+            columnspacing=1,
+            labelspacing=0.3,
+            borderpad=0.2,
+        )
+    return figure
+
+
+def _set_scales(axes: Axes, summary: Summary) -> None:
+    dims = _dims(summary) or [10, 10_000]
+    low, high = min(dims), max(dims)
+    margin = max((high / low) ** 0.04, 1.15) if high > low else 3
+    axes.set_xscale("log")
+    axes.set_xlim(low / margin, high * margin)
+    few_decades = math.log10(high / low) < 1.5
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("d (trained numbers)")
+    axes.set_ylabel(summary.metric)
+    heights = [value for value, _, _, _ in _levels(summary)] + [y for _, y in _points(summary)]
+    pad = 0.06 * (max(heights) - min(heights)) or 0.05
+    axes.set_ylim(min(heights) - pad, max(heights) + pad)
+
+
+def _draw_levels(axes: Axes, summary: Summary) -> None:
+    """The horizontal lines, named at their right end, apart from one another."""
+    levels = _levels(summary)
+    low, high = axes.get_ylim()
+    wanted = [PLOT_HEIGHT * (value - low) / (high - low) for value, _, _, _ in levels]
+    for (value, label, color, dashes), y in zip(
+        levels, spread(wanted, LABEL_GAP, PLOT_HEIGHT), strict=True
+    ):
+        axes.axhline(value, color=color, linewidth=0.9, linestyle=dashes, zorder=1)
+        axes.text(
+            1.03,
+            y / PLOT_HEIGHT,
+            f"{label} {words.number(value)}",
+            transform=axes.transAxes,
+            color=color,
+            fontsize=7,
+            verticalalignment="center",
+        )
+
+
+def _levels(summary: Summary) -> list[tuple[float, str, str, Any]]:
+    """(height, label, colour, dashes) of each horizontal line."""
+    levels = [
+        (summary.full_metric, "full", FULL, "-"),
+        (summary.threshold, words.share(summary), THRESHOLD, (0, (5, 2))),
+        (summary.majority, "majority", MAJORITY, (0, (1, 1.5))),
+    ]
+    return [(v, label, color, dashes) for v, label, color, dashes in levels if v is not None]
+
+
+def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
+    """Positions as near as simple to the wanted ones, at least `gap` apart, none above `top`.
+
+    >>> spread([1.0, 0.0, 1.0], gap=0.25, top=2)
+    [1.0, 0.0, 1.25]
+    """
+    order = sorted(range(len(positions)), key=lambda i: positions[i])
+    placed = list(positions)
+    floor = -math.inf
+    for i in order:
+        placed[i] = max(placed[i], floor)
+        floor = placed[i] + gap
+    ceiling = top
+    for i in reversed(order):
+        placed[i] = min(placed[i], ceiling)
+        ceiling = placed[i] - gap
+    return placed
+
+
+def _draw_runs(axes: Axes, summary: Summary, looks: Mapping[float, Look]) -> None:
+    size = 3.2 if len(summary.trials) <= 120 else 2.2
+    for rate, look in looks.items():
+        runs = [r for r in summary.trials if r.trial.learning_rate == rate and r.usable]
+        points = [(r.trial.d, r.metric) for r in runs if not r.trial.is_full]
+        _scatter(axes, points, markersize=size, markeredgewidth=0, alpha=0.85, **look)
+    _scatter(axes, _failed(summary), marker="x", markersize=3, color=FAILED, markeredgewidth=0.7)
+    best = [(point.d, point.best) for point in summary.curve]
+    if best:
+        axes.plot(*zip(*best, strict=True), color=INK, linewidth=0.8, zorder=1.5)
+
+
+def _scatter(axes: Axes, points: Sequence[tuple[Any, Any]], **look: Any) -> None:
+    if points:
+        axes.plot(*zip(*points, strict=True), linestyle="none", zorder=2, **look)
+
+
+def _draw_answer(axes: Axes, summary: Summary) -> None:
+    """d90 as a line, its interval as a band, and the answer in words above the plot."""
+    left, right = axes.get_xlim()
+    if summary.interval is not None:
+        low, high = summary.interval
+        axes.axvspan(
+            left if low is None else low,
+            right if high is None else high,
+            color=THRESHOLD,
+            alpha=0.13,
+            linewidth=0,
+            zorder=0,
+        )
+    text, x = words.answer(summary), 0.0
+    if summary.d90 is not None:
+        axes.axvline(summary.d90, color=THRESHOLD, linewidth=0.9, zorder=1)
+        x = math.log(summary.d90 / left) / math.log(right / left)
+        span = words.interval(summary)
+        text = f"{text} ({span})" if span else text
+    align = "left" if x < 0.3 else "right" if x > 0.85 else "center"
+    axes.text(
+        x,
+        1.03,
+        text,
+        transform=axes.transAxes,
+        color=THRESHOLD if summary.d90 is not None else INK,
+        horizontalalignment=align,
+    )
+
+
+def _legend_handles(summary: Summary, looks: Mapping[float, Look]) -> list[Line2D]:
+    handles = [
+        Line2D([], [], linestyle="none", markersize=3.5, label=f"{rate:g}", **look)
+        for rate, look in looks.items()
+    ]
+    if summary.curve:
+        handles.append(Line2D([], [], color=INK, linewidth=0.8, label="best"))
+    if _failed(summary):
+        cross = Line2D([], [], linestyle="none", marker="x", color=FAILED, label="failed")
+        cross.set_markersize(3.5)
+        handles.append(cross)
+    return handles
+
+
+def _looks(summary: Summary) -> dict[float, Look]:
+    """Learning rate -> marker and colour: darker is smaller, and markers differ for grey print."""
+    rates = sorted({r.trial.learning_rate for r in summary.trials if not r.trial.is_full})
+    colors = mpl.colormaps["viridis"]
+    last = max(len(rates) - 1, 1)
+    return {
+        rate: {"marker": MARKERS[i % len(MARKERS)], "color": colors(0.85 * i / last)}
+        for i, rate in enumerate(rates)
+    }
+
+
+def _failed(summary: Summary) -> list[tuple[int, float]]:
+    """Where the crosses go: at the metric of the run, at the majority line if it has none."""
+    return [
+        (record.trial.d, _height(record.metric, summary.majority))
+        for record in summary.trials
+        if record.trial.d is not None and not record.usable
+    ]
+
+
+def _height(metric: float | None, majority: float) -> float:
+    return metric if metric is not None and math.isfinite(metric) else majority
+
+
+def _points(summary: Summary) -> list[tuple[int, float]]:
+    usable = [
+        (r.trial.d, r.metric)
+        for r in summary.trials
+        if r.trial.d is not None and r.usable and r.metric is not None
+    ]
+    return usable + _failed(summary)
+
+
+def _dims(summary: Summary) -> list[int]:
+    return [record.trial.d for record in summary.trials if record.trial.d is not None]
+
+
+def short(value: float) -> str:
+    """A tick's label: 10, 500, 1k, 20k, 4M.
+
+    >>> [short(value) for value in (10, 1_000, 20_000, 4_000_000)]
+    ['10', '1k', '20k', '4M']
+    """
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

@@ -1,0 +1,42 @@
+"""Every run of a study as a table: `trials.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+
+from d90.records import Record
+
+COLUMNS = ("d", "learning_rate", "seed", "metric", "train_metric", "status", "seconds", "message")
+
+
+def trials_csv(records: Iterable[Record]) -> str:
+    """One row a run, in the given order; `d` is empty for full fine-tuning, a metric if unknown.
+
+    Numbers are written in full: reading them back gives the same floats.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_row(record) for record in records)
+    return out.getvalue()
+
+
+def _row(record: Record) -> list[object]:
+    trial = record.trial
+    return [
+        trial.d,
+        trial.learning_rate,
+        trial.seed,
+        _number(record.metric),
+        _number(record.train_metric),
+        record.status,
+        _number(record.seconds),
+        record.message,
+    ]
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

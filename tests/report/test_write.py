@@ -1,0 +1,165 @@
+"""The folder of a report: whole files, the same bytes again, nothing hostile, nothing fetched."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from tests.report.studies import every_kind, runs, study
+
+from d90.errors import D90Error
+from d90.records import Record, Trial
+from d90.report import Summary, files, write_report
+from d90.report.files import write_whole
+from d90.report.trials import COLUMNS, trials_csv
+
+FILES = {"summary.json", "trials.csv", "curve.png", "curve.svg", "index.html"}
+
+
+class Page(HTMLParser):
+    """The elements and attributes of a page; it counts those left open."""
+
+    VOID = ("meta", "link", "br", "img", "path", "use", "rect")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def page_of(summary: Summary, folder: Path) -> str:
+    return write_report(summary, folder).page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", every_kind())
+def test_every_kind_of_study_is_written_whole(kind: str, tmp_path: Path) -> None:
+    summary = every_kind()[kind]
+    paths = write_report(summary, tmp_path / "new" / "folder")
+    assert {path.name for path in paths.page.parent.iterdir()} == FILES
+    assert paths.png.read_bytes().startswith(b"\x89PNG")
+    page = Page(paths.page.read_text(encoding="utf-8"))
+    assert page.open == []
+    assert summary.status in page.words
+    assert sum(tag == "tr" for tag, _ in page.tags) == len(summary.trials) + 1
+
+
+def test_reading_and_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = write_report(every_kind()["unstable"], tmp_path / "a")
+    second = write_report(Summary.load(first.summary), tmp_path / "b")
+    for name in FILES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert second.page.parent == tmp_path / "b"
+
+
+def test_hostile_words_stay_words(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>\"'&</style>]]>"
+    record = Record(Trial(10, 0.01), "failed", message=hostile)
+    summary = study(
+        [*runs([20]), record],
+        model=hostile,
+        task=hostile,
+        metric="<b>$x$</b>",
+        reason=hostile,
+        warnings=(hostile,),
+        command=hostile,
+        settings={hostile: hostile},
+        versions={hostile: hostile},
+    )
+    text = page_of(summary, tmp_path)
+    page = Page(text)
+    assert not {"script", "b"} & {tag for tag, _ in page.tags}
+    assert "<script" not in text
+    assert page.words.count(hostile) >= 8
+
+
+def test_the_page_fetches_nothing(tmp_path: Path) -> None:
+    text = page_of(every_kind()["seeds"], tmp_path)
+    for tag, attributes in Page(text).tags:
+        assert tag not in {"script", "link", "img", "iframe", "object"}
+        for key, value in attributes.items():
+            if key in {"href", "src", "xlink:href", "srcset", "action"}:
+                assert (value or "").startswith("#"), (tag, key, value)
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert set(re.findall(r"https?://[^\s\"']+", text)) == {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }, "names of XML vocabularies, and no address"
+
+
+def test_trials_csv_gives_every_number_back() -> None:
+    message = 'line, "quoted"\nand a second line'
+    records = [*runs([10, 2_000]), Record(Trial(3, 1 / 3, 7), "failed", message=message)]
+    rows = list(csv.DictReader(io.StringIO(trials_csv(records))))
+    assert tuple(rows[0]) == COLUMNS
+    assert [_record(row) for row in rows] == records
+
+
+def _record(row: dict[str, str]) -> Record:
+    def number(text: str) -> float | None:
+        return float(text) if text else None
+
+    trial = Trial(
+        int(row["d"]) if row["d"] else None, float(row["learning_rate"]), int(row["seed"])
+    )
+    return Record(
+        trial,
+        row["status"],  # type: ignore[arg-type]
+        number(row["metric"]),
+        number(row["train_metric"]),
+        float(row["seconds"]),
+        message=row["message"],
+    )
+
+
+def test_a_crash_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "summary.json"
+    write_whole(path, "old")
+
+    def crash(descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", crash)
+    with pytest.raises(OSError, match="no space"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_gets_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(D90Error, match="--output"):
+        write_report(every_kind()["ok"], tmp_path / "file" / "report")
+
+
+def test_needs_neither_torch_nor_pyplot() -> None:
+    code = (
+        "import sys, d90.report\n"
+        "print([name for name in ('torch', 'transformers', 'matplotlib.pyplot') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
