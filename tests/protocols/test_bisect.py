@@ -18,9 +18,9 @@ RATES = (0.004, 0.008, 0.016)
 BASELINE = Record(Trial(None, 1e-4, 0), "ok", metric=0.8)
 
 
-def small(**changes: object) -> Bisect:
+def small(**changes: Any) -> Bisect:
     """Rungs 100, 200, 400, ..., 12,800."""
-    arguments = {
+    arguments: dict[str, Any] = {
         "min_dim": 100,
         "max_dim": 12_800,
         "ratio": 2.0,
