@@ -1,0 +1,194 @@
+"""Texts as token batches: tokenised once, grouped by length, padded batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from d90 import random
+from d90.errors import D90Error
+from d90.tasks import METRICS, Split, Task
+
+POOL = 32
+"""Batches whose texts are sorted by length together: less padding, still well mixed."""
+
+_CHUNK = 1000
+_PROBE_BLOCK = 2**40  # A block of the data stream that no epoch reaches.
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tokenised split, flat, so that a million texts are a few tensors and not as many lists.
+
+    Attributes:
+        columns: for each input of the model (`input_ids`, ...) its values in all texts in turn.
+        offsets: where each text starts and the last one ends, shape (texts + 1,).
+        labels: class numbers, shape (texts,).
+    """
+
+    columns: Mapping[str, Tensor]
+    offsets: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each text, shape (texts,)."""
+        return self.offsets.diff()
+
+    def subset(self, rows: Sequence[int]) -> Encoded:
+        """These rows alone, in this order."""
+        pieces = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
+        columns = {
+            name: torch.cat([flat[piece] for piece in pieces])
+            for name, flat in self.columns.items()
+        }
+        return Encoded(columns, _offsets(self.lengths[list(rows)]), self.labels[list(rows)])
+
+
+@dataclass(frozen=True)
+class TokenisedTask:
+    """A task as a model reads it.
+
+    Attributes:
+        classes: names of the classes.
+        metric: what the best epoch is chosen by.
+        train: the training split.
+        probe: the fixed part of the training split that the training metric is measured on.
+        evaluation: the evaluation splits; the first is the primary one.
+        padding: the value that fills each column up.
+        padding_side: `left` or `right`.
+    """
+
+    classes: tuple[str, ...]
+    metric: str
+    train: Encoded
+    probe: Encoded
+    evaluation: Mapping[str, Encoded]
+    padding: Mapping[str, int]
+    padding_side: str
+
+    @property
+    def primary(self) -> str:
+        """The name of the evaluation split that epochs are chosen by."""
+        return next(iter(self.evaluation))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that a task of so many classes can have."""
+        return tuple(name for name in METRICS if name != "f1" or len(self.classes) == 2)
+
+
+def tokenise(
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int = 128,
+    train_eval_limit: int | None = None,
+) -> TokenisedTask:
+    """Tokenise every split of a task.
+
+    Args:
+        task: what to read.
+        tokenizer: with a padding token.
+        max_length: texts, or pairs of texts together, are cut to so many tokens.
+        train_eval_limit: rows of the training split that the training metric is measured on, the
+            same rows in every run; as many as the primary evaluation split has where not given.
+
+    Raises:
+        D90Error: a text that has no token.
+    """
+    train = _encode(tokenizer, task.train, "train", max_length)
+    limit = len(task.evaluation[task.primary]) if train_eval_limit is None else train_eval_limit
+    kept = random.order(0, len(train), block=_PROBE_BLOCK)[:limit]
+    padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    return TokenisedTask(
+        classes=task.labels,
+        metric=task.metric,
+        train=train,
+        probe=train.subset(kept.tolist()),
+        evaluation={
+            name: _encode(tokenizer, split, name, max_length)
+            for name, split in task.evaluation.items()
+        },
+        padding=padding,
+        padding_side=tokenizer.padding_side,
+    )
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, split: Split, name: str, max_length: int
+) -> Encoded:
+    pieces: dict[str, list[Tensor]] = {}
+    lengths: list[int] = []
+    for start in range(0, len(split), _CHUNK):
+        texts, *pairs = map(list, zip(*split.texts[start : start + _CHUNK], strict=True))
+        encoded = tokenizer(
+            texts, pairs[0] if pairs else None, truncation=True, max_length=max_length
+        )
+        lengths += [len(ids) for ids in encoded["input_ids"]]
+        for key in encoded.keys() - {"attention_mask"}:
+            flat = [value for row in encoded[key] for value in row]
+            pieces.setdefault(key, []).append(torch.tensor(flat, dtype=torch.int32))
+    if 0 in lengths:
+        raise D90Error(f"split '{name}', row {lengths.index(0)}: its text has no token.")
+    return Encoded(
+        columns={key: torch.cat(parts) for key, parts in pieces.items()},
+        offsets=_offsets(torch.tensor(lengths)),
+        labels=torch.tensor(list(split.labels)),
+    )
+
+
+def _offsets(lengths: Tensor) -> Tensor:
+    return torch.tensor([0, *accumulate(lengths.tolist())])
+
+
+def training_batches(lengths: Tensor, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of one epoch: every row once, rows of like length together.
+
+    A shuffle is cut into pools of `POOL` batches; each pool is sorted by length and cut into
+    batches; the batches are shuffled. Both shuffles are functions of (seed, epoch) alone.
+    """
+    order = random.order(seed, len(lengths), block=2 * epoch)
+    batches = []
+    for pool in order.split(POOL * batch_size):
+        by_length = pool[torch.argsort(lengths[pool], stable=True)]
+        batches += [batch.tolist() for batch in by_length.split(batch_size)]
+    return [batches[i] for i in random.order(seed, len(batches), block=2 * epoch + 1).tolist()]
+
+
+def evaluation_batches(lengths: Tensor, batch_size: int) -> list[list[int]]:
+    """Batches of every row once, in the order of their lengths."""
+    return [batch.tolist() for batch in torch.argsort(lengths, stable=True).split(batch_size)]
+
+
+def collate(
+    task: TokenisedTask, split: Encoded, rows: Sequence[int], device: torch.device
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The model's inputs for these rows, padded to the longest of them, and their labels.
+
+    Returns:
+        Tensors of shape (rows, longest), and the labels of shape (rows,).
+    """
+    pieces = [slice(int(split.offsets[row]), int(split.offsets[row + 1])) for row in rows]
+
+    def padded(values: list[Tensor], fill: int) -> Tensor:
+        return pad_sequence(
+            values, batch_first=True, padding_value=fill, padding_side=task.padding_side
+        ).to(device, torch.int64)
+
+    inputs = {
+        name: padded([flat[piece] for piece in pieces], task.padding[name])
+        for name, flat in split.columns.items()
+    }
+    ones = [torch.ones(piece.stop - piece.start, dtype=torch.int32) for piece in pieces]
+    inputs["attention_mask"] = padded(ones, 0)
+    return inputs, split.labels[list(rows)].to(device)

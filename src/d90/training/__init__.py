@@ -1,0 +1,28 @@
+"""One training run, full fine-tuning and subspace tuning alike: it trains what wants a gradient.
+
+Nothing depends on how a run got to where it is. Data order, dropout and learning rate are functions
+of the seed and of the step alone, so a run that goes on from a checkpoint ends with the same bits
+as one that was never stopped (on one device, with one number of threads).
+"""
+
+from d90.training.history import Outcome
+from d90.training.loop import Progress, predicted_seconds, train
+from d90.training.settings import (
+    OPTIMIZERS,
+    PRECISIONS,
+    TrainSettings,
+    learning_rate_factor,
+    subspace_learning_rate,
+)
+
+__all__ = [
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "Outcome",
+    "Progress",
+    "TrainSettings",
+    "learning_rate_factor",
+    "predicted_seconds",
+    "subspace_learning_rate",
+    "train",
+]

@@ -1,0 +1,100 @@
+"""One training run from start to end, or from its checkpoint to its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from torch import nn
+
+from d90.data import TokenisedTask, evaluation_batches
+from d90.records import Status
+from d90.training.evaluation import predict
+from d90.training.history import Outcome
+from d90.training.run import Run
+from d90.training.settings import TrainSettings
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: `step` of `steps` updates done, the last loss, the last epoch's metric."""
+
+    step: int
+    steps: int
+    loss: float
+    metric: float | None
+
+
+def train(
+    model: nn.Module,
+    data: TokenisedTask,
+    settings: TrainSettings,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    checkpoint_dir: Path | None = None,
+    checkpoint_every: int | None = None,
+) -> Outcome:
+    """Train every parameter that requires a gradient, in place, and say what came of it.
+
+    Args:
+        model: a classification model of transformers, or one that a subspace is attached to. It
+            ends with its last weights, in evaluation mode.
+        data: the tokenised task.
+        settings: how.
+        on_progress: called after every update and every evaluation.
+        checkpoint_dir: where the run's state is kept at the end of each epoch, and where it
+            continues from if there is one.
+        checkpoint_every: keep it every so many updates too.
+
+    Raises:
+        D90Error: the checkpoint is damaged or of another run; several processes.
+    """
+    run = Run(model, data, settings)
+    if checkpoint_dir is not None:
+        run.resume(checkpoint_dir / CHECKPOINT)
+    status: Status = "ok"
+    message = ""
+    try:
+        while not run.is_over:
+            loss = run.update()
+            if run.ends_epoch:
+                run.evaluate()
+            if on_progress is not None:
+                on_progress(Progress(run.state.step, run.steps, loss, run.state.last_metric))
+            due = checkpoint_every is not None and run.state.step % checkpoint_every == 0
+            if checkpoint_dir is not None and (run.ends_epoch or due):
+                run.save(checkpoint_dir / CHECKPOINT)
+    except FloatingPointError as error:
+        status, message = "diverged", f"after {run.state.step} updates: {error}"
+    finally:
+        run.close()
+    return run.outcome(status, message)
+
+
+def predicted_seconds(
+    model: nn.Module, data: TokenisedTask, settings: TrainSettings, *, updates: int = 3
+) -> float:
+    """Seconds that a run would take, from a few timed updates and one timed evaluation batch.
+
+    The model is trained by these updates: give it one that is not needed any more.
+    """
+    run = Run(model, data, settings)
+    run.update()  # The first one also allocates.
+    start = perf_counter()
+    for _ in range(updates):
+        run.update()
+    update = (perf_counter() - start) / updates
+    primary = data.evaluation[data.primary]
+    batches = evaluation_batches(primary.lengths, run.evaluation_batch_size)
+    start = perf_counter()
+    predict(model, data, primary, [batches[len(batches) // 2]], run.accelerator)
+    row = (perf_counter() - start) / len(batches[len(batches) // 2])
+    run.close()
+    rows = sum(map(len, (data.probe, *data.evaluation.values())))
+    evaluations = math.ceil(run.steps / run.steps_an_epoch)
+    return run.steps * update + evaluations * rows * row

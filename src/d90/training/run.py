@@ -1,0 +1,226 @@
+"""A training run that is under way: its updates, its evaluations, its checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
+
+from d90 import random
+from d90.data import TokenisedTask, collate, training_batches
+from d90.errors import D90Error
+from d90.records import Status
+from d90.training.checkpoint import load_checkpoint, save_checkpoint
+from d90.training.evaluation import evaluate
+from d90.training.history import WINDOW, Epoch, Outcome, State
+from d90.training.settings import OPTIMIZERS, TrainSettings, learning_rate_factor
+
+EVALUATION_FACTOR = 4
+"""Evaluation batches are so many times as large: they keep no activations."""
+
+EXPLOSION = 5.0
+"""A run has diverged when its mean loss over the last `WINDOW` updates is above this many times
+that of its first update or of a constant prediction, whichever is larger."""
+
+_DROPOUT_BLOCK = 2**40 + 1  # A block of the data stream that no epoch reaches.
+
+
+class Run:
+    """A run that is under way."""
+
+    def __init__(self, model: nn.Module, data: TokenisedTask, settings: TrainSettings) -> None:
+        self.data, self.settings = data, settings
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.accelerator = _accelerator(settings, self.trained_numbers)
+        self.model = model.to(self.accelerator.device)
+        self.optimizer = OPTIMIZERS[settings.optimizer](
+            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        batches = math.ceil(len(data.train) / settings.batch_size)
+        self.steps_an_epoch = math.ceil(batches / settings.accumulation)
+        self.steps = settings.steps or settings.epochs * self.steps_an_epoch
+        self.evaluation_batch_size = EVALUATION_FACTOR * settings.batch_size
+        self.state = State()
+        self.started = perf_counter()
+        self._epoch_batches: tuple[int, list[list[int]]] = (-1, [])
+
+    @property
+    def trained_numbers(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+    @property
+    def ends_epoch(self) -> bool:
+        return self.state.step % self.steps_an_epoch == 0 or self.state.step == self.steps
+
+    @property
+    def is_over(self) -> bool:
+        best, patience = self.state.best, self.settings.patience
+        if best is not None and patience is not None:
+            return self._is_done or len(self.state.epochs) - 1 - best >= patience
+        return self._is_done
+
+    @property
+    def _is_done(self) -> bool:
+        return self.state.step == self.steps
+
+    @property
+    def seconds(self) -> float:
+        return self.state.seconds + perf_counter() - self.started
+
+    def update(self) -> float:
+        """One optimizer update; its loss, the mean over its texts in nats."""
+        step = self.state.step
+        # Dropout is seeded step by step, so that no generator's state has to outlive an update.
+        set_seed(_dropout_seed(self.settings.seed, step))
+        factor = learning_rate_factor(step, self.steps, self.settings.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * factor
+        loss, norm = self._gradient(self._batches_of(step))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(f"loss {loss}, gradient norm {norm}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._remember(loss)
+        return loss
+
+    def _batches_of(self, step: int) -> list[list[int]]:
+        epoch, position = divmod(step, self.steps_an_epoch)
+        if self._epoch_batches[0] != epoch:
+            settings = self.settings
+            batches = training_batches(
+                self.data.train.lengths, settings.batch_size, seed=settings.seed, epoch=epoch
+            )
+            self._epoch_batches = epoch, batches
+        start = position * self.settings.accumulation
+        return self._epoch_batches[1][start : start + self.settings.accumulation]
+
+    def _gradient(self, batches: Sequence[Sequence[int]]) -> tuple[float, float]:
+        """The mean loss over the texts of these batches; the norm of its gradient, then clipped."""
+        self.model.train()
+        count = sum(map(len, batches))
+        loss = torch.zeros((), device=self.accelerator.device)
+        for rows in batches:
+            inputs, labels = collate(self.data, self.data.train, rows, self.accelerator.device)
+            with self.accelerator.autocast():
+                logits = self.model(**inputs).logits
+            part = cross_entropy(logits.float(), labels, reduction="sum") / count
+            self.accelerator.backward(part)
+            loss += part.detach()
+        largest = math.inf if self.settings.clip is None else self.settings.clip
+        norm = clip_grad_norm_(self.parameters.values(), largest)
+        return float(loss), float(norm)
+
+    def _remember(self, loss: float) -> None:
+        state = self.state
+        if state.step == 0:
+            state.first_loss = loss
+        state.step += 1
+        state.epoch_losses.append(loss)
+        state.recent.append(loss)
+        if self.settings.log_with is not None:
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.accelerator.log({"loss": loss, "learning_rate": rate}, step=state.step)
+        usual = max(state.first_loss, math.log(len(self.data.classes)))
+        if len(state.recent) == WINDOW and fmean(state.recent) > EXPLOSION * usual:
+            raise FloatingPointError(f"mean loss {fmean(state.recent):.3g} over {WINDOW} updates")
+
+    def evaluate(self) -> None:
+        """Close the epoch with an evaluation."""
+        state, data = self.state, self.data
+        scores = evaluate(self.model, data, self.evaluation_batch_size, self.accelerator)
+        epoch = Epoch(
+            epoch=len(state.epochs) + 1,
+            step=state.step,
+            loss=fmean(state.epoch_losses),
+            metric=scores.metrics[f"{data.primary}/{data.metric}"],
+            train_metric=scores.metrics[f"train/{data.metric}"],
+            metrics=scores.metrics,
+            classes=scores.classes,
+        )
+        state.epochs.append(epoch)
+        state.epoch_losses.clear()
+        if self.settings.log_with is not None:
+            self.accelerator.log(scores.metrics, step=state.step)
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            **self.settings.plain(),
+            "trained numbers": self.trained_numbers,
+            "training rows": len(self.data.train),
+        }
+
+    def save(self, file: Path) -> None:
+        """Write all that the run needs to go on from here."""
+        tensors = {f"parameter.{name}": p for name, p in self.parameters.items()}
+        for index, kept in self.optimizer.state_dict()["state"].items():
+            for name, value in kept.items():
+                if value is not None:
+                    tensors[f"optimizer.{index}.{name}"] = value
+        state = {**self.state.to_json(), "seconds": self.seconds}
+        save_checkpoint(file, tensors, {"identity": self._identity(), "run": state})
+
+    def resume(self, file: Path) -> None:
+        """Go on from a checkpoint, if there is one."""
+        found = load_checkpoint(file, identity=self._identity())
+        if found is None:
+            return
+        tensors, state = found
+        kept: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(".")
+            if kind == "parameter":
+                self.parameters[name].data.copy_(tensor)
+            else:
+                index, _, name = name.partition(".")
+                kept.setdefault(int(index), {})[name] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": kept, "param_groups": groups})
+        self.state = State.from_json(state["run"])
+
+    def outcome(self, status: Status, message: str) -> Outcome:
+        """What came of the run, given how its loop ended."""
+        history = tuple(epoch.summary() for epoch in self.state.epochs)
+        if self.state.best is None:
+            return Outcome(status, None, None, {}, history, self.seconds, message)
+        best = self.state.epochs[self.state.best]
+        if status == "ok" and best.classes == 1:
+            status, message = "collapsed", "its best evaluation predicts one class only"
+        found = best.metric, best.train_metric, best.metrics
+        return Outcome(status, *found, history, self.seconds, message)
+
+    def close(self) -> None:
+        self.model.eval()
+        if self.settings.log_with is not None:
+            self.accelerator.end_training()
+
+
+def _accelerator(settings: TrainSettings, trained_numbers: int) -> Accelerator:
+    rate, seed = settings.learning_rate, settings.seed
+    accelerator = Accelerator(
+        mixed_precision=settings.autocast,
+        log_with=settings.log_with,
+        project_dir=f"runs/{trained_numbers}-numbers-rate-{rate:g}-seed-{seed}",
+    )
+    if accelerator.num_processes > 1:
+        raise D90Error("a run trains in one process: start d90 without a launcher.")
+    if settings.log_with is not None:
+        if not accelerator.log_with:
+            raise D90Error(f"log_with '{settings.log_with}': its package is not installed.")
+        known = {name: value for name, value in settings.plain().items() if value is not None}
+        accelerator.init_trackers("d90", config=known)
+    return accelerator
+
+
+def _dropout_seed(seed: int, step: int) -> int:
+    block = _DROPOUT_BLOCK
+    return int(random.words(seed, random.Stream.DATA, step, step + 1, block=block))

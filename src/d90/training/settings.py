@@ -1,0 +1,110 @@
+"""How a run is trained: its settings, and the learning rate of each step and each d."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from accelerate.tracking import GeneralTracker
+from accelerate.utils import LoggerType
+
+from d90.errors import D90Error, unknown
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
+PRECISIONS = ("auto", "no", "bf16")
+
+EXPONENT = 0.5
+REFERENCE_D = 200
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a run is trained.
+
+    Attributes:
+        learning_rate: peak; it rises from 0 over the warm-up and falls to 0 at the end, linearly.
+        optimizer: a key of `OPTIMIZERS`, with torch's own settings (SGD without momentum).
+        epochs: passes over the training split.
+        steps: optimizer updates; where given, the run has these and not `epochs`.
+        batch_size: texts a forward pass.
+        accumulation: batches an update. The loss of an update is the mean over all its texts.
+        warmup: share of the steps.
+        clip: largest norm of the gradient; None for any.
+        weight_decay: as the optimizer means it.
+        precision: `no`, `bf16` (autocast), or `auto`: bf16 on a GPU that has it.
+        patience: the run ends after so many epochs without a better one; None to never.
+        seed: of the data order and of dropout.
+        log_with: a tracker of accelerate, such as `tensorboard` (under `runs/`); None for none.
+    """
+
+    learning_rate: float
+    optimizer: str = "adam"
+    epochs: int = 4
+    steps: int | None = None
+    batch_size: int = 32
+    accumulation: int = 1
+    warmup: float = 0.06
+    clip: float | None = 1.0
+    weight_decay: float = 0.0
+    precision: str = "auto"
+    patience: int | None = None
+    seed: int = 0
+    log_with: str | GeneralTracker | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        if isinstance(self.log_with, str) and self.log_with not in LoggerType.list():
+            raise unknown("log_with", self.log_with, LoggerType.list())
+        if not 0 < self.learning_rate < math.inf:
+            raise D90Error(f"learning_rate {self.learning_rate}: a number above 0 is expected.")
+        if self.clip is not None and self.clip <= 0:
+            raise D90Error(f"clip {self.clip}: a norm above 0, or none, is expected.")
+        if not 0 <= self.warmup < 1:
+            raise D90Error(f"warmup {self.warmup}: a share of the steps from 0 to 1 is expected.")
+        for name in ("epochs", "steps", "batch_size", "accumulation", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise D90Error(f"{name} {value}: a whole number of at least 1 is expected.")
+
+    @property
+    def autocast(self) -> str:
+        """What `precision` comes to on this machine, `no` or `bf16`."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+    def plain(self) -> dict[str, float | str | None]:
+        """The settings by name, but for `log_with`, on which no result depends."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "log_with"}
+
+
+def subspace_learning_rate(learning_rate: float, d: int) -> float:
+    """The optimizer's learning rate for z: `learning_rate * (200 / d) ** EXPONENT`.
+
+    One `learning_rate` is meant to serve every d; it is the optimizer's own at d = 200.
+    """
+    return learning_rate * (REFERENCE_D / d) ** EXPONENT
+
+
+def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
+    """The share of the peak learning rate in update `step` of 0..steps-1.
+
+    Linear from 0 (not included) to 1 over the first `warmup * steps` updates, then linear to 0
+    (not reached).
+
+    >>> [round(learning_rate_factor(step, 10, 0.2), 3) for step in range(10)]
+    [0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
+    """
+    rise = math.ceil(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return (steps - step) / (steps - rise)
