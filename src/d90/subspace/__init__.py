@@ -1,0 +1,20 @@
+"""A model as a function of z: theta = theta_0 + s lam (P z)."""
+
+from __future__ import annotations
+
+from d90.subspace.attach import METHODS, Subspace, attach, detach
+from d90.subspace.groups import GROUPINGS
+from d90.subspace.layout import Group, Layout, Slot
+from d90.subspace.scales import SCALES
+
+__all__ = [
+    "GROUPINGS",
+    "METHODS",
+    "SCALES",
+    "Group",
+    "Layout",
+    "Slot",
+    "Subspace",
+    "attach",
+    "detach",
+]

@@ -1,0 +1,107 @@
+"""How the tensors of a model fall into groups, found from its structure and not from its family.
+
+A grouping takes a model and returns a function from the name of a tensor to that of its group.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from itertools import accumulate
+
+from torch import nn
+
+HEAD = "head"
+EMBEDDINGS = "embeddings"
+
+# `word_embeddings`, `embed_tokens`, `mask_emb`, `embedding_hidden_mapping_in`; not `members`.
+_EMBEDDING_NAME = re.compile(r"(^|_)emb|embed")
+_POOLER_NAME = re.compile(r"pooler")
+
+
+def by_tensor(model: nn.Module) -> Callable[[str], str]:
+    """Each tensor by itself, under its own name."""
+    return lambda name: name
+
+
+def by_module(model: nn.Module) -> Callable[[str], str]:
+    """The tensors that one module owns, under the module's name."""
+    return lambda name: _owner(name) or type(model).__name__
+
+
+def by_layer(model: nn.Module) -> Callable[[str], str]:
+    """Each transformer block, the embeddings, the head, and whatever is left over.
+
+    * The head is everything outside the base model (`model.base_model_prefix`) of a Transformers
+      model, and the pooler: RoBERTa has the pooler's twin inside its head, and a checkpoint from
+      masked language modelling has neither. Other models have a head where they name it `head`.
+    * A layer is the outermost child of an indexed container (`nn.ModuleList`, `nn.Sequential`)
+      that has a sibling of its class, or that is alone in an `nn.ModuleList`. A block shared
+      between depths, as in ALBERT, is one layer.
+    * The embeddings are the `nn.Embedding` outside layers, and what lies under a name that says
+      embedding (position and token type tables, their norm, ALBERT's factor).
+    * What is left, such as a last norm, goes by the name of its top-level module.
+    """
+    body = _body(model)
+    layers = {path for path, _ in _indexed(model)}
+    tables = {path for path, module in model.named_modules() if isinstance(module, nn.Embedding)}
+
+    def group(name: str) -> str:
+        if not name.startswith(body):
+            return HEAD
+        inside = name.removeprefix(body).split(".")
+        if body and any(_POOLER_NAME.search(part) for part in inside):
+            return HEAD
+        layer = next((path for path in _prefixes(name) if path in layers), None)
+        if layer is not None:
+            return layer
+        if _owner(name) in tables or any(_EMBEDDING_NAME.search(part) for part in inside):
+            return EMBEDDINGS
+        return (body + inside[0] if len(inside) > 1 else body[:-1]) or type(model).__name__
+
+    return group
+
+
+GROUPINGS: dict[str, Callable[[nn.Module], Callable[[str], str]]] = {
+    "layer": by_layer,
+    "module": by_module,
+    "tensor": by_tensor,
+}
+
+
+def _body(model: nn.Module) -> str:
+    """`bert.` for a Transformers model with a base model inside; nothing otherwise."""
+    prefix = getattr(model, "base_model_prefix", "")
+    return f"{prefix}." if prefix and isinstance(getattr(model, prefix, None), nn.Module) else ""
+
+
+def _indexed(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Children of indexed containers that look like repeated blocks, at any depth."""
+    found = []
+    for path, container in model.named_modules():
+        if not isinstance(container, (nn.ModuleList, nn.Sequential)):
+            continue
+        # A list of tables is not a stack of blocks.
+        children = [
+            (index, child)
+            for index, child in container.named_children()
+            if not isinstance(child, nn.Embedding)
+        ]
+        classes = Counter(type(child) for _, child in children)
+        alone = isinstance(container, nn.ModuleList) and len(children) == 1
+        found += [
+            (f"{path}.{index}" if path else index, child)
+            for index, child in children
+            if alone or classes[type(child)] > 1
+        ]
+    return found
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _prefixes(name: str) -> list[str]:
+    """The paths of the modules around a tensor, outermost first."""
+    return list(accumulate(_owner(name).split("."), lambda path, part: f"{path}.{part}"))

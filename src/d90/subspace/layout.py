@@ -1,0 +1,183 @@
+"""Where each weight of a model lies in theta: the flat order, its groups and its scales.
+
+theta is the concatenation of every trainable tensor, each in row-major order, tied tensors once,
+tensors of one group next to one another. The order is part of the meaning of z: row i of P moves
+entry i of theta.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from d90.errors import D90Error, unknown
+from d90.subspace.groups import GROUPINGS, HEAD
+from d90.subspace.scales import SCALES
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor of theta.
+
+    Attributes:
+        name: as in `model.named_parameters()`.
+        shape: its shape.
+        offset: index in theta, and row of P, of its first entry.
+        scale: s, which multiplies its rows of P; 0 leaves the tensor alone.
+        aliases: its other names, where it is tied.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    scale: float
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many weights it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors next to one another in theta that share one lam in SAID."""
+
+    name: str
+    slots: tuple[Slot, ...]
+
+    @property
+    def size(self) -> int:
+        """How many weights it holds."""
+        return sum(slot.size for slot in self.slots)
+
+    @property
+    def moving(self) -> tuple[Slot, ...]:
+        """The slots that P moves: those with a scale other than 0."""
+        return tuple(slot for slot in self.slots if slot.scale)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The groups of theta, in its order."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Every tensor, in the order of theta."""
+        return tuple(slot for group in self.groups for slot in group.slots)
+
+    @property
+    def moving(self) -> tuple[Group, ...]:
+        """The groups with a slot that moves, in the order of lam."""
+        return tuple(group for group in self.groups if group.moving)
+
+    @property
+    def D(self) -> int:
+        """Number of weights, tied ones once."""
+        return sum(group.size for group in self.groups)
+
+    @property
+    def m(self) -> int:
+        """Number of groups that move: SAID trains one lam for each."""
+        return len(self.moving)
+
+    @property
+    def ties(self) -> int:
+        """Number of names beyond the first that a tensor goes by."""
+        return sum(len(slot.aliases) for slot in self.slots)
+
+
+Place = tuple[nn.Module, str]
+"""A module and the attribute of it that holds a tensor."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A trainable parameter as found in a model: its names and the places that hold it."""
+
+    parameter: nn.Parameter
+    names: tuple[str, ...]
+    places: tuple[Place, ...]
+
+
+def find_weights(model: nn.Module) -> list[Weight]:
+    """Every trainable floating-point parameter of the model, once, in the model's own order.
+
+    Raises:
+        D90Error: where there is none, or where one is trainable but complex.
+    """
+    found: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad and parameter.numel():
+            found.setdefault(parameter, []).append(name)
+    if not found:
+        raise D90Error(
+            f"{type(model).__name__} has no trainable parameters: set requires_grad = True on "
+            "those that the subspace should move."
+        )
+    for parameter, names in found.items():
+        if not parameter.is_floating_point():
+            raise D90Error(
+                f"parameter {names[0]} is {parameter.dtype}: only real floating-point weights "
+                "can be moved; freeze it with requires_grad = False."
+            )
+    return [Weight(p, tuple(names), _places(model, names)) for p, names in found.items()]
+
+
+def _places(model: nn.Module, names: Sequence[str]) -> tuple[Place, ...]:
+    """What is behind the names; a module under two names is one place."""
+    places: dict[Place, None] = {}
+    for name in names:
+        owner, _, attribute = name.rpartition(".")
+        places[model.get_submodule(owner), attribute] = None
+    return tuple(places)
+
+
+def arrange(
+    model: nn.Module, weights: Sequence[Weight], *, groups: str, scale: str
+) -> tuple[Layout, list[Weight]]:
+    """Lay out weights group by group, groups in the order in which the model names them.
+
+    Args:
+        model: the model that the weights were found in.
+        weights: what `find_weights` returned.
+        groups: a key of `GROUPINGS`.
+        scale: a key of `SCALES`.
+
+    Returns:
+        The layout, and the weights in its order: one for each of `layout.slots`.
+
+    Raises:
+        D90Error: for an unknown name, or a scale policy under which nothing moves.
+    """
+    if groups not in GROUPINGS:
+        raise unknown("groups", groups, GROUPINGS)
+    if scale not in SCALES:
+        raise unknown("scale", scale, SCALES)
+    layer, group = GROUPINGS["layer"](model), GROUPINGS[groups](model)
+    in_head = [layer(weight.names[0]) == HEAD for weight in weights]
+    scales = SCALES[scale]([weight.parameter for weight in weights], in_head)
+    if not any(scales):
+        raise D90Error(f"scale = {scale!r} moves none of the weights of {type(model).__name__}.")
+    members: dict[str, list[tuple[Weight, float]]] = {}
+    for weight, s in zip(weights, scales, strict=True):
+        members.setdefault(group(weight.names[0]), []).append((weight, s))
+    layout, offset = [], 0
+    for name, pairs in members.items():
+        layout.append(Group(name, _slots(pairs, offset)))
+        offset += layout[-1].size
+    return Layout(tuple(layout)), [weight for pairs in members.values() for weight, _ in pairs]
+
+
+def _slots(pairs: Sequence[tuple[Weight, float]], offset: int) -> tuple[Slot, ...]:
+    slots = []
+    for weight, scale in pairs:
+        name, *aliases = weight.names
+        slots.append(Slot(name, tuple(weight.parameter.shape), offset, scale, tuple(aliases)))
+        offset += slots[-1].size
+    return tuple(slots)

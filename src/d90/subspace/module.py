@@ -1,0 +1,184 @@
+"""The d trained numbers of a model, and the computation of its weights from them.
+
+The weights are plain tensors in the places of the model's parameters. They are computed before a
+forward pass and stay until the next one, so that whatever reads them again, such as gradient
+checkpointing, reads the same tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d90.errors import D90Error
+from d90.subspace.layout import Layout, Place, Slot, Weight
+from d90.subspace.op import displace
+
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the weights in place were made from.
+
+    Attributes:
+        z, lam: copies of the values.
+        traced: whether autograd follows the weights back to z.
+    """
+
+    z: Tensor
+    lam: Tensor | None
+    traced: bool
+
+    def serves(self, z: Tensor, lam: Tensor | None, traced: bool) -> bool:
+        # Values and not version counters: writing to `z.data` does not count as a version.
+        return (self.traced or not traced) and _same(self.z, z) and _same(self.lam, lam)
+
+
+def _same(left: Tensor | None, right: Tensor | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    alike = left.dtype == right.dtype and left.device == right.device
+    return alike and torch.equal(left, right)
+
+
+class Subspace(nn.Module):
+    """`theta_i = theta_0,i + s lam_i (P z)_i` for every group i of a model's weights.
+
+    At the start z = 0 and lam = 1. Without lam it is DID, with it SAID. `attach` makes it.
+
+    Args:
+        layout: where each weight lies in theta.
+        weights: the tensors of theta_0 and their places in the model, in the order of the layout.
+        d: how many numbers are trained, z and lam together.
+        m: how many of them are lam: `layout.m`, or 0 for DID.
+        projection: a key of `PROJECTIONS`.
+        seed: seed of P.
+
+    Attributes:
+        z: shape (d - m,), float32 (float64 where a weight is).
+        lam: shape (m,); None in DID.
+        places: the (module, attribute) pairs that hold each tensor of theta.
+        undo: what `detach` runs.
+    """
+
+    z: nn.Parameter
+    lam: nn.Parameter | None
+    checksum: Tensor
+
+    def __init__(
+        self,
+        layout: Layout,
+        weights: Sequence[Weight],
+        *,
+        d: int,
+        m: int,
+        projection: str,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.layout, self.d, self.m = layout, d, m
+        self.projection, self.seed = projection, seed
+        self.undo = ExitStack()
+        # In tuples, where torch does not look: these modules belong to the model already.
+        self.places = {s: w.places for s, w in zip(layout.slots, weights, strict=True)}
+        theta_0 = [weight.parameter.detach() for weight in weights]
+        for number, tensor in enumerate(theta_0):
+            self.register_buffer(f"theta_0_{number}", tensor, persistent=False)
+        double = any(tensor.dtype == torch.float64 for tensor in theta_0)
+        dtype, device = torch.float64 if double else torch.float32, theta_0[0].device
+        self.z = nn.Parameter(torch.zeros(d - m, dtype=dtype, device=device))
+        self.lam = nn.Parameter(torch.ones(m, dtype=dtype, device=device)) if m else None
+        # DDP sends the first process's buffers to the others, but not theta_0, which is long.
+        self._checksum = [_sum_of_bits(theta_0), _signed(seed)]
+        checksum = torch.tensor(self._checksum, device=device)
+        self.register_buffer("checksum", checksum, persistent=False)
+        self._made = _Made(self.z.detach().clone(), _clone(self.lam, detached=True), traced=False)
+
+    @property
+    def theta_0(self) -> dict[Slot, Tensor]:
+        """The weights at z = 0."""
+        return {slot: self.get_buffer(f"theta_0_{i}") for i, slot in enumerate(self.layout.slots)}
+
+    def forward(self, x: Any) -> Any:
+        """The identity: a model that is an `nn.Sequential` calls every child in turn."""
+        return x
+
+    def before_forward(self, model: nn.Module, inputs: Any) -> None:
+        """The model's hook; it leaves the inputs alone."""
+        self.materialise()
+
+    def materialise(self) -> None:
+        """Put theta in the model's places, unless it is there already.
+
+        Raises:
+            D90Error: under DDP, in a process whose theta_0 or seed is not that of the first one.
+        """
+        traced = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        # A compiled forward always computes theta: comparing values would break its graph, and its
+        # backward, unlike the op's own, runs once.
+        compiling = torch.compiler.is_compiling()
+        if not compiling and self._made.serves(self.z, self.lam, traced):
+            return
+        self._check_processes()
+        # Copies, so that a step of the optimizer before the backward pass changes nothing in it.
+        z, lam = self.z.clone(), _clone(self.lam)
+        theta_0 = self.theta_0
+        for slot, tensor in theta_0.items():
+            if not slot.scale:
+                _put(self.places[slot], tensor)
+        for number, group in enumerate(self.layout.moving):
+            theta = displace(
+                z,
+                lam,
+                [theta_0[slot] for slot in group.moving],
+                number,
+                self.projection,
+                self.layout.D,
+                _signed(self.seed),
+                [slot.offset for slot in group.moving],
+                [slot.scale for slot in group.moving],
+            )
+            for slot, tensor in zip(group.moving, theta, strict=True):
+                _put(self.places[slot], tensor)
+        self._made = _Made(z.detach(), _clone(lam, detached=True), traced and not compiling)
+
+    def _check_processes(self) -> None:
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        if self.checksum.tolist() != self._checksum:
+            raise D90Error(
+                "this process has another theta_0 or seed than process 0: load the same "
+                "checkpoint in every process, with the same seed for a new head and for P."
+            )
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows of it."""
+        return f"d={self.d}, m={self.m}, D={self.layout.D}, projection={self.projection}"
+
+
+def _put(places: Sequence[Place], tensor: Tensor) -> None:
+    for module, attribute in places:
+        setattr(module, attribute, tensor)
+
+
+def _clone(tensor: Tensor | None, *, detached: bool = False) -> Tensor | None:
+    if tensor is None:
+        return None
+    return tensor.detach().clone() if detached else tensor.clone()
+
+
+def _signed(seed: int) -> int:
+    """The seed as torch's whole numbers have it: from 2^63 on, negative."""
+    return seed - 2**64 if seed >= 2**63 else seed
+
+
+def _sum_of_bits(tensors: Sequence[Tensor]) -> int:
+    """A sum of whole numbers, so that every machine and number of threads has the same."""
+    total = sum(int(t.view(_BITS[t.element_size()]).sum(dtype=torch.int64)) for t in tensors)
+    return total & (2**63 - 1)

@@ -1,0 +1,125 @@
+"""theta = theta_0 + s lam (P z) for the tensors of one group, as one op that autograd knows.
+
+Nothing is kept for the backward pass but z, lam and the numbers that define P, and these not in
+autograd's own store, which the first backward pass empties. So a node may run backward any number
+of times: reentrant gradient checkpointing runs it once for every segment that reads the group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d90.projections import Projection, make
+
+
+@torch.library.custom_op("d90::displace", mutates_args=())
+def displace(
+    z: Tensor,
+    lam: Tensor | None,
+    theta_0: Sequence[Tensor],
+    group: int,
+    projection: str,
+    D: int,
+    seed: int,
+    starts: Sequence[int],
+    scales: Sequence[float],
+) -> list[Tensor]:
+    """`theta_t = theta_0,t + s_t lam_i (P z)_t` for every tensor t of group i.
+
+    Sums are made in float32, or in float64 where z is, and rounded to theta_0's dtype. At z = 0 the
+    result is theta_0 bit for bit.
+
+    Args:
+        z: shape (length of z,).
+        lam: shape (m,); None in DID.
+        theta_0: the group's tensors, of any shape and floating dtype.
+        group: i, the index into lam.
+        projection: a key of `PROJECTIONS`.
+        D: number of rows of P.
+        seed: seed of P; negative numbers stand for seeds from 2^63.
+        starts: first row of each tensor, ascending.
+        scales: s of each tensor.
+
+    Returns:
+        A new tensor like each of theta_0.
+    """
+    step = z if lam is None else lam[group] * z
+    # theta_0 + 0 is theta_0, except that it turns -0.0 into 0.0.
+    if not step.any():
+        return [t.clone() for t in theta_0]
+    step = step.to(torch.promote_types(step.dtype, torch.float32))
+    with torch.autocast(z.device.type, enabled=False):
+        return _projection(projection, len(z), D, seed).displace(step, theta_0, starts, scales)
+
+
+@displace.register_fake
+def _(z, lam, theta_0, group, projection, D, seed, starts, scales):
+    return [torch.empty_like(t) for t in theta_0]
+
+
+@torch.library.custom_op("d90::collect", mutates_args=())
+def collect(
+    gradients: Sequence[Tensor],
+    projection: str,
+    d: int,
+    D: int,
+    seed: int,
+    starts: Sequence[int],
+    scales: Sequence[float],
+) -> Tensor:
+    """`sum over t of s_t P_t^T g_t`: what the gradients of theta say to `lam_i z`.
+
+    It has no derivative of its own, so that a second derivative is refused and not wrong.
+
+    Returns:
+        Tensor of shape (d,), float64 where a gradient is, float32 otherwise.
+    """
+    # The gradient of a sum is one number seen through strides of 0.
+    whole = [gradient.contiguous() for gradient in gradients]
+    with torch.autocast(whole[0].device.type, enabled=False):
+        return _projection(projection, d, D, seed).collect(whole, starts, scales)
+
+
+@collect.register_fake
+def _(gradients, projection, d, D, seed, starts, scales):
+    double = gradients[0].dtype == torch.float64
+    return gradients[0].new_empty(d, dtype=torch.float64 if double else torch.float32)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    z, lam, theta_0, ctx.group, ctx.projection, ctx.D, ctx.seed, ctx.starts, ctx.scales = inputs
+    ctx.z, ctx.lam = z.detach(), None if lam is None else lam.detach()
+    ctx.count = len(theta_0)
+    # A tensor without a gradient is skipped, not read as zeros as long as the tensor.
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
+    """`dL/dz = lam_i a` and `dL/dlam_i = <a, z>` with `a = sum of s_t P_t^T g_t`, d numbers."""
+    rest = ([None] * ctx.count, *[None] * 6)
+    held = [
+        (gradient, start, scale)
+        for gradient, start, scale in zip(gradients, ctx.starts, ctx.scales, strict=True)
+        if gradient is not None
+    ]
+    if not held:
+        return None, None, *rest
+    found, starts, scales = zip(*held, strict=True)
+    a = collect(found, ctx.projection, len(ctx.z), ctx.D, ctx.seed, starts, scales)
+    a = a.to(ctx.z.dtype)
+    if ctx.lam is None:
+        return a, None, *rest
+    lam_gradient = torch.zeros_like(ctx.lam)
+    lam_gradient[ctx.group] = (a * ctx.z).sum()
+    return ctx.lam[ctx.group] * a, lam_gradient, *rest
+
+
+displace.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _projection(name: str, d: int, D: int, seed: int) -> Projection:
+    return make(name, d=d, D=D, seed=seed % 2**64)
