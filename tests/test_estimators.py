@@ -204,6 +204,12 @@ class TestWarnings:
         )
         assert ask(study({100: [0.6], 150: [0.75]})).warnings == ()
 
+    def test_two_seeds(self) -> None:
+        few = "the interval rests on 2 seeds: it may well be too narrow"
+        assert ask(study({10: [0.6] * 2, 14: [0.75] * 2})).warnings == (few,)
+        assert ask(study({10: [0.6] * 3, 14: [0.75] * 3})).warnings == ()
+        assert ask(study({10: [0.6], 14: [0.75]})).warnings == ()
+
     def test_runs_that_are_no_data_points(self) -> None:
         records = [
             *study({10: [0.6], 14: [0.75], 20: [None]}),

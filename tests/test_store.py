@@ -147,6 +147,10 @@ class TestIdentity:
         with Store(path).study({"b": [1, 2.5, None], "a": "é"}, "mrpc-did") as study:
             assert study.name == "mrpc-did-84afbf1d"
 
+    def test_a_prefix_that_is_no_file_name(self, path: Path) -> None:
+        with Store(path).study(SETTINGS, "bert/base on my task") as study:
+            assert study.name.startswith("bert-base-on-my-task-")
+
     def test_settings_that_json_cannot_hold(self, path: Path) -> None:
         for settings in ({"x": math.nan}, {"x": {1, 2}}):
             with pytest.raises((TypeError, ValueError)), Store(path).study(settings, "x"):
@@ -254,7 +258,7 @@ class TestOneDriver:
             assert Store(path).records(study.name) == [ok()]
 
     def test_the_second_process_and_a_killed_one(self, path: Path) -> None:
-        held = "print('open', flush=True); import time; time.sleep(60)"
+        held = "print('open', flush=True); time.sleep(60)"
         driver = driver_process(path, held)
         try:
             assert driver.stdout is not None
@@ -305,6 +309,18 @@ class TestBadStores:
         path.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
         with pytest.raises(D90Error, match=r"cannot be used: .*check that"):
             Store(path)
+
+    def test_a_database_that_fails_in_the_middle(self, path: Path) -> None:
+        def study_whose_table_goes() -> None:
+            with Store(path).study(SETTINGS, "x") as study:
+                handle = study.start(TRIAL, "key")
+                with sqlite3.connect(path) as connection:
+                    connection.execute("DROP TABLE trial_user_attributes")
+                connection.close()
+                study.finish(handle, ok())
+
+        with pytest.raises(D90Error, match="cannot be used: no such table: trial_user_attributes"):
+            study_whose_table_goes()
 
     def test_only_what_exists(self, tmp_path: Path) -> None:
         path = tmp_path / "made" / "d90.db"
@@ -362,13 +378,14 @@ class TestBadStores:
 
 DRIVER = """
 import sys
+import time
 from d90.protocols import Listed
 from d90.records import Record, Trial
 from d90.store import Store
 with Store(sys.argv[1]).study({"driver": 1}, sys.argv[2]) as study:
 """
 
-# Runs of about a millisecond; the metric is a function of the trial, as in a seeded study.
+# Short runs; the metric is a function of the trial, as in a seeded study.
 LOOP = """
     protocol = Listed(dims=range(10, 22), learning_rates=(0.01, 0.02))
     while trials := protocol.next_trials(study.records()):
@@ -376,6 +393,7 @@ LOOP = """
         metric = 0.5 + (hash(trials[0]) % 1000 if trials[0].d else 300) / 2000
         study.finish(handle, Record(handle.trial, "ok", metric=metric))
         print(flush=True)
+        time.sleep(0.03)
 """
 
 
@@ -404,7 +422,7 @@ def test_killed_five_times(tmp_path: Path) -> None:
         runs = generator.randint(0, 4)
         for _ in range(runs):
             driver.stdout.readline()
-        time.sleep(generator.random() * (0.1 if runs else 1.0))
+        time.sleep(generator.random() * (0.1 if runs else 0.5))
         driver.kill()
         assert driver.wait() == -9
         progress += [len(Store(killed).records(s.name)) for s in Store(killed).studies()]

@@ -38,6 +38,9 @@ LEVEL = 0.95
 WIDE_GAP = 1.5
 """Ratio of neighbouring dimensions above which the resolution is worth a warning."""
 
+FEW_SEEDS = 3
+"""With fewer seeds the interval gets a warning (docs/estimators.md has its coverage)."""
+
 FALSE_ALARMS = 0.05
 """How often a monotone curve with normal noise may get the warning that it is not monotone."""
 
@@ -299,7 +302,7 @@ def _standard_errors(
 
 
 def _resolution_warnings(points: Sequence[Point], d90: int, threshold: float) -> list[str]:
-    """What the dimensions tried leave open about d90."""
+    """What the dimensions and seeds tried leave open about d90."""
     warnings = []
     below = [p.d for p in points if p.d < d90]
     if not below:
@@ -311,6 +314,9 @@ def _resolution_warnings(points: Sequence[Point], d90: int, threshold: float) ->
     later = [p.d for p in points if p.d > d90 and not reaches(p.best, threshold)]
     if later:
         warnings.append(f"d = {_listed(later)} does not reach the threshold, above d90 = {d90:,}")
+    seeds = {seed for point in points for seed in point.by_seed}
+    if 1 < len(seeds) < FEW_SEEDS:
+        warnings.append(f"the interval rests on {len(seeds)} seeds: it may well be too narrow")
     return warnings
 
 

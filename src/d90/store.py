@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -120,19 +121,19 @@ class Store:
     def study(self, settings: Mapping[str, Any], name_prefix: str) -> Iterator[StudyStore]:
         """Open the study of these settings as its only driver; it is made when there is none.
 
-        Its name is the prefix and the first digits of the SHA-256 of the settings as canonical
-        JSON: a changed setting is another study.
+        It is `study_name` that tells studies apart: a changed setting is another study.
 
         Args:
             settings: JSON values. 1 and 1.0 differ.
             name_prefix: how the name begins; a function of the settings.
 
         Raises:
-            D90Error: when another driver runs the study.
+            D90Error: when another driver runs the study; in the `with` block, when the database
+                fails or another driver takes the study over.
             TypeError, ValueError: for settings that JSON cannot hold.
         """
-        canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        name = f"{name_prefix}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+        canonical = _canonical(settings)
+        name = study_name(settings, name_prefix)
         with _one_line_errors(self.label):
             study_id = _study_id(self._storage, name)
             known = self._storage.get_study_user_attrs(study_id).get(SETTINGS)
@@ -143,9 +144,8 @@ class Store:
                     f"study '{name}' has other settings under the same name: use another store "
                     f"than {self.label}."
                 )
-            lock = self._lock(study_id, name)
-        with lock:
-            yield StudyStore(self, study_id, name, lock)
+            with self._lock(study_id, name) as lock:
+                yield StudyStore(self, study_id, name, lock)
 
     def _lock(self, study_id: int, name: str) -> Lock:
         if self._file is None:
@@ -176,9 +176,8 @@ class StudyStore:
         self._study_id = study_id
         self._lock = lock
         self._running: dict[int, Trial] = {}
-        with _one_line_errors(store.label):
-            _end_stale(self._storage, study_id)
-            self._records = {t._trial_id: r for t, r in _finished(self._storage, study_id)}
+        _end_stale(self._storage, study_id)
+        self._records = {t._trial_id: r for t, r in _finished(self._storage, study_id)}
 
     def records(self) -> list[Record]:
         """The finished runs, in the order in which they were started."""
@@ -197,9 +196,8 @@ class StudyStore:
         """
         self._check_new(trial)
         template = create_trial(state=TrialState.RUNNING, **_described(trial, key))
-        with _one_line_errors(self._store.label):
-            self._lock.check()
-            id = self._storage.create_new_trial(self._study_id, template)
+        self._lock.check()
+        id = self._storage.create_new_trial(self._study_id, template)
         self._running[id] = trial
         return Handle(trial, id)
 
@@ -215,10 +213,9 @@ class StudyStore:
             raise RuntimeError(f"{handle.trial} is not running: it is finished or never started")
         if record.trial != handle.trial:
             raise ValueError(f"the record is of {record.trial}, the run of {handle.trial}")
-        with _one_line_errors(self._store.label):
-            self._lock.check()
-            self._storage.set_trial_user_attr(handle.id, RECORD, encode(record))
-            _end(self._storage, handle.id, record)
+        self._lock.check()
+        self._storage.set_trial_user_attr(handle.id, RECORD, encode(record))
+        _end(self._storage, handle.id, record)
         del self._running[handle.id]
         self._records[handle.id] = record
 
@@ -240,9 +237,8 @@ class StudyStore:
         described = _described(trial, key)
         described["user_attrs"] |= {RECORD: encode(record), REUSED: source}
         template = create_trial(state=state, values=values, **described)
-        with _one_line_errors(self._store.label):
-            self._lock.check()
-            self._records[self._storage.create_new_trial(self._study_id, template)] = record
+        self._lock.check()
+        self._records[self._storage.create_new_trial(self._study_id, template)] = record
         return record
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:
@@ -251,15 +247,33 @@ class StudyStore:
         Args:
             facts: JSON values; they replace those saved before.
         """
-        with _one_line_errors(self._store.label):
-            self._lock.check()
-            self._storage.set_study_user_attr(self._study_id, FACTS, dict(facts))
+        self._lock.check()
+        self._storage.set_study_user_attr(self._study_id, FACTS, dict(facts))
 
     def _check_new(self, trial: Trial) -> None:
         if trial in self._running.values():
             raise RuntimeError(f"{trial} is running")
         if any(record.trial == trial for record in self._records.values()):
             raise RuntimeError(f"{trial} is finished: no run is repeated")
+
+
+def study_name(settings: Mapping[str, Any], prefix: str) -> str:
+    """The prefix and the first digits of the SHA-256 of the settings as canonical JSON.
+
+    What does not belong in a file name becomes a hyphen.
+
+    Raises:
+        TypeError, ValueError: for settings that JSON cannot hold.
+
+    >>> study_name({"model": "bert-base"}, "my bert/mrpc")
+    'my-bert-mrpc-92fb284a'
+    """
+    digest = hashlib.sha256(_canonical(settings).encode()).hexdigest()
+    return re.sub(r"[^\w.-]+", "-", prefix) + f"-{digest[:8]}"
+
+
+def _canonical(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def encode(record: Record) -> dict[str, Any]:
@@ -415,6 +429,9 @@ def _storage(database: URL) -> BaseStorage:
             url.replace("{", "{{").replace("}", "}}"),
             engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}} if sqlite else {},
         )
+    except ImportError as error:
+        label = database.render_as_string()
+        raise D90Error(f"store '{label}' needs a database driver: pip install it.") from error
     except RuntimeError as error:
         # Its schema is of another version of Optuna; the message says how to upgrade.
         raise D90Error(f"store '{database.render_as_string()}': {error}") from error
@@ -427,10 +444,6 @@ def _one_line_errors(label: str) -> Iterator[None]:
     """Turn what databases raise into one line that a user can act on."""
     try:
         yield
-    except D90Error:
-        raise
-    except ImportError as error:
-        raise D90Error(f"store '{label}' needs a database driver: pip install it.") from error
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         what = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0].rstrip(".")
