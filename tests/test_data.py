@@ -43,6 +43,14 @@ def test_texts_are_cut(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast):
     assert int(tokenise(toy_task, tiny_tokenizer, max_length=5).train.lengths.max()) == 5
 
 
+@pytest.mark.parametrize("options", [{"max_length": 2}, {"train_eval_limit": 0}])
+def test_limits_that_leave_nothing(
+    toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast, options: dict[str, int]
+):
+    with pytest.raises(D90Error, match=next(iter(options))):
+        tokenise(toy_task, tiny_tokenizer, **options)
+
+
 def test_text_without_a_token(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast):
     bare = PreTrainedTokenizerFast(
         tokenizer_object=tiny_tokenizer.backend_tokenizer, pad_token="[PAD]"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -104,8 +103,13 @@ def tokenise(
             same rows in every run; as many as the primary evaluation split has where not given.
 
     Raises:
-        D90Error: a text that has no token.
+        D90Error: a text that has no token; a limit that leaves nothing.
     """
+    least = tokenizer.num_special_tokens_to_add(pair=len(task.text_columns) > 1) + 1
+    if max_length < least:
+        raise D90Error(f"max_length {max_length}: at least {least}, for one token of text.")
+    if train_eval_limit is not None and train_eval_limit < 1:
+        raise D90Error(f"train_eval_limit {train_eval_limit}: a number above 0 is expected.")
     train = _encode(tokenizer, task.train, "train", max_length)
     limit = len(task.evaluation[task.primary]) if train_eval_limit is None else train_eval_limit
     kept = random.order(0, len(train), block=_PROBE_BLOCK)[:limit]
@@ -148,7 +152,7 @@ def _encode(
 
 
 def _offsets(lengths: Tensor) -> Tensor:
-    return torch.tensor([0, *accumulate(lengths.tolist())])
+    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
 
 
 def training_batches(lengths: Tensor, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:

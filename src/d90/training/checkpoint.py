@@ -50,10 +50,10 @@ def load_checkpoint(
     try:
         with safe_open(file, framework="pt") as opened:
             state = json.loads(opened.metadata()["state"])
+            then = state["identity"]
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise D90Error(f"checkpoint '{file}' is damaged ({error}): remove it.") from error
-    then = state["identity"]
     for key, now in identity.items():
         if then.get(key) != now:
             raise D90Error(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -83,7 +83,7 @@ def predicted_seconds(
 
     The model is trained by these updates: give it one that is not needed any more.
     """
-    run = Run(model, data, settings)
+    run = Run(model, data, replace(settings, steps=updates + 1))
     run.update()  # The first one also allocates.
     start = perf_counter()
     for _ in range(updates):
@@ -91,10 +91,11 @@ def predicted_seconds(
     update = (perf_counter() - start) / updates
     primary = data.evaluation[data.primary]
     batches = evaluation_batches(primary.lengths, run.evaluation_batch_size)
+    middle = batches[len(batches) // 2]
     start = perf_counter()
-    predict(model, data, primary, [batches[len(batches) // 2]], run.accelerator)
-    row = (perf_counter() - start) / len(batches[len(batches) // 2])
+    predict(model, data, primary, [middle], run.accelerator)
+    row = (perf_counter() - start) / len(middle)
     run.close()
+    steps = settings.steps or settings.epochs * run.steps_an_epoch
     rows = sum(map(len, (data.probe, *data.evaluation.values())))
-    evaluations = math.ceil(run.steps / run.steps_an_epoch)
-    return run.steps * update + evaluations * rows * row
+    return steps * update + math.ceil(steps / run.steps_an_epoch) * rows * row

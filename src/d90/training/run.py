@@ -64,14 +64,14 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        best, patience = self.state.best, self.settings.patience
-        if best is not None and patience is not None:
-            return self._is_done or len(self.state.epochs) - 1 - best >= patience
-        return self._is_done
+        return self.state.step == self.steps or self._is_stale
 
     @property
-    def _is_done(self) -> bool:
-        return self.state.step == self.steps
+    def _is_stale(self) -> bool:
+        best, patience = self.state.best, self.settings.patience
+        if best is None or patience is None:
+            return False
+        return len(self.state.epochs) - 1 - best >= patience
 
     @property
     def seconds(self) -> float:
