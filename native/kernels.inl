@@ -138,7 +138,7 @@ struct Fastfood {
             }
         } else {
             for (int64_t i = 0; i < unit; i += LANES) {
-                f32v value = load<f32v>(z + i % n);
+                f32v value = load<f32v>(z + (i & (n - 1)));
                 store(&x[i], flip_sign(value, sign_bits(load<u32v>(&words[i]))));
             }
         }
@@ -193,7 +193,7 @@ struct Fastfood {
         } else {
             for (int64_t i = 0; i < unit; i += LANES) {
                 f32v value = flip_sign(load<f32v>(&x[i]), sign_bits(load<u32v>(&words[i])));
-                store(total + i % n, load<f32v>(total + i % n) + value);
+                store(total + (i & (n - 1)), load<f32v>(total + (i & (n - 1))) + value);
             }
         }
     }

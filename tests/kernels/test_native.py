@@ -1,0 +1,163 @@
+"""The native kernel against the reference, bit by bit where bits are promised."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from d90 import random
+from d90.kernels import native
+from d90.projections import PROJECTIONS, make
+from d90.random import Stream
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="the native kernel is not built")
+
+
+def _pointer(tensor: torch.Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+@pytest.mark.parametrize("block", [0, 5, 2**40 + 3])
+def test_words_and_normals_have_the_bits_of_the_reference(block: int) -> None:
+    library = native.library()
+    assert library is not None
+    seed, start, stop = 2**63 + 12345, 100, 5000
+    found = torch.empty(stop - start, dtype=torch.int32)
+    library.d90_words(
+        ctypes.c_uint64(seed),
+        ctypes.c_uint32(Stream.DENSE),
+        ctypes.c_uint64(block),
+        ctypes.c_int64(start),
+        ctypes.c_int64(stop),
+        _pointer(found),
+    )
+    expected = random.words(seed, Stream.DENSE, start, stop, block=block)
+    assert torch.equal(found.to(torch.int64) & 0xFFFFFFFF, expected)
+    values = torch.empty(stop - start)
+    library.d90_normals(_pointer(found), ctypes.c_int64(stop - start), _pointer(values))
+    assert torch.equal(values, random.to_normals(expected))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(sorted(PROJECTIONS)),
+    d=st.integers(1, 600),
+    extra=st.integers(0, 3000),
+    seed=st.integers(0, 2**64 - 1),
+    data=st.data(),
+)
+def test_native_agrees_with_the_reference(
+    name: str, d: int, extra: int, seed: int, data: st.DataObject
+) -> None:
+    D = d + extra
+    start = data.draw(st.integers(0, D))
+    stop = data.draw(st.integers(start, D))
+    P = make(name, d=d, D=D, seed=seed)
+    z, g = torch.randn(d), torch.randn(stop - start)
+    checks = (
+        (P.apply(z, start, stop), P._apply(z, start, stop), P._apply(z.double(), start, stop), z),
+        (
+            P.adjoint(g, start, stop),
+            P._adjoint(g, start, stop),
+            P._adjoint(g.double(), start, stop),
+            g,
+        ),
+    )
+    for found, reference, exact, vector in checks:
+        # Where the reference happens to be exact, a few roundings of the input's size are left.
+        floor = 4 * torch.finfo(torch.float32).eps * vector.norm() * (d / D) ** 0.5
+        assert (found - exact).norm() <= 2 * (reference - exact).norm() + floor
+
+
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "baseline"])
+def test_every_instruction_set_gives_the_same_bits(isa: str) -> None:
+    code = (
+        "import hashlib, torch; from d90.kernels import native; from d90.projections import *;"
+        "torch.manual_seed(0); h = hashlib.sha256();\n"
+        "for name in sorted(PROJECTIONS):\n"
+        "    for d, D in ((3, 100), (10, 500), (200, 5000), (3000, 9000)):\n"
+        "        P = make(name, d=d, D=D, seed=5); z = torch.randn(d)\n"
+        "        h.update(P.apply(z, 0, D).numpy())\n"
+        "print(native.library().d90_isa().decode(), h.hexdigest())"
+    )
+
+    def digest(wanted: str) -> list[str]:
+        environment = {**os.environ, "D90_ISA": wanted, "D90_KERNEL": "native"}
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+
+    found = digest(isa)
+    if found[0] != isa:
+        pytest.skip(f"this processor has no {isa}")
+    assert found[1] == digest("baseline")[1]
+
+
+def test_several_python_threads_at_once() -> None:
+    P = make("fastfood", d=300, D=50_000, seed=1)
+    z = torch.randn(300)
+    expected, found = P.apply(z, 0, P.D), {}
+
+    def work(index: int) -> None:
+        found[index] = all(torch.equal(P.apply(z, 0, P.D), expected) for _ in range(5))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == dict.fromkeys(range(4), True)
+
+
+def _digest(queue: multiprocessing.Queue) -> None:
+    P = make("fastfood", d=30, D=5000, seed=1)
+    queue.put(float(P.apply(torch.ones(30), 0, P.D).double().sum()))
+
+
+def test_after_a_fork() -> None:
+    P = make("fastfood", d=30, D=5000, seed=1)
+    expected = float(P.apply(torch.ones(30), 0, P.D).double().sum())
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=_digest, args=(queue,))
+    process.start()
+    assert queue.get(timeout=30) == expected
+    process.join()
+
+
+def test_an_unknown_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("D90_KERNEL", "nativ")
+    with pytest.raises(ValueError, match="did you mean 'native'"):
+        native.wanted()
+
+
+def test_without_the_library_the_reference_serves_and_says_so_once() -> None:
+    code = (
+        "import warnings, torch\n"
+        "from d90.kernels import native\n"
+        "from d90.projections import make\n"
+        "native._LIBRARY = 'missing.so'\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    P = make('fastfood', d=5, D=50)\n"
+        "    P.apply(torch.ones(5), 0, 50); P.apply(torch.ones(5), 0, 50)\n"
+        "print(len([w for w in seen if 'torch reference serves' in str(w.message)]))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "D90_KERNEL"}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "1"

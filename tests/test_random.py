@@ -1,0 +1,217 @@
+"""philox-v1 against published vectors, frozen vectors and the distributions it stands for."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from scipy import stats
+
+from d90 import random
+from d90.random import Stream
+
+ROOT = Path(__file__).parents[1]
+
+# Random123, kat_vectors, philox4x32 with 10 rounds: counter, key, result.
+KNOWN_ANSWERS = [
+    (
+        (0, 0, 0, 0),
+        (0, 0),
+        (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+    ),
+    (
+        (0xFFFFFFFF,) * 4,
+        (0xFFFFFFFF,) * 2,
+        (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+    ),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "expected"), KNOWN_ANSWERS)
+def test_philox_gives_the_published_answers(
+    counter: tuple[int, ...], key: tuple[int, int], expected: tuple[int, ...]
+) -> None:
+    found = random.philox4x32([torch.tensor([c]) for c in counter], key)
+    assert tuple(int(word) for word in found) == expected
+
+
+def test_entry_zero_is_word_zero_of_the_counter_that_the_scheme_says() -> None:
+    seed, block = 0x0123456789ABCDEF, 2**40 + 5
+    index = 64 * 7 + 16 * 2 + 9  # Word 2 of counter 7 * 16 + 9.
+    counter = (7 * 16 + 9, 0, block & 0xFFFFFFFF, int(Stream.DENSE) | (block >> 32) << 16)
+    key = (seed & 0xFFFFFFFF, seed >> 32)
+    expected = random.philox4x32([torch.tensor([c]) for c in counter], key)[2]
+    found = random.words(seed, Stream.DENSE, index, index + 1, block=block)
+    assert int(found) == int(expected)
+
+
+# Frozen with the first release: a change here is a new scheme.
+GOLDEN_WORDS = [3531183886, 1802910505, 2120028596, 2748954140, 386900412, 597667385]
+GOLDEN_SIGNS = [1.0, -1.0, 1.0, 1.0, 1.0, -1.0]
+GOLDEN_NORMALS = [-471431.0, 1692184.0, 1435801.0, 980720.0, 3554811.0, 3101196.0]
+GOLDEN_PERMUTATIONS = [
+    [8, 1, 4, 12, 5, 13, 14, 15, 0, 11, 9, 2, 10, 3, 6, 7],
+    [2, 13, 15, 10, 4, 5, 12, 7, 11, 0, 6, 3, 8, 9, 1, 14],
+]
+GOLDEN_ORDER = [2, 3, 4, 1, 8, 0, 6, 9, 5, 7]
+
+
+def test_golden_words() -> None:
+    found = random.words(2021, Stream.FASTFOOD, 1000, 1006)
+    assert found.tolist() == GOLDEN_WORDS
+
+
+def test_golden_signs_and_normals() -> None:
+    word = random.words(2021, Stream.FASTFOOD, 1000, 1006)
+    assert random.to_signs(word).tolist() == GOLDEN_SIGNS
+    assert (random.to_normals(word) * 2**21).tolist() == GOLDEN_NORMALS
+
+
+def test_golden_permutations() -> None:
+    found = random.permutations(2021, 3, 5, 4)
+    assert found.tolist() == GOLDEN_PERMUTATIONS
+
+
+def test_golden_order() -> None:
+    assert random.order(2021, 10, block=1).tolist() == GOLDEN_ORDER
+
+
+def test_any_slice_and_any_block_equal_the_whole() -> None:
+    whole = random.words(5, Stream.HEAD, 0, 300)
+    for start, stop in ((0, 1), (63, 65), (64, 128), (17, 300), (299, 300), (130, 130)):
+        assert torch.equal(random.words(5, Stream.HEAD, start, stop), whole[start:stop])
+    blocks = torch.tensor([0, 3, 2**40])
+    together = random.words(5, Stream.HEAD, 10, 90, block=blocks)
+    for row, block in zip(together, blocks.tolist(), strict=True):
+        assert torch.equal(row, random.words(5, Stream.HEAD, 10, 90, block=block))
+
+
+def test_seeds_streams_and_blocks_differ() -> None:
+    base = random.words(1, Stream.HEAD, 0, 64)
+    others = [
+        random.words(2, Stream.HEAD, 0, 64),
+        random.words(1 + 2**32, Stream.HEAD, 0, 64),
+        random.words(1, Stream.DATA, 0, 64),
+        random.words(1, Stream.HEAD, 0, 64, block=1),
+        random.words(1, Stream.HEAD, 0, 64, block=2**32),
+        random.words(1, Stream.HEAD, 64, 128),
+    ]
+    for other in others:
+        assert not torch.equal(base, other)
+
+
+@pytest.fixture(scope="module")
+def draws() -> torch.Tensor:
+    return random.words(11, Stream.DENSE, 0, 10**7)
+
+
+def test_normals_have_the_moments_of_the_normal(draws: torch.Tensor) -> None:
+    x = random.to_normals(draws, torch.float64)
+    n = len(x)
+    # Each within four standard errors, which are those of the standard normal.
+    assert abs(x.mean()) < 4 / math.sqrt(n)
+    assert abs(x.square().mean() - 1) < 4 * math.sqrt(2 / n)
+    assert abs((x**3).mean()) < 4 * math.sqrt(15 / n)
+    assert abs((x**4).mean() - 3) < 4 * math.sqrt(96 / n)
+    assert 4.8 < x.abs().max() < 5.6
+
+
+def test_normals_pass_kolmogorov_and_smirnov(draws: torch.Tensor) -> None:
+    assert stats.kstest(random.to_normals(draws).numpy(), "norm").pvalue > 0.001
+
+
+def test_signs_are_fair_and_independent_of_the_normals(draws: torch.Tensor) -> None:
+    signs, x = random.to_signs(draws, torch.float64), random.to_normals(draws, torch.float64)
+    bound = 4 / math.sqrt(len(draws))
+    assert abs(signs.mean()) < bound
+    assert abs((signs * x).mean()) < bound
+    assert abs((signs * x.abs()).mean()) < bound
+
+
+def test_neighbours_are_not_correlated(draws: torch.Tensor) -> None:
+    x = random.to_normals(draws, torch.float64)
+    for lag in (1, 15, 16, 48, 64):
+        assert abs((x[lag:] * x[:-lag]).mean()) < 4 / math.sqrt(len(x))
+
+
+def test_normals_are_exact_multiples_and_the_same_in_both_precisions(draws: torch.Tensor) -> None:
+    word = draws[:10_000]
+    single, double = random.to_normals(word), random.to_normals(word, torch.float64)
+    assert torch.equal(single.double(), double)
+    assert torch.equal(double * 2**21, (double * 2**21).round())
+
+
+def test_integers_are_uniform(draws: torch.Tensor) -> None:
+    found = torch.bincount(random.to_integers(draws[:1_000_000], 1000), minlength=1000)
+    assert stats.chisquare(found.numpy()).pvalue > 0.001
+
+
+@pytest.mark.parametrize("bits", [0, 1, 2, 3, 4, 5, 8, 13])
+def test_permutations_are_bijections(bits: int) -> None:
+    found = random.permutations(3, 10, 40, bits)
+    assert torch.equal(found.sort(1).values, torch.arange(2**bits).expand(30, -1))
+
+
+def test_permutations_do_not_depend_on_the_range_asked_for() -> None:
+    whole = random.permutations(3, 0, 20, 5)
+    assert torch.equal(random.permutations(3, 7, 9, 5), whole[7:9])
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6])
+def test_images_of_places_and_of_pairs_are_uniform(bits: int) -> None:
+    n, blocks = 2**bits, 60_000
+    found = random.permutations(17, 0, blocks, bits)
+    for place in (0, 1, n // 2, n - 1):
+        assert stats.chisquare(torch.bincount(found[:, place], minlength=n)).pvalue > 1e-4
+    different = ~torch.eye(n, dtype=torch.bool).view(-1)
+    for left, right in ((0, 1), (0, n // 2), (1, n // 2 + 1), (0, n // 4), (n - 2, n - 1)):
+        pairs = torch.bincount(found[:, left] * n + found[:, right], minlength=n * n)
+        assert stats.chisquare(pairs[different]).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_fixed_points_and_cycles_are_those_of_uniform_permutations(bits: int) -> None:
+    n, blocks = 2**bits, 4000
+    found = random.permutations(23, 0, blocks, bits)
+    fixed = (found == torch.arange(n)).sum(1).double()
+    assert abs(fixed.mean() - 1) < 4 / math.sqrt(blocks)
+    assert abs(fixed.var() - 1) < 4 * math.sqrt(3 / blocks)
+    # A uniform permutation has H_n cycles on average, with variance H_n - H_n^(2).
+    cycles = torch.tensor([_cycles(p) for p in found.tolist()], dtype=torch.float64)
+    mean = sum(1 / k for k in range(1, n + 1))
+    variance = mean - sum(1 / k**2 for k in range(1, n + 1))
+    assert abs(cycles.mean() - mean) < 4 * math.sqrt(variance / blocks)
+
+
+def _cycles(permutation: list[int]) -> int:
+    seen, count = set(), 0
+    for start in range(len(permutation)):
+        count += start not in seen
+        while start not in seen:
+            seen.add(start)
+            start = permutation[start]
+    return count
+
+
+def test_order_is_a_permutation_that_depends_on_seed_and_block() -> None:
+    found = random.order(1, 1000)
+    assert torch.equal(found.sort().values, torch.arange(1000))
+    assert not torch.equal(found, random.order(2, 1000))
+    assert not torch.equal(found, random.order(1, 1000, block=1))
+
+
+def test_the_normal_table_is_what_its_script_makes() -> None:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        runpy.run_path(str(ROOT / "scripts" / "make_normal_table.py"), run_name="__main__")
+    assert printed.getvalue() == (ROOT / "src" / "d90" / "normal_table.py").read_text()
