@@ -1,1 +1,55 @@
-"""Measure the intrinsic dimension of fine-tuning."""
+"""Measure the intrinsic dimension of fine-tuning.
+
+The names below are loaded when they are first asked for: `import d90` alone loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from d90.measurement import measure, plan, run
+    from d90.store import Store
+    from d90.subspace import attach, detach
+    from d90.tasks import load_task
+
+    __version__: str
+
+__all__ = [
+    "Store",
+    "__version__",
+    "attach",
+    "detach",
+    "load_task",
+    "measure",
+    "plan",
+    "run",
+]
+
+_HOMES = {
+    "Store": "d90.store",
+    "attach": "d90.subspace",
+    "detach": "d90.subspace",
+    "load_task": "d90.tasks",
+    "measure": "d90.measurement",
+    "plan": "d90.measurement",
+    "run": "d90.measurement",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from the module that defines it (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("d90")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'd90' has no attribute '{name}'")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

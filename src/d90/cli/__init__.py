@@ -2,43 +2,89 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+import d90
 from d90.cli import measure, report
+from d90.cli.narrow import Command, Group, is_narrow
 from d90.errors import D90Error
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""typer carries its own copy of click, so click's own class is not the one that it raises."""
+
 app = typer.Typer(
     name="d90",
     help="How many numbers does it take to fine-tune a language model?",
-    epilog="Start with: d90 measure minilm-l6 wordnet-supersense --protocol list "
-    "--dims 10,100,1000 --output report",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+    epilog="Start with: d90 measure minilm-l6 wordnet-supersense --dims 30,100,300,1000",
+    cls=Group,
+    rich_markup_mode=None if is_narrow() else "rich",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command("measure")(measure.measure)
-app.command("report")(report.report)
+app.command("measure", cls=Command)(measure.measure)
+app.command("report", cls=Command)(report.report)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """How many numbers does it take to fine-tune a language model?"""
+    if version:
+        print(d90.__version__)
+    elif context.invoked_subcommand is None:
+        context.get_help()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; bad input is one line on standard error and exit code 2."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    """Run the command line and exit.
+
+    Exit codes: 0; 2 for bad input, with one line on standard error; 130 after an interrupt.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # A terminal that knows no Greek is no error.
+    warnings.formatwarning = _one_line_warning
     try:
-        app(args=arguments, standalone_mode=True)
+        # typer gives the code of an early exit back: 0 after --help, 130 after an interrupt.
+        code = app(args=arguments, prog_name="d90", standalone_mode=False)
     except D90Error as error:
-        console.print(f"[bold red]error:[/] {_escaped(str(error))}")
-        sys.exit(BAD_INPUT)
+        _say_error(str(error))
+        code = BAD_INPUT
+    except UsageError as error:
+        _say_error(_usage(error))
+        code = BAD_INPUT
     except KeyboardInterrupt:
-        console.print("interrupted: the same command continues where this one stopped.")
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        print("interrupted: the same command goes on from here.", file=sys.stderr)
+    sys.exit(code)
 
 
-def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("[", r"\[")
+def _say_error(text: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("[bold red]error:[/] ", end="")
+    console.print(" ".join(text.split()), markup=False)
+
+
+def _usage(error: Exception) -> str:
+    """What is wrong with the options, and where to read about them."""
+    context = getattr(error, "ctx", None)
+    command = "d90" if context is None else context.command_path
+    what = getattr(error, "format_message", error.__str__)()
+    stop = "" if what.endswith((".", "?")) else "."
+    return f"{what}{stop} See {command} --help."
+
+
+def _one_line_warning(message: Warning | str, *_: object) -> str:
+    return f"warning: {' '.join(str(message).split())}\n"

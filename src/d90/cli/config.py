@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import typer
 
@@ -15,36 +15,75 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+LISTS: dict[str, tuple[type, ...]] = {
+    "dims": (int, float),
+    "learning_rates": (int, float),
+    "full_learning_rates": (int, float),
+    "seeds": (int,),
+    "text_columns": (str,),
+}
+"""Options that are lists, which the command line writes with commas, and what they are lists of."""
+
+TYPES: dict[type, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+    Path: ((str,), "a string"),
+    str: ((str,), "a string"),
+}
+"""For the type of an option, the types of TOML that it takes, and what to call them."""
+
 
 def from_file(context: typer.Context, file: Path | None) -> Path | None:
-    """Make the file's values the defaults of this command's options.
+    """Make the file's values the defaults of this command's options and arguments.
 
     Raises:
-        D90Error: a file that cannot be read, is no TOML, or names no option.
+        D90Error: a file that cannot be read or is no TOML; a key that is no option; a value of
+            the wrong type.
     """
     if file is None or context.resilient_parsing:
         return file
-    names = {parameter.name for parameter in context.command.params} - {"config", None}
-    values = {key.replace("-", "_"): value for key, value in _read(file).items()}
-    for key in values:
-        if key not in names:
-            raise unknown(f"option in {file}", key, [name for name in names if name])
-    context.default_map = {
-        **(context.default_map or {}),
-        **{key: _as_text(value) for key, value in values.items()},
-    }
+    options = get_type_hints(context.command.callback)
+    del options["config"], options["return"]
+    defaults: dict[str, Any] = {}
+    for key, value in _read(file).items():
+        name = key.replace("-", "_")
+        if name not in options:
+            raise unknown(
+                f"option in '{file}'", key, [choice.replace("_", "-") for choice in options]
+            )
+        defaults[name] = _value(f"'{file}': {key}", value, name, options[name])
+    context.default_map = {**(context.default_map or {}), **defaults}
     return file
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise D90Error(f"--config: cannot read '{file}': {error}.") from error
+    except UnicodeDecodeError as error:
+        raise D90Error(f"--config '{file}' is not UTF-8 text ({error.reason}).") from error
+    except OSError as error:
+        raise D90Error(f"--config '{file}' cannot be read: {error.strerror}.") from error
     except tomllib.TOMLDecodeError as error:
-        raise D90Error(f"--config: '{file}' is not TOML: {error}.") from error
+        raise D90Error(f"--config '{file}' is not TOML: {error}.") from error
 
 
-def _as_text(value: Any) -> Any:
-    """A TOML list is what the command line writes with commas."""
-    return ",".join(map(str, value)) if isinstance(value, list) else value
+def _value(where: str, value: Any, name: str, annotation: Any) -> Any:
+    """The value as the command line would have it."""
+    if name in LISTS:
+        items = value if isinstance(value, list) else [value]
+        # A string is written as on the command line, commas and all.
+        if not isinstance(value, str) and not all(_is_a(item, LISTS[name]) for item in items):
+            what = "strings" if str in LISTS[name] else "numbers"
+            raise D90Error(f"{where} is {value!r}: expected a list of {what}.")
+        return ",".join(map(str, items))
+    kinds = {*get_args(annotation)} - {type(None)} or {annotation}
+    types, what = TYPES[kinds.pop()]
+    if not _is_a(value, types):
+        raise D90Error(f"{where} is {value!r}: expected {what}.")
+    return value
+
+
+def _is_a(value: Any, types: tuple[type, ...]) -> bool:
+    """Whether the value is of one of the types; true and false are no numbers."""
+    return isinstance(value, types) and (bool in types or not isinstance(value, bool))

@@ -8,37 +8,45 @@ from statistics import fmean
 from time import monotonic
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
-from d90.measure import Listener, Study
+from d90.measurement import Listener, Study
 from d90.records import Record, Trial
 from d90.training import Progress as Step
 
+RECENT = 10
+"""The time left is judged by so many runs."""
+
 
 class Display(Listener, AbstractContextManager["Display"]):
-    """Trials done and left, the step of the run, the time left and the bracket of d so far."""
+    """Runs done and left, the run under way and its step, the bracket of d and the time left.
+
+    Written for 40 columns and more. `quiet` prints nothing at all.
+    """
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console, self._quiet = console, quiet
-        self._live = console.is_terminal and not quiet
         self._bars = Progress(
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=not self._live,
+            TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()
         )
-        self._trials = self._bars.add_task("runs", total=None, note="")
-        self._steps = self._bars.add_task("run", total=None, note="", visible=False)
-        self._study: Study | None = None
+        self._runs = self._bars.add_task("runs", total=None)
+        self._steps = self._bars.add_task("step", total=None, visible=False)
+        self._run, self._search = Text(), Text()
+        self._live: Live | None = None
+        if console.is_terminal and not quiet:
+            shown = Group(self._bars, self._run, self._search)
+            self._live = Live(shown, console=console, transient=True)
         self._began = monotonic()
         self._seconds: list[float] = []
+        self._left = 0
+        self._bracket = ""
 
     def __enter__(self) -> Display:
-        self._bars.start()
+        if self._live is not None:
+            self._live.start()
         return self
 
     def __exit__(
@@ -47,53 +55,55 @@ class Display(Listener, AbstractContextManager["Display"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def opened(self, study: Study, records: Sequence[Record]) -> None:
-        self._study = study
-        again = f", {len(records)} runs done before" if records else ""
         self._say(
             f"{study.model_name} on {study.task.name}: D = {study.D:,}, "
             f"{study.subspace['method'].upper()}, {study.subspace['projection']}, "
-            f"scale {study.subspace['scale']}, majority {study.majority:.3f}{again}"
+            f"scale {study.subspace['scale']}, majority {study.majority:.3f}"
         )
-        self._advance(records)
+        if records:
+            self._say(f"{len(records)} runs are done already")
+        self._advance(study, records)
 
     def started(self, trial: Trial) -> None:
         self._began = monotonic()
-        self._bars.reset(self._steps, description=_name(trial), total=None, note="", visible=True)
+        self._bars.reset(self._steps, total=None, visible=True)
+        self._run.plain = _name(trial)
 
     def progressed(self, trial: Trial, progress: Step) -> None:
-        metric = "" if progress.metric is None else f"  metric {progress.metric:.3f}"
-        self._bars.update(
-            self._steps,
-            completed=progress.step,
-            total=progress.steps,
-            note=f"loss {progress.loss:.3f}{metric}",
-        )
+        self._bars.update(self._steps, completed=progress.step, total=progress.steps)
+        metric = "" if progress.metric is None else f", metric {progress.metric:.3f}"
+        self._run.plain = f"{_name(trial)}: loss {progress.loss:.3f}{metric}"
+        done = progress.step / progress.steps
+        elapsed = monotonic() - self._began
+        a_run = fmean(self._seconds) if self._seconds else elapsed / done
+        seconds = elapsed / done * (1 - done) + a_run * (self._left - 1)
+        self._search.plain = f"{self._bracket}at most {_duration(seconds)} left"
 
-    def finished(self, record: Record, records: Sequence[Record], *, reused: bool) -> None:
-        if not reused:
-            self._seconds.append(monotonic() - self._began)
+    def finished(
+        self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
+    ) -> None:
         metric = "-" if record.metric is None else f"{record.metric:.4f}"
-        how = "reused" if reused else f"{record.seconds:.0f} s"
+        how = "from another study" if reused else _duration(record.seconds)
         why = f": {record.message}" if record.message else ""
         self._say(f"{_name(record.trial):<34} {metric:>7}  {record.status} ({how}){why}")
         self._bars.update(self._steps, visible=False)
-        self._advance(records)
+        self._run.plain = ""
+        self._advance(study, records)
 
-    def _advance(self, records: Sequence[Record]) -> None:
-        assert self._study is not None
-        left = self._study.protocol.bound(records)
-        failing, passing = self._study.protocol.bracket(records)
-        note = f"{_time_left(self._seconds, left)}{_bracket(failing, passing)}"
-        self._bars.update(
-            self._trials, completed=len(records), total=len(records) + left, note=note
-        )
+    def _advance(self, study: Study, records: Sequence[Record]) -> None:
+        self._seconds = [record.seconds for record in records[-RECENT:]]
+        self._left = study.protocol.bound(records)
+        name = f"d{100 * study.protocol.satisfaction:g}"
+        self._bracket = _bracket(name, *study.protocol.bracket(records))
+        self._bars.update(self._runs, completed=len(records), total=len(records) + self._left)
 
     def _say(self, line: str) -> None:
         if not self._quiet:
-            self._bars.console.print(line, soft_wrap=True, highlight=False)
+            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _name(trial: Trial) -> str:
@@ -102,16 +112,23 @@ def _name(trial: Trial) -> str:
     return f"{what}, rate {trial.learning_rate:g}{seed}"
 
 
-def _time_left(seconds: Sequence[float], left: int) -> str:
-    if not seconds or not left:
-        return ""
-    minutes = fmean(seconds[-10:]) * left / 60
-    return f"at most {minutes:.0f} min left  " if minutes >= 1 else "under a minute left  "
+def _bracket(name: str, failing: int | None, passing: int | None) -> str:
+    """The bracket as far as it is known, and a comma.
+
+    >>> _bracket("d90", 100, 1000), _bracket("d90", None, 100), _bracket("d90", None, None)
+    ('100 < d90 ≤ 1,000, ', 'd90 ≤ 100, ', '')
+    """
+    low = "" if failing is None else f"{failing:,} < "
+    high = "" if passing is None else f" ≤ {passing:,}"
+    return f"{low}{name}{high}, " if low or high else ""
 
 
-def _bracket(failing: int | None, passing: int | None) -> str:
-    if failing is None and passing is None:
-        return ""
-    low = "?" if failing is None else f"{failing:,}"
-    high = "?" if passing is None else f"{passing:,}"
-    return f"{low} < d90 <= {high}"
+def _duration(seconds: float) -> str:
+    """The time in the unit that suits it.
+
+    >>> [_duration(seconds) for seconds in (4.2, 312, 8000)]
+    ['4 s', '5 min', '2.2 h']
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from d90.cli.config import from_file
-from d90.cli.numbers import rates, whole_numbers
+from d90.cli.lists import names, rates, whole_numbers
+from d90.protocols import FULL_LEARNING_RATES, LEARNING_RATES, make
 
-MODEL_HELP = "`minilm-l6`, a local folder with safetensors, or a hub id."
+if TYPE_CHECKING:
+    from d90.measurement import Study
+
+MODEL_HELP = "minilm-l6, a folder with config.json and safetensors, or a hub id."
 TASK_HELP = (
     "mrpc, qqp, sst2, mnli, anli, yelp, wordnet-supersense, wordnet-hypernym, or a folder with "
-    "`train` and `validation` files (JSON lines, CSV, TSV, Parquet)."
+    "train and validation files (JSON lines, CSV, TSV, Parquet)."
 )
+
+
+def _listed(rates: Sequence[float]) -> str:
+    return ",".join(f"{rate:g}" for rate in rates)
 
 
 def _option(help: str, panel: str, **settings: Any) -> Any:
@@ -43,21 +51,43 @@ def measure(
         str, _option("How far each tensor moves: tensor, model, rms or vectors.", SUBSPACE)
     ] = "tensor",
     protocol: Annotated[
-        str, _option("Which d to try: grid, bisect, or list with --dims.", SEARCH)
-    ] = "grid",
-    dims: Annotated[
-        str | None, _option("The d to try, as 10,100,1000; means --protocol list.", SEARCH)
+        str | None,
+        _option(
+            "Which d to try: a grid, bisect (binary search) or list (--dims).",
+            SEARCH,
+            show_default="list with --dims, else grid",
+        ),
     ] = None,
-    min_dim: Annotated[int | None, _option("Smallest d of grid or bisect.", SEARCH)] = None,
-    max_dim: Annotated[int | None, _option("Largest d of grid or bisect.", SEARCH)] = None,
-    count: Annotated[int | None, _option("How many d in the grid.", SEARCH)] = None,
+    dims: Annotated[str | None, _option("The d to try.", SEARCH, metavar="D,D,...")] = None,
+    min_dim: Annotated[
+        int | None, _option("Smallest d.", SEARCH, show_default="10, bisect 100")
+    ] = None,
+    max_dim: Annotated[
+        int | None, _option("Largest d.", SEARCH, show_default="10000, bisect 4000000")
+    ] = None,
+    count: Annotated[int | None, _option("d in the grid.", SEARCH, show_default="100")] = None,
     learning_rates: Annotated[
-        str | None, _option("Of the subspace runs; they mean the same at every d.", SEARCH)
+        str | None,
+        _option(
+            "Of the subspace runs; they mean the same at every d.",
+            SEARCH,
+            metavar="X,X,...",
+            show_default=_listed(LEARNING_RATES),
+        ),
     ] = None,
     full_learning_rates: Annotated[
-        str | None, _option("Of full fine-tuning, the baseline.", SEARCH)
+        str | None,
+        _option(
+            "Of full fine-tuning, the baseline.",
+            SEARCH,
+            metavar="X,X,...",
+            show_default=_listed(FULL_LEARNING_RATES),
+        ),
     ] = None,
-    seeds: Annotated[str, _option("Projection seeds; two or more give an interval.", SEARCH)] = "0",
+    seeds: Annotated[
+        str,
+        _option("Projection seeds; two or more give an interval.", SEARCH, metavar="N,N,..."),
+    ] = "0",
     satisfaction: Annotated[
         float, _option("Share of the full metric that counts as reached.", SEARCH)
     ] = 0.9,
@@ -75,15 +105,23 @@ def measure(
     eval_limit: Annotated[int | None, _option("Evaluation rows, at most.", DATA)] = None,
     metric: Annotated[str | None, _option("accuracy, f1 or macro_f1.", DATA)] = None,
     text_columns: Annotated[
-        str | None, _option("One or two, as premise,hypothesis. [default: by name]", DATA)
+        str | None,
+        _option(
+            "One column, or two for pairs.",
+            DATA,
+            metavar="NAME,NAME",
+            show_default="found by name",
+        ),
     ] = None,
-    label_column: Annotated[str | None, _option("[default: label]", DATA)] = None,
+    label_column: Annotated[
+        str | None, _option("Of the classes.", DATA, show_default="label")
+    ] = None,
     head_seed: Annotated[int, _option("Of the new classification head.", DATA)] = 0,
     store: Annotated[
         str, _option("Finished runs: a file (SQLite) or a database URL.", FILES)
     ] = "d90.db",
     output: Annotated[
-        Path | None, _option("Folder of the report. [default: reports/STUDY]", FILES)
+        Path | None, _option("Folder of the report.", FILES, show_default="reports/STUDY")
     ] = None,
     config: Annotated[
         Path | None,
@@ -101,76 +139,79 @@ def measure(
 
     Finished runs are kept: the same command goes on where it was stopped, at any moment.
 
-    [bold]Examples[/]
+    Example: d90 measure minilm-l6 wordnet-supersense --dims 30,100,300,1000
 
-      d90 measure minilm-l6 wordnet-supersense --dims 30,100,300,1000 --output report
-
-      d90 measure roberta-large mrpc --method said --protocol bisect --seeds 0,1,2 --plan
+    With --plan it says what that would run, and in what time and memory, and stops.
     """
-    from d90.measure import plan as plan_study
-    from d90.protocols import make
-    from d90.training import TrainSettings
+    from d90.cli.output import silence
 
     own_rates: Mapping[str, Any] = {
-        name: rates(name, text)
-        for name, text in (
-            ("learning_rates", learning_rates),
-            ("full_learning_rates", full_learning_rates),
+        option.replace("-", "_"): rates(f"--{option}", text)
+        for option, text in (
+            ("learning-rates", learning_rates),
+            ("full-learning-rates", full_learning_rates),
         )
         if text is not None
     }
-    chosen = make(
-        "list" if dims is not None and protocol == "grid" else protocol,
-        dims=None if dims is None else whole_numbers("dims", dims),
+    search = make(
+        protocol or ("grid" if dims is None else "list"),
+        dims=None if dims is None else whole_numbers("--dims", dims),
         min_dim=min_dim,
         max_dim=max_dim,
         count=count,
-        seeds=whole_numbers("seeds", seeds),
+        seeds=whole_numbers("--seeds", seeds),
         satisfaction=satisfaction,
         **own_rates,
     )
-    training = TrainSettings(
-        1.0, epochs=epochs, steps=steps, batch_size=batch_size, precision=precision
-    )
-    study = plan_study(
-        model,
-        task,
-        method=method,
-        groups=groups,
-        projection=projection,
-        scale=scale,
-        protocol=chosen,
-        training=training,
-        full_training=replace(training, optimizer="adamw", weight_decay=0.01),
-        max_length=max_length,
-        train_limit=train_limit,
-        eval_limit=eval_limit,
-        text_columns=None if text_columns is None else text_columns.split(","),
-        label_column=label_column,
-        metric=metric,
-        dtype=dtype,
-        head_seed=head_seed,
-    )
-    if plan:
-        from d90.cli.plan import show_plan
+    with silence(quiet):
+        from d90 import measurement
+        from d90.training import TrainSettings
 
-        show_plan(study, Console())
-    else:
-        _run(study, store, output, quiet)
+        training = TrainSettings(
+            1.0, epochs=epochs, steps=steps, batch_size=batch_size, precision=precision
+        )
+        study = measurement.plan(
+            model,
+            task,
+            method=method,
+            groups=groups,
+            projection=projection,
+            scale=scale,
+            protocol=search,
+            training=training,
+            full_training=replace(training, optimizer="adamw", weight_decay=0.01),
+            max_length=max_length,
+            train_limit=train_limit,
+            eval_limit=eval_limit,
+            text_columns=None if text_columns is None else names(text_columns),
+            label_column=label_column,
+            metric=metric,
+            dtype=dtype,
+            head_seed=head_seed,
+        )
+        if plan:
+            _show_plan(study)
+        else:
+            _run(study, store, output, quiet)
 
 
-def _run(study: Any, store: str, output: Path | None, quiet: bool) -> None:
+def _show_plan(study: Study) -> None:
+    from d90.cli.plan import show_plan
+
+    show_plan(study)
+
+
+def _run(study: Study, store: str, output: Path | None, quiet: bool) -> None:
     from d90.cli.display import Display
-    from d90.measure import run
-    from d90.report import render_text, write_report
-    from d90.report.words import answer
+    from d90.cli.output import check_folder, show
+    from d90.measurement import run
+    from d90.report import write_report
     from d90.store import Store
 
-    console = Console()
+    opened = Store(store)
+    folder = output or Path("reports") / study.name
+    check_folder(folder)
     command = shlex.join(["d90", *sys.argv[1:]])
-    with Display(console, quiet=quiet) as display:
-        summary = run(study, Store(store), listener=display, command=command)
-    paths = write_report(summary, output or Path("reports") / study.prefix)
-    console.print(answer(summary) if quiet else render_text(summary))
-    if not quiet:
-        console.print(f"report: {paths.page}", soft_wrap=True)
+    with Display(Console(), quiet=quiet) as display:
+        summary = run(study, opened, listener=display, command=command)
+    show(summary, write_report(summary, folder), quiet=quiet)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from d90.measure import Study
+from d90.measurement import Study
 from d90.records import Trial
 
 
-def show_plan(study: Study, console: Console) -> None:
+def show_plan(study: Study) -> None:
     """Print the trials, the predicted memory and the time, from a few timed steps of each kind."""
+    console = Console()
     dims = study.protocol.dimensions()
     full = Trial(None, study.protocol.full_learning_rates[0], 0)
     largest = Trial(dims[-1], study.protocol.learning_rates[0], study.protocol.seeds[0])

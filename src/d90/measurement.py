@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -20,21 +20,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from d90 import models, random
-from d90.errors import D90Error
+from d90.data import TokenisedTask
+from d90.errors import D90Error, unknown
 from d90.estimators import estimate
 from d90.executors.local import LocalExecutor
+from d90.projections import PROJECTIONS
 from d90.protocols import Grid, Protocol
 from d90.records import Record, Trial
 from d90.report import Summary
-from d90.store import Store, StudyStore
-from d90.subspace.layout import Layout, arrange, find_weights
-from d90.tasks import Task, load_task
-from d90.tasks.metrics import majority_score
+from d90.store import Store, StudyStore, study_name
+from d90.subspace import GROUPINGS, METHODS, SCALES
+from d90.subspace.layout import arrange, find_weights
+from d90.tasks import METRICS, Task, load_task, majority_score
 from d90.training import Progress, TrainSettings
+from d90.training.settings import EXPONENT, REFERENCE_D
 
 VERSIONED = ("d90", "torch", "transformers", "accelerate", "optuna", "scikit-learn")
+
+NAMED: Mapping[str, Collection[str]] = {
+    "method": METHODS,
+    "groups": GROUPINGS,
+    "projection": PROJECTIONS,
+    "scale": SCALES,
+    "dtype": models.DTYPES,
+    "metric": METRICS,
+}
+"""Options that take a name, and the names."""
+
+NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype"}
+"""Keys of a model's configuration on which no result depends, or the weights already say."""
 
 
 class Listener:
@@ -49,7 +66,9 @@ class Listener:
     def progressed(self, trial: Trial, progress: Progress) -> None:
         """A run has made a step."""
 
-    def finished(self, record: Record, records: Sequence[Record], *, reused: bool) -> None:
+    def finished(
+        self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
+    ) -> None:
         """A run has ended; `reused` when another study of the store had it already."""
 
 
@@ -64,6 +83,8 @@ class Study:
         executor: where and how they run.
         subspace: keywords of `d90.subspace.attach`: method, groups, projection, scale.
         max_length: tokens a text or pair, at most.
+        D: number of distinct trainable weights.
+        m: number of groups that have a lam in SAID.
     """
 
     model_name: str
@@ -72,22 +93,8 @@ class Study:
     executor: LocalExecutor
     subspace: Mapping[str, str]
     max_length: int
-
-    @cached_property
-    def D(self) -> int:
-        """Number of distinct trainable weights."""
-        return self._layout.D
-
-    @cached_property
-    def m(self) -> int:
-        """Number of SAID groups under the study's grouping."""
-        return self._layout.m
-
-    @cached_property
-    def _layout(self) -> Layout:
-        model = self.executor.model
-        groups, scale = self.subspace["groups"], self.subspace["scale"]
-        return arrange(model, find_weights(model), groups=groups, scale=scale)[0]
+    D: int
+    m: int
 
     @cached_property
     def majority(self) -> float:
@@ -96,62 +103,57 @@ class Study:
         return majority_score(self.task.metric, labels)
 
     @cached_property
-    def run_settings(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What decides the result of every run, besides its d, learning rate and seed."""
         return {
-            "model": self.model_name,
             "theta_0": models.fingerprint(self.executor.model),
-            "task": self.task.name,
+            "architecture": _architecture(self.executor.model),
             "data": self.task.digest(),
+            "tokens": _tokens(self.executor.data),
             "random": random.SCHEME,
-            "max_length": self.max_length,
         }
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The identity of the study, as JSON values."""
+        """What tells this study from others, as JSON values."""
         protocol = {**asdict(self.protocol), "name": type(self.protocol).__name__.lower()}
         return {
-            **self.run_settings,
+            "model": self.model_name,
+            "task": self.task.name,
+            "max_length": self.max_length,
+            **self.identity,
             "subspace": dict(self.subspace),
-            "training": _without_trial(asdict(self.executor.settings)),
-            "full_training": _without_trial(asdict(self.executor.full_settings)),
+            "training": self._training(self.executor.settings),
+            "full_training": self._training(self.executor.full_settings),
+            "normalisation": {"reference_d": REFERENCE_D, "exponent": EXPONENT},
             "protocol": json.loads(json.dumps(protocol)),
         }
 
     @property
+    def name(self) -> str:
+        """Its name in a store."""
+        return study_name(self.settings, self.prefix)
+
+    @property
     def prefix(self) -> str:
-        """How the study's name begins."""
-        parts = (Path(self.model_name).name, Path(self.task.name).name, self.subspace["method"])
-        return "-".join(parts).replace(" ", "_")
+        """How its name begins."""
+        model, task = (Path(name).resolve().name for name in (self.model_name, self.task.name))
+        return f"{model}-{task}-{self.subspace['method']}".replace(" ", "_")
 
     def key(self, trial: Trial) -> str:
         """A digest of all that decides what this run gives, in any study."""
+        settings = self.executor.trial_settings(trial)
         about = {
-            **self.run_settings,
-            "training": asdict(self.executor.trial_settings(trial)),
+            **self.identity,
+            "training": {**settings.plain(), "precision": self.executor.precision},
             "subspace": None if trial.is_full else {**self.subspace, "d": trial.d},
         }
-        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+        return _digest(about)
 
-    def check(self) -> None:
-        """Refuse dimensions that the subspace cannot have, before anything is trained.
-
-        Raises:
-            D90Error: for a d above D, or too small for SAID.
-        """
-        dims = self.protocol.dimensions()
-        if max(dims) > self.D:
-            raise D90Error(
-                f"d = {max(dims):,} is larger than D = {self.D:,}, the number of weights of "
-                f"{self.model_name}: lower --max-dim or --dims."
-            )
-        if self.subspace["method"] == "said" and min(dims) <= self.m:
-            raise D90Error(
-                f"d = {min(dims)} leaves SAID nothing for z: grouping '{self.subspace['groups']}' "
-                f"has m = {self.m} scales and d must be larger. Raise --min-dim or --dims, or "
-                "choose a coarser --groups."
-            )
+    def _training(self, settings: TrainSettings) -> dict[str, Any]:
+        """Without what each trial brings; `auto` is the precision of this machine."""
+        plain = {**settings.plain(), "precision": self.executor.precision}
+        return {name: plain[name] for name in plain.keys() - {"learning_rate", "seed"}}
 
 
 def plan(
@@ -194,16 +196,20 @@ def plan(
     Raises:
         D90Error: for anything in the input that cannot work, in one line.
     """
-    columns = None if text_columns is None else tuple(text_columns)
+    subspace = {"method": method, "groups": groups, "projection": projection, "scale": scale}
+    _check_names({**subspace, "dtype": dtype, "metric": metric or "accuracy"})
+    models.locate(model)
     data = load_task(
         task,
-        text_columns=columns,
+        text_columns=text_columns,
         label_column=label_column,
         metric=metric,
         train_limit=train_limit,
         eval_limit=eval_limit,
     )
-    subspace = {"method": method, "groups": groups, "projection": projection, "scale": scale}
+    protocol = protocol or Grid()
+    D, m = _count(model, len(data.labels), groups, scale)
+    _check_dimensions(protocol.dimensions(), model=model, D=D, m=m if method == "said" else 0)
     executor = LocalExecutor(
         model,
         data,
@@ -214,9 +220,7 @@ def plan(
         dtype=dtype,
         max_length=max_length,
     )
-    study = Study(model, data, protocol or Grid(), executor, subspace, max_length)
-    study.check()
-    return study
+    return Study(model, data, protocol, executor, subspace, max_length, D, m)
 
 
 def run(
@@ -285,7 +289,7 @@ def summarise(
         task=study.task.name,
         metric=study.task.metric,
         **study.subspace,
-        m=study.m,
+        m=study.m if study.subspace["method"] == "said" else None,
         D=study.D,
         satisfaction=study.protocol.satisfaction,
         majority=study.majority,
@@ -323,11 +327,58 @@ def _run_one(study: Study, open_study: StudyStore, trial: Trial, listener: Liste
         listener.started(trial)
         record = study.executor.run(trial, lambda progress: listener.progressed(trial, progress))
         open_study.finish(handle, record)
-    listener.finished(record, open_study.records(), reused=reused)
+    listener.finished(study, record, open_study.records(), reused=reused)
 
 
-def _without_trial(settings: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in settings.items() if k not in ("learning_rate", "seed", "log_with")}
+def _check_names(given: Mapping[str, str]) -> None:
+    """Refuse an unknown name before anything is read."""
+    for option, name in given.items():
+        if name not in NAMED[option]:
+            raise unknown(option, name, NAMED[option])
+
+
+def _count(model_name: str, classes: int, groups: str, scale: str) -> tuple[int, int]:
+    """(D, m), from the shapes of the weights alone."""
+    skeleton = models.skeleton(model_name, num_labels=classes)
+    # `rms` needs the values of the weights; it moves what `tensor` moves.
+    shapes_only = "tensor" if scale == "rms" else scale
+    layout, _ = arrange(skeleton, find_weights(skeleton), groups=groups, scale=shapes_only)
+    return layout.D, layout.m
+
+
+def _check_dimensions(dims: Sequence[int], *, model: str, D: int, m: int) -> None:
+    """Refuse a d that no subspace of the model has: all of them must be above m and at most D."""
+    if max(dims) > D:
+        raise D90Error(
+            f"d = {max(dims)} is larger than D = {D}, the number of weights of {model}: lower "
+            "max_dim or dims."
+        )
+    if min(dims) <= m:
+        raise D90Error(
+            f"d = {min(dims)} is too small for SAID, whose m = {m} scales are among the d numbers: "
+            f"raise min_dim or dims above {m}, or choose coarser groups."
+        )
+
+
+def _architecture(model: PreTrainedModel) -> str:
+    """A digest of what the weights do not say, such as dropout and the number of heads."""
+    config = model.config.to_diff_dict()
+    return _digest({name: config[name] for name in config.keys() - NOT_ARCHITECTURE})
+
+
+def _tokens(data: TokenisedTask) -> str:
+    """A digest of the texts as the model reads them."""
+    digest = hashlib.sha256(repr((dict(data.padding), data.padding_side)).encode())
+    for split in (data.train, data.probe, *data.evaluation.values()):
+        for name, values in {**split.columns, "lengths": split.lengths}.items():
+            digest.update(f"{name} {values.dtype} {len(values)}\n".encode())
+            digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest(value: Any) -> str:
+    """SHA-256 of the value's JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _now() -> str:

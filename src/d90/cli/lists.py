@@ -1,0 +1,63 @@
+"""Lists on the command line: values with commas between them."""
+
+from __future__ import annotations
+
+import math
+
+from d90.errors import D90Error
+
+
+def names(text: str) -> tuple[str, ...]:
+    """`premise, hypothesis` as names.
+
+    >>> names("premise, hypothesis")
+    ('premise', 'hypothesis')
+    """
+    return tuple(part.strip() for part in text.split(","))
+
+
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    """`10,100,1000` as numbers.
+
+    Raises:
+        D90Error: for anything else.
+
+    >>> whole_numbers("--dims", "10, 1e3, 10_000")
+    (10, 1000, 10000)
+    """
+    return tuple(_whole_number(option, text, part) for part in names(text))
+
+
+def rates(option: str, text: str) -> tuple[float, ...]:
+    """`0.005,0.01` as numbers.
+
+    Raises:
+        D90Error: for anything else.
+
+    >>> rates("--learning-rates", "5e-3,0.01")
+    (0.005, 0.01)
+    """
+    return tuple(_number(option, text, part) for part in names(text))
+
+
+def _whole_number(option: str, text: str, part: str) -> int:
+    try:
+        return int(part)  # A float would round a large seed.
+    except ValueError:
+        number = _number(option, text, part)
+    if number != int(number):
+        raise D90Error(f"{option} '{text}': {part} is not whole; expected such as 10,100,1000.")
+    return int(number)
+
+
+def _number(option: str, text: str, part: str) -> float:
+    try:
+        number = float(part)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise D90Error(
+            f"{option} '{text}': '{part}' is not a number; expected numbers with commas between "
+            "them, as in 10,100 or 0.01,0.02."
+        )
+    return number

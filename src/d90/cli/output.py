@@ -1,0 +1,63 @@
+"""Where an answer goes: the folder of a report, and the terminal, quiet or not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from rich.console import Console
+
+from d90.errors import D90Error
+from d90.report import ReportPaths, Summary, render_text
+from d90.report.words import answer
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder and try to write there, before hours of training.
+
+    Raises:
+        D90Error: when it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise D90Error(
+            f"--output '{folder}' cannot be written ({error.strerror}): give a folder that can."
+        ) from error
+
+
+def show(summary: Summary, paths: ReportPaths, *, quiet: bool) -> None:
+    """Print the table, the answer and where the report is; the answer alone when quiet."""
+    console = Console()
+    if quiet:
+        console.print(answer(summary), highlight=False)
+        return
+    console.print(render_text(summary))
+    console.print(f"report: {paths.page}", soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def silence(quiet: bool) -> Iterator[None]:
+    """Keep warnings, logs and progress bars of every library off standard error."""
+    if not quiet:
+        yield
+        return
+    # Read when those libraries are loaded, which is after this.
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            # In place of a filter, since libraries add their own before it.
+            warnings.showwarning = lambda *_, **__: None
+            yield
+    finally:
+        logging.disable(before)
