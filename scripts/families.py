@@ -152,7 +152,7 @@ ROWS: dict[str, Callable[[Outcome], str]] = {
     "trained": lambda o: str(o.trained),
     "max difference at z = 0": lambda o: f"{o.difference:g}",
     "tied names": lambda o: str(o.ties),
-    "weights moved at z ≠ 0": lambda o: f"{o.moved:.4%}",
+    "weights moved at z ≠ 0": lambda o: f"{o.moved:.2%}",
     "m": lambda o: str(len(o.groups)),
     "groups": lambda o: ", ".join(f"`{name}`" for name in o.groups),
 }

@@ -17,7 +17,6 @@ EMBEDDINGS = "embeddings"
 
 # `word_embeddings`, `embed_tokens`, `mask_emb`, `embedding_hidden_mapping_in`; not `members`.
 _EMBEDDING_NAME = re.compile(r"(^|_)emb|embed")
-_POOLER_NAME = re.compile(r"pooler")
 
 
 def by_tensor(model: nn.Module) -> Callable[[str], str]:
@@ -44,14 +43,14 @@ def by_layer(model: nn.Module) -> Callable[[str], str]:
     * What is left, such as a last norm, goes by the name of its top-level module.
     """
     body = _body(model)
-    layers = {path for path, _ in _indexed(model)}
+    layers = _layers(model)
     tables = {path for path, module in model.named_modules() if isinstance(module, nn.Embedding)}
 
     def group(name: str) -> str:
         if not name.startswith(body):
             return HEAD
         inside = name.removeprefix(body).split(".")
-        if body and any(_POOLER_NAME.search(part) for part in inside):
+        if body and any("pooler" in part for part in inside):
             return HEAD
         layer = next((path for path in _prefixes(name) if path in layers), None)
         if layer is not None:
@@ -76,9 +75,9 @@ def _body(model: nn.Module) -> str:
     return f"{prefix}." if prefix and isinstance(getattr(model, prefix, None), nn.Module) else ""
 
 
-def _indexed(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Children of indexed containers that look like repeated blocks, at any depth."""
-    found = []
+def _layers(model: nn.Module) -> set[str]:
+    """Paths of the children of indexed containers that look like repeated blocks, at any depth."""
+    found = set()
     for path, container in model.named_modules():
         if not isinstance(container, (nn.ModuleList, nn.Sequential)):
             continue
@@ -90,11 +89,11 @@ def _indexed(model: nn.Module) -> list[tuple[str, nn.Module]]:
         ]
         classes = Counter(type(child) for _, child in children)
         alone = isinstance(container, nn.ModuleList) and len(children) == 1
-        found += [
-            (f"{path}.{index}" if path else index, child)
+        found |= {
+            f"{path}.{index}" if path else index
             for index, child in children
             if alone or classes[type(child)] > 1
-        ]
+        }
     return found
 
 

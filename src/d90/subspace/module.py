@@ -85,7 +85,7 @@ class Subspace(nn.Module):
         self.layout, self.d, self.m = layout, d, m
         self.projection, self.seed = projection, seed
         self.undo = ExitStack()
-        # In tuples, where torch does not look: these modules belong to the model already.
+        # In a plain dict, which torch does not look into: these modules are the model's already.
         self.places = {s: w.places for s, w in zip(layout.slots, weights, strict=True)}
         theta_0 = [weight.parameter.detach() for weight in weights]
         for number, tensor in enumerate(theta_0):
