@@ -145,34 +145,35 @@ struct Fastfood {
         for (int64_t b = 0; b < unit; b += n) transform(&x[b], n);
     }
 
+    // visit(i, places): where the 16 entries from i on come from, whole blocks at a time.
     template <class Visit> D90_METHOD void permuted(Visit visit) {
-        for (int64_t i = 0; i < unit; i += LANES) {
-            // Where blocks are shorter than a vector, each lane has its own keys.
-            u32v place = (iota() + (uint32_t)i) & (uint32_t)(n - 1);
-            u32v base = (iota() + (uint32_t)i) & ~(uint32_t)(n - 1);
-            if (n < LANES) {
-                u32v block = (base >> bits) * PERMUTATION_ROUNDS;
-                place = image_gathered(block, place);
-            } else {
-                place = image(&keys[(i >> bits) * PERMUTATION_ROUNDS], place);
-            }
-            visit(i, place + base);
+        if (n < LANES) return permuted_short(visit);
+        for (int64_t start = 0; start < unit; start += n) {
+            const uint32_t *key = &keys[(start >> bits) * PERMUTATION_ROUNDS];
+            const Permutation image(bits, [&](int r) { return splat(key[r]); });
+            for (int64_t i = 0; i < n; i += LANES)
+                visit(start + i, image(iota() + (uint32_t)i) + (uint32_t)start);
         }
     }
 
-    D90_METHOD u32v image(const uint32_t *key, u32v p) const {
-        return permute(bits, p, [&](int r) { return splat(key[r]); });
-    }
-    D90_METHOD u32v image_gathered(u32v block, u32v p) const {
-        return permute(bits, p, [&](int r) { return gather(keys.data(), block + (uint32_t)r); });
+    // Where blocks are shorter than a vector, each lane has its own keys.
+    template <class Visit> D90_METHOD void permuted_short(Visit visit) {
+        for (int64_t i = 0; i < unit; i += LANES) {
+            u32v row = iota() + (uint32_t)i, block = row >> bits;
+            const Permutation image(bits, [&](int r) {
+                return gather(keys.data(), block * PERMUTATION_ROUNDS + (uint32_t)r);
+            });
+            visit(i, image(row & (uint32_t)(n - 1)) + (block << bits));
+        }
     }
 
     D90_METHOD void apply(const float *z, int64_t index, const d90_segment *first,
                           const d90_segment *end) {
         generate(index);
         spread(z);
+        const Normals normals(lines);
         permuted([&](int64_t i, u32v place) {
-            store(&y[i], gather(x.data(), place) * normals(load<u32v>(&words[i]), lines));
+            store(&y[i], gather(x.data(), place) * normals(load<u32v>(&words[i])));
         });
         for (int64_t b = 0; b < unit; b += n) transform(&y[b], n);
         emit(y.data(), index * unit, (index + 1) * unit, norm, first, end);
@@ -183,8 +184,9 @@ struct Fastfood {
         generate(index);
         collect(y.data(), index * unit, (index + 1) * unit, norm, first, end);
         for (int64_t b = 0; b < unit; b += n) transform(&y[b], n);
+        const Normals normals(lines);
         permuted([&](int64_t i, u32v place) {
-            f32v value = load<f32v>(&y[i]) * normals(load<u32v>(&words[i]), lines);
+            f32v value = load<f32v>(&y[i]) * normals(load<u32v>(&words[i]));
             for (int lane = 0; lane < LANES; ++lane) x[place[lane]] = value[lane];
         });
         for (int64_t b = 0; b < unit; b += n) transform(&x[b], n);
@@ -290,6 +292,7 @@ struct Dense {
 
     D90_METHOD void apply(const float *z, int64_t index, const d90_segment *first,
                           const d90_segment *end) {
+        const Normals normals(lines);
         f32v sum[4] = {};
         u32v words[4];
         // Sums of 64 products, then the sum of those: the rounding error grows with d / 64.
@@ -297,7 +300,7 @@ struct Dense {
             f32v part[4] = {};
             for (int64_t j = from; j < (from + 64 < d ? from + 64 : d); ++j) {
                 group_words(seed, DENSE, j, index, words);
-                for (int w = 0; w < 4; ++w) part[w] += normals(words[w], lines) * z[j];
+                for (int w = 0; w < 4; ++w) part[w] += normals(words[w]) * z[j];
             }
             for (int w = 0; w < 4; ++w) sum[w] += part[w];
         }
@@ -308,11 +311,12 @@ struct Dense {
     D90_METHOD void adjoint(float *total, int64_t index, const d90_segment *first,
                             const d90_segment *end) {
         collect(rows, index * unit, (index + 1) * unit, norm, first, end);
+        const Normals normals(lines);
         u32v words[4];
         for (int64_t j = 0; j < d; ++j) {
             group_words(seed, DENSE, j, index, words);
             f32v sum = {};
-            for (int w = 0; w < 4; ++w) sum += normals(words[w], lines) * load<f32v>(rows + 16 * w);
+            for (int w = 0; w < 4; ++w) sum += normals(words[w]) * load<f32v>(rows + 16 * w);
             float dot = 0;
             for (int lane = 0; lane < LANES; ++lane) dot += sum[lane];
             total[j] += dot;
@@ -344,12 +348,13 @@ void words(uint64_t seed, uint32_t stream, uint64_t block, int64_t start, int64_
 }
 
 void normal_numbers(const uint32_t *lines, const uint32_t *word, int64_t count, float *out) {
+    const Normals normals(lines);
     for (int64_t i = 0; i < count; i += LANES) {
         uint32_t in[LANES] = {};
         float result[LANES];
         int64_t take = count - i < LANES ? count - i : LANES;
         std::memcpy(in, word + i, take * 4);
-        store(result, normals(load<u32v>(in), lines));
+        store(result, normals(load<u32v>(in)));
         std::memcpy(out + i, result, take * 4);
     }
 }

@@ -55,22 +55,48 @@ D90_INLINE void fill_words(uint64_t seed, uint32_t stream, uint64_t block, uint6
 
 D90_INLINE u32v sign_bits(u32v word) { return word << 31; }
 
-D90_INLINE f32v normals(u32v word, const uint32_t *lines) {
-    u32v bits = (u32v)to_float((word >> 8) | 1);
-    u32v line = gather(lines, (bits >> 20) - (127u << 3));
-    u32v size = (line >> 8) - (line & 255) * ((bits >> 10) & 1023);
-    return flip_sign(to_float(size) * 0x1p-21f, (word & 2) << 30);
-}
+constexpr uint32_t LINES = 192, LIKELY_LINES = 64;
 
-// The image of each place under a keyed bijection of `bits` bits; key(r) is the word of round r.
-template <class Key> D90_INLINE u32v permute(int bits, u32v place, Key key) {
-    const u32v mask = splat((1u << bits) - 1);
-    for (int r = 0; r < PERMUTATION_ROUNDS; ++r) {
-        u32v k = key(r);
-        place = ((place ^ (k >> 16)) * (k | 1)) & mask;
-        place ^= place >> (r % 2 ? bits / 2 + 1 : (bits + 1) / 2);
+// The 64 lines of the eight widest octaves serve all lanes of fifteen vectors in sixteen.
+struct Normals {
+    const uint32_t *lines;
+    Table64 likely;
+    D90_METHOD explicit Normals(const uint32_t *lines)
+        : lines(lines), likely(lines + LINES - LIKELY_LINES) {}
+
+    D90_METHOD f32v operator()(u32v word) const {
+        u32v bits = (u32v)to_float((word >> 8) | 1);
+        u32v number = (bits >> 20) - (127u << 3);
+        u32v from_end = number - (LINES - LIKELY_LINES);
+        u32v line = likely[from_end & (LIKELY_LINES - 1)];
+        if (any(from_end & ~(LIKELY_LINES - 1))) line = gather(lines, number);
+        u32v size = (line >> 8) - (line & 255) * ((bits >> 10) & 1023);
+        return flip_sign(to_float(size) * 0x1p-21f, (word & 2) << 30);
     }
-    return place;
-}
+};
+
+// The image of each place under a keyed bijection of `bits` bits. `first` and `second` are the two
+// halves of each round's key, one vector a round.
+struct Permutation {
+    u32v first[PERMUTATION_ROUNDS], second[PERMUTATION_ROUNDS], mask;
+    int bits;
+
+    template <class Key> D90_METHOD Permutation(int bits, Key key) : bits(bits) {
+        mask = splat((1u << bits) - 1);
+        for (int r = 0; r < PERMUTATION_ROUNDS; ++r) {
+            u32v k = key(r);
+            first[r] = k >> 16, second[r] = k | 1;
+        }
+    }
+
+    D90_METHOD u32v operator()(u32v place) const {
+        const int even = (bits + 1) / 2, odd = bits / 2 + 1;
+        for (int r = 0; r < PERMUTATION_ROUNDS; ++r) {
+            place = ((place ^ first[r]) * second[r]) & mask;
+            place ^= place >> (r % 2 ? odd : even);
+        }
+        return place;
+    }
+};
 
 }  // namespace

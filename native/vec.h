@@ -74,6 +74,36 @@ D90_INLINE u32v gather(const uint32_t *base, u32v index) {
     return (u32v)gather((const float *)base, index);
 }
 
+// table[index] for index < 64, in registers where the processor can.
+struct Table64 {
+#if defined(__AVX512F__)
+    u32v part[4];
+    D90_METHOD explicit Table64(const uint32_t *table) {
+        for (int i = 0; i < 4; ++i) part[i] = load<u32v>(table + 16 * i);
+    }
+    D90_METHOD u32v operator[](u32v index) const {
+        __m512i i = (__m512i)index;
+        __m512i low = _mm512_permutex2var_epi32((__m512i)part[0], i, (__m512i)part[1]);
+        __m512i high = _mm512_permutex2var_epi32((__m512i)part[2], i, (__m512i)part[3]);
+        __mmask16 upper = _mm512_test_epi32_mask(i, _mm512_set1_epi32(32));
+        return (u32v)_mm512_mask_blend_epi32(upper, low, high);
+    }
+#else
+    const uint32_t *table;
+    D90_METHOD explicit Table64(const uint32_t *table) : table(table) {}
+    D90_METHOD u32v operator[](u32v index) const { return gather(table, index); }
+#endif
+};
+
+D90_INLINE bool any(u32v x) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)x, (__m512i)x) != 0;
+#else
+    u64v y = (u64v)x;
+    return (y[0] | y[1] | y[2] | y[3] | y[4] | y[5] | y[6] | y[7]) != 0;
+#endif
+}
+
 // floor(a * bound / 2^31) for a < 2^31.
 D90_INLINE u32v scale_down(u32v a, uint32_t bound) {
     u64v even = multiply_low((u64v)a, bound) >> 31;
