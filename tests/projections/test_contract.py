@@ -192,6 +192,14 @@ def test_displace_and_collect_are_apply_and_adjoint_by_tensor(
 
 
 @names
+def test_collect_takes_the_gradient_of_a_sum(kernel: str, name: str) -> None:
+    """Such a gradient is one number with stride 0."""
+    P = make(name, d=12, D=400, seed=10)
+    found = P.collect([torch.ones(()).expand(5, 8)], [17], [2.0])
+    torch.testing.assert_close(found, 2 * P.adjoint(torch.ones(40), 17, 57))
+
+
+@names
 def test_unstored(kernel: str, name: str) -> None:
     """Nothing but its three numbers, and frozen."""
     P = make(name, d=5, D=100, seed=1)

@@ -1,0 +1,162 @@
+"""Several studies side by side, from their summaries: a Markdown table and a figure.
+
+    python scripts/compare_studies.py best OUT.svg tensor=reports/tensor model=reports/model
+    python scripts/compare_studies.py rates OUT.svg SST-2=reports/sst2
+
+`best` draws the best metric against d, one line a study; `rates` draws the metric against the
+learning rate, one line a d, for one study. A PNG is written beside the SVG.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from d90.records import Record
+from d90.report.curve import STYLE
+from d90.report.summary import Summary
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
+MARKERS = "osD^vPX"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("kind", choices=["best", "rates"])
+    parser.add_argument("figure", type=Path)
+    parser.add_argument("studies", nargs="+", metavar="LABEL=FOLDER")
+    arguments = parser.parse_args()
+    studies = {
+        label: Summary.load(folder)
+        for label, folder in (text.split("=", 1) for text in arguments.studies)
+    }
+    mpl.rcParams.update(STYLE)
+    figure = Figure(figsize=(3.3, 2.6), layout="constrained")
+    axes = figure.add_subplot()
+    if arguments.kind == "best":
+        print(_best_table(studies))
+        _draw_best(axes, studies)
+    else:
+        summary = next(iter(studies.values()))
+        print(_rates_table(summary))
+        _draw_rates(axes, summary)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    arguments.figure.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(arguments.figure, metadata={"Date": None})
+    figure.savefig(arguments.figure.with_suffix(".png"), dpi=200)
+
+
+def _runs(summary: Summary, d: int, rate: float | None = None) -> list[Record]:
+    return [
+        r
+        for r in summary.trials
+        if r.trial.d == d and (rate is None or r.trial.learning_rate == rate)
+    ]
+
+
+def _dims(summaries: Iterable[Summary]) -> list[int]:
+    return sorted({r.trial.d for s in summaries for r in s.trials if r.trial.d is not None})
+
+
+def _best_table(studies: dict[str, Summary]) -> str:
+    dims = _dims(studies.values())
+    header = ["study", "full", *(f"d = {d:,}" for d in dims), "d90"]
+    rows = [
+        [label, _number(s.full_metric), *(_best(s, d) for d in dims), _answer(s)]
+        for label, s in studies.items()
+    ]
+    return _markdown(header, rows)
+
+
+def _best(summary: Summary, d: int) -> str:
+    """The best metric at d, with its learning rate; mean over seeds of the best of each."""
+    point = next((p for p in summary.curve if p.d == d), None)
+    if point is None:
+        return "none trained" if _runs(summary, d) else "-"
+    top = max((r for r in _runs(summary, d) if r.usable), key=lambda r: r.metric or 0)
+    return f"{point.best:.3f} ({top.trial.learning_rate:g})"
+
+
+def _rates_table(summary: Summary) -> str:
+    rates = _rates(summary)
+    header = ["d", *(f"{rate:g}" for rate in rates)]
+    return _markdown(
+        header,
+        [[f"{d:,}", *(_mean(_runs(summary, d, rate)) for rate in rates)] for d in _dims([summary])],
+    )
+
+
+def _rates(summary: Summary) -> list[float]:
+    return sorted({r.trial.learning_rate for r in summary.trials if r.trial.d is not None})
+
+
+def _mean(runs: Sequence[Record]) -> str:
+    """Mean over seeds; runs that did not train are named, not averaged."""
+    good = [r.metric for r in runs if r.usable and r.metric is not None]
+    bad = sorted({r.status for r in runs if not r.usable})
+    return " ".join([f"{fmean(good):.3f}"] * bool(good) + bad) or "-"
+
+
+def _draw_best(axes: Axes, studies: dict[str, Summary]) -> None:
+    for (label, s), colour, marker in zip(studies.items(), COLOURS, MARKERS, strict=False):
+        x, y = [p.d for p in s.curve], [p.best for p in s.curve]
+        axes.plot(x, y, color=colour, marker=marker, ms=4, lw=1, label=label)
+    _draw_levels(axes, next(iter(studies.values())))
+    axes.set(xscale="log", xlabel="d")
+
+
+def _draw_rates(axes: Axes, summary: Summary) -> None:
+    for d, colour, marker in zip(_dims([summary]), COLOURS, MARKERS, strict=False):
+        points = [
+            (rate, fmean(r.metric for r in runs if r.metric is not None))
+            for rate in _rates(summary)
+            if (runs := [r for r in _runs(summary, d, rate) if r.metric is not None])
+        ]
+        axes.plot(
+            [x for x, _ in points],
+            [y for _, y in points],
+            color=colour, marker=marker, ms=4, lw=1, label=f"d = {d:,}",
+        )  # fmt: skip
+    _draw_levels(axes, summary)
+    axes.set(xscale="log", xlabel="learning rate (as given; normalised in d)")
+
+
+def _draw_levels(axes: Axes, summary: Summary) -> None:
+    axes.set_ylabel(summary.metric)
+    levels = (
+        ("full", summary.full_metric),
+        ("90%", summary.threshold),
+        ("majority", summary.majority),
+    )
+    for (name, level), style in zip(levels, ("-", "--", ":"), strict=True):
+        if level is not None:
+            axes.axhline(level, color="#666666", lw=0.8, ls=style)
+            axes.annotate(
+                name, (1, level), xycoords=("axes fraction", "data"), xytext=(2, 0),
+                textcoords="offset points", va="center", fontsize=7, color="#666666",
+            )  # fmt: skip
+
+
+def _answer(summary: Summary) -> str:
+    return f"{summary.d90:,}" if summary.d90 is not None else summary.status
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
