@@ -26,6 +26,12 @@ FILLER = [f"word{i}" for i in range(6)]
 
 
 @pytest.fixture(autouse=True)
+def float32_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`precision="auto"` would train in bf16 on some machines and not on others."""
+    monkeypatch.setattr("d90.training.settings.has_bf16", lambda: False)
+
+
+@pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Two threads add up in another order; the tests ask for equal bits."""
     threads = torch.get_num_threads()

@@ -18,6 +18,7 @@ from d90.protocols import FULL_LEARNING_RATES, LEARNING_RATES, make
 
 if TYPE_CHECKING:
     from d90.measurement import Study
+    from d90.training import TrainSettings
 
 MODEL_HELP = "minilm-l6, a folder with config.json and safetensors, or a hub id."
 TASK_HELP = (
@@ -93,13 +94,17 @@ def measure(
     ] = 0.9,
     epochs: Annotated[int, _option("Passes over the training split.", TRAINING)] = 4,
     steps: Annotated[int | None, _option("Updates, in place of epochs.", TRAINING)] = None,
+    full_epochs: Annotated[
+        int | None,
+        _option("Passes of full fine-tuning.", TRAINING, show_default="as the subspace runs"),
+    ] = None,
     batch_size: Annotated[int, _option("Texts a step.", TRAINING)] = 32,
     max_length: Annotated[int, _option("Tokens a text or pair, at most.", TRAINING)] = 128,
     dtype: Annotated[
         str, _option("Of the weights, whatever the checkpoint holds.", TRAINING)
     ] = "float32",
     precision: Annotated[
-        str, _option("Autocast: auto (bf16 on a GPU that has it), bf16 or no.", TRAINING)
+        str, _option("Autocast: auto (bf16 where the machine has it), bf16 or no.", TRAINING)
     ] = "auto",
     train_limit: Annotated[int | None, _option("Training rows, at most.", DATA)] = None,
     eval_limit: Annotated[int | None, _option("Evaluation rows, at most.", DATA)] = None,
@@ -179,7 +184,7 @@ def measure(
             scale=scale,
             protocol=search,
             training=training,
-            full_training=replace(training, optimizer="adamw", weight_decay=0.01),
+            full_training=_full_training(training, full_epochs),
             max_length=max_length,
             train_limit=train_limit,
             eval_limit=eval_limit,
@@ -199,6 +204,12 @@ def _show_plan(study: Study) -> None:
     from d90.cli.plan import show_plan
 
     show_plan(study)
+
+
+def _full_training(training: TrainSettings, epochs: int | None) -> TrainSettings:
+    """How the baseline is trained: like the subspace runs, but with AdamW, and maybe longer."""
+    full = replace(training, optimizer="adamw", weight_decay=0.01)
+    return full if epochs is None else replace(full, epochs=epochs, steps=None)
 
 
 def _run(study: Study, store: str, output: Path | None, quiet: bool) -> None:

@@ -37,7 +37,7 @@ class TrainSettings:
         warmup: share of the steps.
         clip: largest norm of the gradient; None for any.
         weight_decay: as the optimizer means it.
-        precision: `no`, `bf16` (autocast), or `auto`: bf16 on a GPU that has it.
+        precision: `no`, `bf16` (autocast), or `auto`: bf16 where the machine has it (`has_bf16`).
         patience: the run ends after so many epochs without a better one; None to never.
         seed: of the data order and of dropout.
         log_with: a tracker of accelerate, such as `tensorboard` (under `runs/`); None for none.
@@ -80,7 +80,7 @@ class TrainSettings:
         """What `precision` comes to on this machine, `no` or `bf16`."""
         if self.precision != "auto":
             return self.precision
-        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+        return "bf16" if has_bf16() else "no"
 
     def plain(self) -> dict[str, float | str | None]:
         """The settings by name, but for `log_with`, on which no result depends."""
@@ -108,3 +108,14 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     if step < rise:
         return (step + 1) / rise
     return (steps - step) / (steps - rise)
+
+
+def has_bf16() -> bool:
+    """Whether bf16 products are an instruction here: of the GPU, or of the processor without one.
+
+    A processor without it emulates them, and is faster in float32.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
