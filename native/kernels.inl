@@ -28,10 +28,12 @@ D90_INLINE void emit(const float *rows, int64_t low, int64_t high, float norm,
     }
 }
 
-// The inverse: gradients of rows low..high, zero where no tensor is.
-D90_INLINE void collect(float *rows, int64_t low, int64_t high, float norm,
+// The inverse: gradients of rows low..high, zero where no tensor is. False when all are zero, as
+// those of the embeddings of words that a batch lacks: such rows add nothing and cost no projection.
+D90_INLINE bool collect(float *rows, int64_t low, int64_t high, float norm,
                         const d90_segment *segment, const d90_segment *end) {
     int64_t done = low;
+    uint32_t bits = 0;
     for (; segment != end && segment->start < high; ++segment) {
         int64_t from = segment->start > low ? segment->start : low;
         int64_t to = segment->stop < high ? segment->stop : high;
@@ -39,10 +41,17 @@ D90_INLINE void collect(float *rows, int64_t low, int64_t high, float norm,
         for (int64_t i = done; i < from; ++i) rows[i - low] = 0;
         const float scale = segment->scale * norm;
         const float *in = segment->in + (from - segment->start);
-        for (int64_t i = 0; i < to - from; ++i) rows[from - low + i] = scale * in[i];
+        for (int64_t i = 0; i < to - from; ++i) {
+            float value = scale * in[i];
+            uint32_t word;
+            std::memcpy(&word, &value, 4);
+            bits |= word << 1;
+            rows[from - low + i] = value;
+        }
         done = to;
     }
     for (int64_t i = done; i < high; ++i) rows[i - low] = 0;
+    return bits != 0;
 }
 
 D90_INLINE bool touched(int64_t low, int64_t high, const d90_segment *&first,
@@ -181,13 +190,16 @@ struct Fastfood {
 
     D90_METHOD void adjoint(float *total, int64_t index, const d90_segment *first,
                             const d90_segment *end) {
+        if (!collect(y.data(), index * unit, (index + 1) * unit, norm, first, end)) return;
         generate(index);
-        collect(y.data(), index * unit, (index + 1) * unit, norm, first, end);
         for (int64_t b = 0; b < unit; b += n) transform(&y[b], n);
         const Normals normals(lines);
+        for (int64_t i = 0; i < unit; i += LANES)
+            store(&y[i], load<f32v>(&y[i]) * normals(load<u32v>(&words[i])));
         permuted([&](int64_t i, u32v place) {
-            f32v value = load<f32v>(&y[i]) * normals(load<u32v>(&words[i]));
-            for (int lane = 0; lane < LANES; ++lane) x[place[lane]] = value[lane];
+            uint32_t to[LANES];
+            store(to, place);
+            for (int lane = 0; lane < LANES; ++lane) x[to[lane]] = y[i + lane];
         });
         for (int64_t b = 0; b < unit; b += n) transform(&x[b], n);
         if (n < LANES) {
@@ -233,7 +245,7 @@ struct OneHot {
 
     D90_METHOD void adjoint(float *total, int64_t index, const d90_segment *first,
                             const d90_segment *end) {
-        collect(rows.data(), index * unit, (index + 1) * unit, norm, first, end);
+        if (!collect(rows.data(), index * unit, (index + 1) * unit, norm, first, end)) return;
         each(index, [&](int64_t i, u32v column, u32v sign) {
             f32v value = flip_sign(load<f32v>(&rows[i]), sign);
             for (int lane = 0; lane < LANES; ++lane) total[column[lane]] += value[lane];
@@ -270,7 +282,7 @@ struct Sparse {
 
     D90_METHOD void adjoint(float *total, int64_t index, const d90_segment *first,
                             const d90_segment *end) {
-        collect(rows.data(), index * unit, (index + 1) * unit, norm, first, end);
+        if (!collect(rows.data(), index * unit, (index + 1) * unit, norm, first, end)) return;
         each(index, [&](int64_t j, uint64_t row, bool minus) {
             total[j] += minus ? -rows[row] : rows[row];
         });
@@ -310,7 +322,7 @@ struct Dense {
 
     D90_METHOD void adjoint(float *total, int64_t index, const d90_segment *first,
                             const d90_segment *end) {
-        collect(rows, index * unit, (index + 1) * unit, norm, first, end);
+        if (!collect(rows, index * unit, (index + 1) * unit, norm, first, end)) return;
         const Normals normals(lines);
         u32v words[4];
         for (int64_t j = 0; j < d; ++j) {
