@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from d90 import random
+from d90.executors.local import LocalExecutor
 from d90.tasks import Split, Task
+from d90.training import TrainSettings, train
 
 BERT_TINY = Path(__file__).resolve().parents[2] / "shared" / "models" / "bert-tiny"
 
@@ -124,3 +128,35 @@ def toy_task() -> Task:
         train=toy_split(96, seed=1),
         evaluation={"validation": toy_split(64, seed=2)},
     )
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory, toy_task: Task) -> Path:
+    """The toy task as a user has it, in a folder whose name has a space."""
+    folder = tmp_path_factory.mktemp("tasks") / "toy task"
+    folder.mkdir()
+    for name, split in {"train": toy_task.train, **toy_task.evaluation}.items():
+        rows = zip(split.texts, split.labels, strict=True)
+        lines = [json.dumps({"text": text, "label": label}) for (text,), label in rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ready_folder(
+    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, toy_task: Task
+) -> Path:
+    """A tiny model whose body knows the toy task, as a pretrained one knows its language.
+
+    A new head on top of it trains in a subspace within a few steps; on a random body none does.
+    """
+    settings = TrainSettings(0.02, epochs=6, batch_size=8, precision="no")
+    executor = LocalExecutor(str(tiny_folder), toy_task, settings, max_length=16)
+    train(executor.model, executor.data, settings)
+    folder = tmp_path_factory.mktemp("models") / "tiny model"
+    body = executor.model.base_model
+    assert isinstance(body, BertModel)
+    body.save_pretrained(folder)
+    for file in tiny_folder.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    return folder

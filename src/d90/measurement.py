@@ -29,6 +29,7 @@ from d90.estimators import estimate
 from d90.executors.local import LocalExecutor
 from d90.projections import PROJECTIONS
 from d90.protocols import Grid, Protocol
+from d90.protocols.base import LARGEST_SEED, check_integers
 from d90.records import Record, Trial
 from d90.report import Summary
 from d90.store import Store, StudyStore, study_name
@@ -198,6 +199,7 @@ def plan(
     """
     subspace = {"method": method, "groups": groups, "projection": projection, "scale": scale}
     _check_names({**subspace, "dtype": dtype, "metric": metric or "accuracy"})
+    check_integers("head_seed", [head_seed], at_least=0, at_most=LARGEST_SEED)
     models.locate(model)
     data = load_task(
         task,

@@ -15,23 +15,26 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-LISTS: dict[str, tuple[type, ...]] = {
-    "dims": (int, float),
-    "learning_rates": (int, float),
-    "full_learning_rates": (int, float),
-    "seeds": (int,),
-    "text_columns": (str,),
+Kind = tuple[tuple[type, ...], str]
+"""Types of TOML, and what to call their values."""
+
+LISTS: dict[str, Kind] = {
+    "dims": ((int, float), "numbers"),
+    "learning_rates": ((int, float), "numbers"),
+    "full_learning_rates": ((int, float), "numbers"),
+    "seeds": ((int,), "whole numbers"),
+    "text_columns": ((str,), "strings"),
 }
 """Options that are lists, which the command line writes with commas, and what they are lists of."""
 
-TYPES: dict[type, tuple[tuple[type, ...], str]] = {
+TYPES: dict[type, Kind] = {
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
     bool: ((bool,), "true or false"),
     Path: ((str,), "a string"),
     str: ((str,), "a string"),
 }
-"""For the type of an option, the types of TOML that it takes, and what to call them."""
+"""For the type of any other option, what it takes."""
 
 
 def from_file(context: typer.Context, file: Path | None) -> Path | None:
@@ -71,10 +74,10 @@ def _read(file: Path) -> dict[str, Any]:
 def _value(where: str, value: Any, name: str, annotation: Any) -> Any:
     """The value as the command line would have it."""
     if name in LISTS:
+        types, what = LISTS[name]
         items = value if isinstance(value, list) else [value]
         # A string is written as on the command line, commas and all.
-        if not isinstance(value, str) and not all(_is_a(item, LISTS[name]) for item in items):
-            what = "strings" if str in LISTS[name] else "numbers"
+        if not isinstance(value, str) and not all(_is_a(item, types) for item in items):
             raise D90Error(f"{where} is {value!r}: expected a list of {what}.")
         return ",".join(map(str, items))
     kinds = {*get_args(annotation)} - {type(None)} or {annotation}

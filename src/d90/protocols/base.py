@@ -18,6 +18,9 @@ LEARNING_RATES = (0.002, 0.004, 0.008, 0.016)
 FULL_LEARNING_RATES = (5e-5, 1e-4)
 """Learning rates of the full fine-tuning baseline."""
 
+LARGEST_D, LARGEST_SEED = 2**53, 2**64 - 1
+"""What the store and philox-v1 take."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol(ABC):
@@ -49,7 +52,7 @@ class Protocol(ABC):
     def __post_init__(self) -> None:
         check_rates("learning_rates", self.learning_rates)
         check_rates("full_learning_rates", self.full_learning_rates)
-        check_integers("seeds", self.seeds, at_least=0)
+        check_integers("seeds", self.seeds, at_least=0, at_most=LARGEST_SEED)
         if not 0 < self.satisfaction <= 1:
             raise D90Error(
                 f"satisfaction is {self.satisfaction}: expected a share above 0 and at most 1 "
@@ -142,16 +145,20 @@ def check_rates(name: str, rates: Sequence[float]) -> None:
             raise D90Error(f"{name} has {rate}: a learning rate is a positive number.")
 
 
-def check_integers(name: str, values: Sequence[int], *, at_least: int) -> None:
-    """Whole numbers: at least one, none below `at_least`, none twice.
+def check_integers(
+    name: str, values: Sequence[int], *, at_least: int, at_most: int = LARGEST_D
+) -> None:
+    """Whole numbers: at least one, none out of range, none twice.
 
     Raises:
         D90Error: naming the argument and the offending value.
     """
     _check_some_and_once(name, values)
     for value in values:
-        if not isinstance(value, Integral) or value < at_least:
-            raise D90Error(f"{name} has {value}: expected whole numbers from {at_least} up.")
+        if not isinstance(value, Integral) or not at_least <= value <= at_most:
+            raise D90Error(
+                f"{name} has {value}: expected whole numbers from {at_least} to {at_most}."
+            )
 
 
 def check_range(min_dim: int, max_dim: int) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from d90.errors import D90Error
 from d90.protocols.base import Protocol, check_range
 
+LARGEST_COUNT = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Protocol):
@@ -36,8 +38,10 @@ class Grid(Protocol):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self.min_dim, self.max_dim)
-        if self.count < 2:
-            raise D90Error(f"count is {self.count}: a grid has at least 2 values of d.")
+        if not 2 <= self.count <= LARGEST_COUNT:
+            raise D90Error(
+                f"count is {self.count}: a grid has from 2 to {LARGEST_COUNT:,} values of d."
+            )
 
     def dimensions(self) -> tuple[int, ...]:
         return log_spaced(self.min_dim, self.max_dim, self.count)

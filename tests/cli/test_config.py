@@ -1,0 +1,93 @@
+"""`--config FILE.toml`: the same names as the options, and the command line wins."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import QUICK, Command
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "a study.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_the_file_sets_and_the_command_line_wins(
+    d90: Command, file: Callable[[str], Path], ready_folder: Path, toy_folder: Path
+) -> None:
+    config = file(
+        f"""
+        model = {json.dumps(str(ready_folder))}
+        task = {json.dumps(str(toy_folder))}
+        dims = [10, 50]
+        seeds = 3
+        learning_rates = [0.01]
+        full-learning-rates = "0.01"
+        text-columns = ["text"]
+        max_length = 16
+        batch-size = 8
+        head-seed = 1
+        satisfaction = 1
+        scale = "model"
+        projection = "onehot"
+        steps = 3
+        output = "from the file"
+        quiet = true
+        """
+    )
+    said = d90("measure", "--config", config, "--projection", "sparse", "--dims", "20")
+    assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
+    found = json.loads(Path("from the file/summary.json").read_text())
+    assert (found["projection"], found["scale"], found["satisfaction"]) == ("sparse", "model", 1)
+    assert [(t["d"], t["seed"]) for t in found["trials"]] in ([(None, 0), (20, 3)], [(None, 0)])
+    assert (found["settings"]["training"]["steps"], found["settings"]["max_length"]) == (3, 16)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3", "unknown option in '.*' 'epoch': did you mean 'epochs'?"),
+        ("config = 'other.toml'", "unknown option in '.*' 'config'"),
+        ("[measure]\nepochs = 3", "unknown option in '.*' 'measure'"),
+        ("epochs = 'four'", "epochs is 'four': expected a whole number"),
+        ("epochs = 2.5", "epochs is 2.5: expected a whole number"),
+        ("epochs = true", "epochs is True: expected a whole number"),
+        ("satisfaction = '0.9'", "satisfaction is '0.9': expected a number"),
+        ("quiet = 1", "quiet is 1: expected true or false"),
+        ("method = 3", "method is 3: expected a string"),
+        ("output = ['x']", r"output is \['x'\]: expected a string"),
+        ("dims = [10, 'x']", r"dims is \[10, 'x'\]: expected a list of numbers"),
+        ("dims = true", "dims is True: expected a list of numbers"),
+        ("seeds = [0.5]", r"seeds is \[0.5\]: expected a list of whole numbers"),
+        ("text-columns = [1]", r"text-columns is \[1\]: expected a list of strings"),
+        ("dims = '10,x'", "--dims '10,x': 'x' is not a number"),
+        ("method = 'sad'", "unknown method 'sad': did you mean 'said'?"),
+        ("epochs = = 3", "is not TOML: .*line 1"),
+    ],
+)
+def test_bad_files(measure: Command, file: Callable[[str], Path], text: str, message: str) -> None:
+    said = measure("--config", file(text))
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert re.search(message, said.err)
+
+
+@pytest.mark.parametrize("name", ["none.toml", "."])
+def test_files_that_cannot_be_read(measure: Command, name: str) -> None:
+    said = measure("--config", name)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"--config '{name}' cannot be read" in said.err
+
+
+def test_a_file_that_is_no_text(measure: Command, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b"\xff\xfe")
+    assert "is not UTF-8 text" in measure("--config", "x.toml", *QUICK).err

@@ -1,0 +1,159 @@
+"""`d90 measure` from end to end, with a tiny model."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d90.executors import local
+from d90.records import Record, Trial
+from d90.store import Store
+
+from .conftest import Command, Result
+
+
+def summary(folder: Path | str) -> dict[str, Any]:
+    return json.loads((Path(folder) / "summary.json").read_text())
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
+    """The trials that are really run, in order."""
+    trials: list[Trial] = []
+    run = local.LocalExecutor.run
+
+    def noting(self: Any, trial: Trial, *rest: Any) -> Record:
+        trials.append(trial)
+        return run(self, trial, *rest)
+
+    monkeypatch.setattr(local.LocalExecutor, "run", noting)
+    return trials
+
+
+def test_a_study_and_the_same_command_again(measure: Command, executed: list[Trial]) -> None:
+    options = ("--dims", "2,10,50", "--store", "a store/d90.db", "--output", "a report")
+    first = measure(*options)
+    assert (first.code, first.err) == (0, "")
+    lines = first.out.splitlines()
+    assert sum(line.startswith(("full fine-tuning", "d = ")) for line in lines) == 4
+    assert not {"\r", "\x1b", "\b"} & set(first.out)
+    assert lines[-1] == "report: a report/index.html"
+    found = summary("a report")
+    assert found["status"] == "ok"
+    assert found["d90"] in (10, 50)
+    assert f"d90 = {found['d90']}" in first.out
+    assert {path.name for path in Path("a report").iterdir()} == {
+        *("summary.json", "trials.csv", "curve.png", "curve.svg", "index.html")
+    }
+    assert len(executed) == 4
+
+    again = measure(*options)
+    assert again.code == 0
+    assert "4 runs are done already" in again.out
+    assert len(executed) == 4
+    assert summary("a report")["trials"] == found["trials"]
+
+
+def test_summary_has_every_key(measure: Command) -> None:
+    measure("--dims", "50", "--seeds", "0,1", "--output", "out")
+    found = summary("out")
+    keys = "model task method groups projection scale D majority full_metric threshold d90 status"
+    assert {*keys.split(), "interval", "trials", "versions"} <= found.keys()
+    assert (found["method"], found["groups"], found["projection"]) == ("did", "layer", "fastfood")
+    assert (found["scale"], found["status"], found["d90"]) == ("tensor", "at-minimum", None)
+    assert found["threshold"] == pytest.approx(0.9 * found["full_metric"])
+    keys = {"d", "learning_rate", "seed", "metric", "train_metric", "status", "seconds"}
+    assert all(keys <= trial.keys() for trial in found["trials"])
+    tried = [(t["d"], t["learning_rate"], t["seed"]) for t in found["trials"]]
+    assert tried == [(None, 0.01, 0), (50, 0.01, 0), (50, 0.01, 1)]
+    assert {"d90", "torch", "python"} <= found["versions"].keys()
+    assert found["command"].startswith("d90 ")
+
+
+def test_default_places(measure: Command) -> None:
+    """Each study has a folder of its own."""
+    for dims in ("10", "50"):
+        assert measure("--dims", dims).code == 0
+    studies = {study.name for study in Store("d90.db").studies()}
+    assert {path.name for path in Path("reports").iterdir()} == studies
+    assert len(studies) == 2
+    assert all(name.startswith("tiny_model-toy_task-did-") for name in studies)
+
+
+def test_quiet_is_the_answer_alone(measure: Command) -> None:
+    assert measure("--dims", "50", "--quiet") == (0, "d90 ≤ 50 (at-minimum)\n", "")
+
+
+def test_a_binary_search_in_said(measure: Command) -> None:
+    search = ("--protocol", "bisect", "--min-dim", "6", "--max-dim", "60")
+    assert measure(*search, "--method", "said", "--output", "out").code == 0
+    found = summary("out")
+    assert (found["method"], found["groups"], found["m"]) == ("said", "layer", 4)
+    assert found["status"] in ("ok", "at-minimum")
+    assert 3 <= len(found["trials"]) <= 8
+
+
+def test_a_grid(measure: Command) -> None:
+    grid = ("--protocol", "grid", "--min-dim", "2", "--max-dim", "50", "--count", "3")
+    assert measure(*grid, "--output", "out").code == 0
+    assert [trial["d"] for trial in summary("out")["trials"]] == [None, 2, 10, 50]
+
+
+def test_plan_runs_and_stores_nothing(measure: Command, executed: list[Trial]) -> None:
+    said = measure("--protocol", "bisect", "--min-dim", "10", "--max-dim", "1000", "--plan")
+    assert (said.code, said.err) == (0, "")
+    assert not executed
+    assert not list(Path().iterdir())
+    for what in ("full fine-tuning", "subspace", "D = 5,554", "GB", "minutes"):
+        assert what in said.out
+
+
+def test_an_interrupt_says_how_to_go_on(
+    measure: Command, executed: list[Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--dims", "10,50", "--output", "out")
+    with pytest.MonkeyPatch.context() as patch:
+        original = local.train
+
+        def interrupted(*arguments: Any, **settings: Any) -> Any:
+            if len(executed) == 2:
+                signal.raise_signal(signal.SIGINT)
+            return original(*arguments, **settings)
+
+        patch.setattr(local, "train", interrupted)
+        said = measure(*options)
+    assert said.code == 130
+    assert said.err == "interrupted: the same command goes on from here.\n"
+    assert not Path("out/summary.json").exists()
+    assert measure(*options).code == 0
+    assert [trial.d for trial in executed] == [None, 10, 10, 50]
+
+
+def test_the_second_driver_stops(measure: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    second: list[Result] = []
+    train = local.train
+
+    def train_and_start_another(*arguments: Any, **settings: Any) -> Any:
+        if not second:
+            second.append(measure("--dims", "50"))
+        return train(*arguments, **settings)
+
+    monkeypatch.setattr(local, "train", train_and_start_another)
+    assert measure("--dims", "50").code == 0
+    assert second[0].code == 2
+    assert second[0].err.count("\n") == 1
+    assert "is already being run by process" in second[0].err
+
+
+def test_no_memory(measure: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("d90.memory.available_memory", lambda _: 1000)
+    monkeypatch.setattr(local.models, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    said = measure("--dims", "50")
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    assert "GB of memory is free" in said.err
+    assert not Path("d90.db").exists()
