@@ -108,7 +108,7 @@ def test_plan_runs_and_stores_nothing(measure: Command, executed: list[Trial]) -
     assert (said.code, said.err) == (0, "")
     assert not executed
     assert not list(Path().iterdir())
-    for what in ("full fine-tuning", "subspace", "D = 5,554", "GB", "minutes"):
+    for what in ("full fine-tuning", "subspace", "D = 5,554", "GB free", "time: at most"):
         assert what in said.out
 
 

@@ -81,13 +81,13 @@ class Display(Listener, AbstractContextManager["Display"]):
         elapsed = monotonic() - self._began
         a_run = fmean(self._seconds) if self._seconds else elapsed / done
         seconds = elapsed / done * (1 - done) + a_run * (self._left - 1)
-        self._search.plain = f"{self._bracket}at most {_duration(seconds)} left"
+        self._search.plain = f"{self._bracket}at most {duration(seconds)} left"
 
     def finished(
         self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
     ) -> None:
         metric = "-" if record.metric is None else f"{record.metric:.4f}"
-        how = "from another study" if reused else _duration(record.seconds)
+        how = "from another study" if reused else duration(record.seconds)
         why = f": {record.message}" if record.message else ""
         self._say(f"{_name(record.trial):<34} {metric:>7}  {record.status} ({how}){why}")
         self._bars.update(self._steps, visible=False)
@@ -123,10 +123,10 @@ def _bracket(name: str, failing: int | None, passing: int | None) -> str:
     return f"{low}{name}{high}, " if low or high else ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """The time in the unit that suits it.
 
-    >>> [_duration(seconds) for seconds in (4.2, 312, 8000)]
+    >>> [duration(seconds) for seconds in (4.2, 312, 8000)]
     ['4 s', '5 min', '2.2 h']
     """
     if seconds < 99.5:
