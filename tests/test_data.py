@@ -39,6 +39,14 @@ def test_pairs_have_token_types_and_left_padding_works(
     assert inputs["token_type_ids"][1].tolist() == [0, 0, 0, 1, 1, 1, 1]
 
 
+def test_the_columns_are_in_one_order_in_every_process(
+    toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast
+):
+    columns = list(tokenise(toy_task, tiny_tokenizer).train.columns)
+    assert len(columns) > 1
+    assert columns == sorted(columns)
+
+
 def test_texts_are_cut(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast):
     assert int(tokenise(toy_task, tiny_tokenizer, max_length=5).train.lengths.max()) == 5
 

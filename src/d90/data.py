@@ -139,7 +139,8 @@ def _encode(
             texts, pairs[0] if pairs else None, truncation=True, max_length=max_length
         )
         lengths += [len(ids) for ids in encoded["input_ids"]]
-        for key in encoded.keys() - {"attention_mask"}:
+        # Sorted: a set has another order in every process, and the order is in the digest.
+        for key in sorted(encoded.keys() - {"attention_mask"}):
             flat = [value for row in encoded[key] for value in row]
             pieces.setdefault(key, []).append(torch.tensor(flat, dtype=torch.int32))
     if 0 in lengths:
