@@ -21,6 +21,7 @@ PRECISIONS = ("auto", "no", "bf16")
 
 EXPONENT = 0.5
 REFERENCE_D = 200
+"""How the subspace learning rate depends on d: `subspace_learning_rate`."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,13 @@ class TrainSettings:
 
 
 def subspace_learning_rate(learning_rate: float, d: int) -> float:
-    """The optimizer's learning rate for z: `learning_rate * (200 / d) ** EXPONENT`.
+    """The optimizer's learning rate for z: `learning_rate * sqrt(200 / d)`.
 
-    One `learning_rate` is meant to serve every d; it is the optimizer's own at d = 200.
+    An update of Adam changes each entry of z by about its learning rate, and so moves a tensor
+    whose columns of P are of unit length by about that times sqrt(d). Divided by sqrt(d), one
+    `learning_rate` moves a tensor equally far at every d, and is the optimizer's own at d = 200.
+    Measured (`docs/results`): 0.008 is within 0.006 of the best of five rates at d = 100, 1,000 and
+    10,000, and within one standard error of it at d = 10.
     """
     return learning_rate * (REFERENCE_D / d) ** EXPONENT
 
