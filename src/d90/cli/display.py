@@ -65,7 +65,7 @@ class Display(Listener, AbstractContextManager["Display"]):
             f"scale {study.subspace['scale']}, majority {study.majority:.3f}"
         )
         if records:
-            self._say(f"{len(records)} runs are done already")
+            self._say(f"runs done before: {len(records)}")
         self._advance(study, records)
 
     def started(self, trial: Trial) -> None:
