@@ -1,0 +1,48 @@
+"""`d90 report`: the files again, from `summary.json` alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.report.studies import every_kind
+
+from d90.report import write_report
+
+from .conftest import Command
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_report(every_kind()["ok"], tmp_path / "a report")
+    return tmp_path / "a report"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_the_same_files_again(d90: Command, folder: Path) -> None:
+    before = contents(folder)
+    for file in folder.iterdir():
+        if file.name != "summary.json":
+            file.unlink()
+    said = d90("report", "a report")
+    assert (said.code, said.err) == (0, "")
+    assert contents(folder) == before
+    assert said.out.splitlines()[-1] == "report: a report/index.html"
+
+
+def test_elsewhere_from_the_file(d90: Command, folder: Path) -> None:
+    said = d90("report", "a report/summary.json", "--output", "some/where", "--quiet")
+    assert said.code == 0
+    assert said.out.startswith("d90 = ")
+    assert said.out.count("\n") == 1
+    assert contents(Path("some/where")) == contents(folder)
+
+
+def test_a_folder_that_cannot_be_written(d90: Command, folder: Path) -> None:
+    Path("file").write_text("not a folder")
+    said = d90("report", folder, "--output", "file/out")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "cannot write the report to 'file/out'" in said.err
