@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-import matplotlib as mpl
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -27,9 +27,7 @@ MARKERS = "osD^vPX"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=["best", "rates"])
     parser.add_argument("figure", type=Path)
     parser.add_argument("studies", nargs="+", metavar="LABEL=FOLDER")
@@ -38,20 +36,27 @@ def main() -> None:
         label: Summary.load(folder)
         for label, folder in (text.split("=", 1) for text in arguments.studies)
     }
-    mpl.rcParams.update(STYLE)
-    figure = Figure(figsize=(3.3, 2.6), layout="constrained")
+    arguments.figure.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.style.context(["default", STYLE]):
+        _draw(arguments.kind, studies).savefig(arguments.figure, metadata={"Date": None})
+        _draw(arguments.kind, studies).savefig(arguments.figure.with_suffix(".png"), dpi=200)
+    print(_best_table(studies) if arguments.kind == "best" else _rates_table(_first(studies)))
+
+
+def _draw(kind: str, studies: dict[str, Summary]) -> Figure:
+    figure = Figure(figsize=(3.6, 2.8), layout="constrained")
     axes = figure.add_subplot()
-    if arguments.kind == "best":
-        print(_best_table(studies))
+    if kind == "best":
         _draw_best(axes, studies)
     else:
-        summary = next(iter(studies.values()))
-        print(_rates_table(summary))
-        _draw_rates(axes, summary)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    arguments.figure.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(arguments.figure, metadata={"Date": None})
-    figure.savefig(arguments.figure.with_suffix(".png"), dpi=200)
+        _draw_rates(axes, _first(studies))
+    style = {"frameon": False, "handlelength": 1, "columnspacing": 0.8}
+    figure.legend(loc="outside lower center", ncols=4, **style)
+    return figure
+
+
+def _first(studies: dict[str, Summary]) -> Summary:
+    return next(iter(studies.values()))
 
 
 def _runs(summary: Summary, d: int, rate: float | None = None) -> list[Record]:
@@ -102,14 +107,14 @@ def _mean(runs: Sequence[Record]) -> str:
     """Mean over seeds; runs that did not train are named, not averaged."""
     good = [r.metric for r in runs if r.usable and r.metric is not None]
     bad = sorted({r.status for r in runs if not r.usable})
-    return " ".join([f"{fmean(good):.3f}"] * bool(good) + bad) or "-"
+    return " ".join(([f"{fmean(good):.3f}"] if good else []) + bad) or "-"
 
 
 def _draw_best(axes: Axes, studies: dict[str, Summary]) -> None:
     for (label, s), colour, marker in zip(studies.items(), COLOURS, MARKERS, strict=False):
         x, y = [p.d for p in s.curve], [p.best for p in s.curve]
         axes.plot(x, y, color=colour, marker=marker, ms=4, lw=1, label=label)
-    _draw_levels(axes, next(iter(studies.values())))
+    _draw_levels(axes, _first(studies))
     axes.set(xscale="log", xlabel="d")
 
 
@@ -127,6 +132,8 @@ def _draw_rates(axes: Axes, summary: Summary) -> None:
         )  # fmt: skip
     _draw_levels(axes, summary)
     axes.set(xscale="log", xlabel="learning rate (as given; normalised in d)")
+    axes.set_xticks(_rates(summary), [f"{rate:g}" for rate in _rates(summary)])
+    axes.minorticks_off()
 
 
 def _draw_levels(axes: Axes, summary: Summary) -> None:

@@ -105,9 +105,7 @@ def words(
         blocks & _WORD,
         int(stream) | (blocks >> 32) << 16,
     )
-    lanes = philox4x32(
-        torch.broadcast_tensors(*counter), (seed & _WORD, (seed >> 32) & _WORD)
-    )
+    lanes = philox4x32(torch.broadcast_tensors(*counter), (seed & _WORD, (seed >> 32) & _WORD))
     rows = torch.stack([lane.view(len(blocks), -1, 16) for lane in lanes], dim=2)
     rows = rows.view(len(blocks), -1)[:, start - first * 64 : stop - first * 64]
     return rows if isinstance(block, Tensor) else rows[0]
@@ -204,6 +202,4 @@ def order(seed: int, count: int, *, block: int = 0) -> Tensor:
     """
     index = torch.arange(count, dtype=torch.int64)
     # The index in the low bits breaks ties, so the sort has one answer.
-    return torch.argsort(
-        (words(seed, Stream.DATA, 0, count, block=block) << 31) | index
-    )
+    return torch.argsort((words(seed, Stream.DATA, 0, count, block=block) << 31) | index)
