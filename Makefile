@@ -9,12 +9,14 @@ venv_python := .venv/bin/python
 stamp := .venv/.installed
 
 DEMO_TASK ?= wordnet-supersense
-DEMO_FLAGS ?=
+DEMO_FLAGS ?= --projection onehot --dims 1000,3000,10000,30000,100000 --learning-rates 0.008 \
+	--full-learning-rates 1e-4 --epochs 2 --train-limit 3000 --eval-limit 1000
 
 .PHONY: demo test clean
 
 demo: $(stamp)
-	HF_HUB_OFFLINE=1 $(venv_python) -m d90 measure minilm-l6 $(DEMO_TASK) --output demo $(DEMO_FLAGS)
+	HF_HUB_OFFLINE=1 $(venv_python) -m d90 measure minilm-l6 $(DEMO_TASK) --output demo \
+		--store demo/d90.db $(DEMO_FLAGS)
 
 test: $(stamp)
 	$(venv_python) -m ruff check .
