@@ -32,8 +32,8 @@ def study_id(storage: BaseStorage) -> int:
 
 
 def lease(**changes: Any) -> dict[str, Any]:
-    """A lease that binds: of another host, good for a minute."""
-    owner = {"pid": 1234, "host": "elsewhere", "token": "other", "expires": time.time() + 60}
+    """A lease that binds: of another host, good for a day (it is made when tests are collected)."""
+    owner = {"pid": 1234, "host": "elsewhere", "token": "other", "expires": time.time() + 86_400}
     return owner | changes
 
 
