@@ -171,8 +171,9 @@ def _status(
         return "unstable", what
     if not any(reaches(p.best, threshold) for p in points):
         top = max(points, key=lambda p: p.best)
+        largest = max(r.trial.d for r in records if r.trial.d is not None)
         return "above-maximum", (
-            f"no d up to {points[-1].d:,} reaches {threshold:.4f} (best: {top.best:.4f} at "
+            f"no d up to {largest:,} reaches {threshold:.4f} (best: {top.best:.4f} at "
             f"d = {top.d:,})"
         )
     smallest = min(r.trial.d for r in records if r.trial.d is not None)
