@@ -9,7 +9,7 @@ venv_python := .venv/bin/python
 stamp := .venv/.installed
 
 DEMO_TASK ?= wordnet-supersense
-DEMO_FLAGS ?= --projection onehot --dims 1000,3000,10000,30000,100000 --learning-rates 0.008 \
+DEMO_FLAGS ?= --projection onehot --dims 3000,10000,30000,100000 --learning-rates 0.008 \
 	--full-learning-rates 1e-4 --epochs 2 --train-limit 3000 --eval-limit 1000
 
 .PHONY: demo test clean
