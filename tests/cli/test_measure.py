@@ -117,6 +117,8 @@ def test_an_interrupt_says_how_to_go_on(
     measure: Command, executed: list[Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--dims", "10,50", "--output", "out")
+    # A shell starts what runs in its background with SIGINT ignored, and Python keeps that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         original = local.train
 
@@ -127,6 +129,7 @@ def test_an_interrupt_says_how_to_go_on(
 
         patch.setattr(local, "train", interrupted)
         said = measure(*options)
+    signal.signal(signal.SIGINT, before)
     assert said.code == 130
     assert said.err == "interrupted: the same command goes on from here.\n"
     assert not Path("out/summary.json").exists()
