@@ -38,7 +38,7 @@ class Aghajanyan2021(Projection):
 
     @property
     def _bits(self) -> int:
-        return math.ceil(math.log2(self.D)) if self.D > 1 else 0
+        return (self.D - 1).bit_length()
 
     def _apply(self, z: Tensor, start: int, stop: int) -> Tensor:
         sign, normal, place, scale = self._ingredients(z)

@@ -131,6 +131,7 @@ class Projection(ABC):
             Tensor of shape (d,), float64 where a gradient is, float32 otherwise.
         """
         dtype = torch.float64 if gradients[0].dtype == torch.float64 else torch.float32
+        # The gradient of a sum is one number seen through strides of 0.
         flat = [g.to(dtype).contiguous().view(-1) for g in gradients]
         if self._native(*flat):
             out = flat[0].new_empty(self.d)

@@ -36,7 +36,7 @@ class Fastfood(Projection):
 
     @property
     def _bits(self) -> int:
-        return math.ceil(math.log2(self.d)) if self.d > 1 else 0
+        return (self.d - 1).bit_length()
 
     @property
     def _scale(self) -> float:
