@@ -1,5 +1,6 @@
 // Chooses the instruction set once, cuts the work into parts and runs them on threads.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -41,7 +42,7 @@ const Choice &chosen() {
     return choice;
 }
 
-uint32_t normal_lines[192];
+d90_tables tables;
 
 int64_t block_length(int64_t d) {
     int64_t n = 1;
@@ -51,21 +52,21 @@ int64_t block_length(int64_t d) {
 
 int64_t rows_together(int projection, int64_t d, int64_t D) {
     switch (projection) {
-        case D90_DENSE: return 64;
+        case D90_DENSE: return 128;
         case D90_SPARSE: return std::max<int64_t>(1, std::llrint(std::sqrt((double)D)));
-        case D90_FASTFOOD: return std::max<int64_t>(64, block_length(d));
+        case D90_FASTFOOD: return std::max<int64_t>(4096, block_length(d));
         default: return 4096;
     }
 }
 
-// Runs part(i) for i in 0..parts on at most `threads` threads. Threads are made for the call: none
+// Runs part(i, whether this is the calling thread) for i in 0..parts on at most `threads` threads. Threads are made for the call: none
 // is left over for a fork to lose. A part that runs out of memory is reported, not thrown.
 template <class Part> int run(int64_t parts, int threads, Part part) {
     int64_t count = std::max<int64_t>(1, std::min<int64_t>(threads, parts));
     std::vector<int> failed(count, 0);
-    auto work = [&](int64_t thread) {
+    auto work = [&](int64_t thread, bool caller) {
         try {
-            for (int64_t i = thread; i < parts; i += count) part(i);
+            for (int64_t i = thread; i < parts; i += count) part(i, caller);
         } catch (const std::bad_alloc &) {
             failed[thread] = 1;
         }
@@ -74,13 +75,13 @@ template <class Part> int run(int64_t parts, int threads, Part part) {
     int64_t started = 1;
     for (; started < count; ++started) {
         try {
-            others.emplace_back(work, started);
+            others.emplace_back(work, started, false);
         } catch (...) {
             break;  // no thread to be had: its share is done below
         }
     }
-    work(0);
-    for (int64_t thread = started; thread < count; ++thread) work(thread);
+    work(0, true);
+    for (int64_t thread = started; thread < count; ++thread) work(thread, true);
     for (auto &thread : others) thread.join();
     return *std::max_element(failed.begin(), failed.end());
 }
@@ -95,62 +96,108 @@ bool sensible(int projection, int64_t d, int64_t D, const d90_segment *segments,
     return true;
 }
 
+// One call: its job, and how it is stopped early.
+struct Call {
+    std::atomic<bool> stop{false};
+    d90_check check;
+    d90_job job;
+    int64_t first, units;
+
+    Call(int projection, uint64_t seed, int64_t d, int64_t D, const d90_segment *segments,
+         int64_t count, d90_check check)
+        : check(check),
+          job{seed, d, D, rows_together(projection, d, D), tables, segments, count,
+              length(segments, count) > LONG, stop, poll, this} {
+        first = segments[0].start / job.unit;
+        units = (segments[count - 1].stop + job.unit - 1) / job.unit - first;
+    }
+
+    static constexpr int64_t LONG = 1 << 22;  // weights: 16 MB
+
+    static int64_t length(const d90_segment *segments, int64_t count) {
+        int64_t total = 0;
+        for (int64_t i = 0; i < count; ++i) total += segments[i].stop - segments[i].start;
+        return total;
+    }
+
+    static void poll(void *self) {
+        Call *call = (Call *)self;
+        if (call->check && call->check()) call->stop = true;
+    }
+
+    int64_t cut(int64_t i, int64_t parts) const { return first + units * i / parts; }
+
+    int status(int failed) const { return failed ? failed : stop ? 3 : 0; }
+};
+
 }  // namespace
 
 extern "C" {
 
 int d90_apply(int projection, uint64_t seed, int64_t d, int64_t D, const float *z,
-              const d90_segment *segments, int64_t count, int threads) {
+              const d90_segment *segments, int64_t count, int threads, d90_check check) {
     if (!sensible(projection, d, D, segments, count)) return 2;
     if (!count) return 0;
-    const int64_t unit = rows_together(projection, d, D);
-    const d90_job job = {seed, d, D, unit, normal_lines, segments, count};
-    const int64_t first = segments[0].start / unit;
-    const int64_t units = (segments[count - 1].stop + unit - 1) / unit - first;
+    const Call call(projection, seed, d, D, segments, count, check);
     try {
-        // Padded so that a vector of z can always be read whole.
-        std::vector<float> padded(std::max<int64_t>(64, block_length(d)), 0.0f);
+        // A vector can be read from any place of it: zeros follow up to a whole block, or, for
+        // onehot, z again.
+        std::vector<float> padded(std::max<int64_t>(64, block_length(d)) + 16, 0.0f);
         std::copy(z, z + d, padded.begin());
-        const int64_t parts = std::min<int64_t>(units, threads);
-        return run(parts, threads, [&](int64_t i) {
-            chosen().kernels->apply[projection](job, padded.data(), first + units * i / parts,
-                                                first + units * (i + 1) / parts);
-        });
+        if (projection == D90_ONEHOT)
+            for (int64_t i = 0; i < 16; ++i) padded[d + i] = z[i % d];
+        const int64_t parts = std::min<int64_t>(call.units, threads);
+        return call.status(run(parts, threads, [&](int64_t i, bool polls) {
+            chosen().kernels->apply[projection](call.job, padded.data(), call.cut(i, parts),
+                                                call.cut(i + 1, parts), polls);
+        }));
     } catch (const std::bad_alloc &) {
         return 1;
     }
 }
 
 int d90_adjoint(int projection, uint64_t seed, int64_t d, int64_t D, float *gradient,
-                const d90_segment *segments, int64_t count, int threads) {
+                const d90_segment *segments, int64_t count, int threads, d90_check check) {
     if (!sensible(projection, d, D, segments, count)) return 2;
     std::fill(gradient, gradient + d, 0.0f);
     if (!count) return 0;
-    const int64_t unit = rows_together(projection, d, D);
-    const d90_job job = {seed, d, D, unit, normal_lines, segments, count};
-    const int64_t first = segments[0].start / unit;
-    const int64_t units = (segments[count - 1].stop + unit - 1) / unit - first;
+    const Call call(projection, seed, d, D, segments, count, check);
     const int64_t length = std::max<int64_t>(64, block_length(d));
     // The number of partial sums depends on the sizes alone, and they are added in order: the
     // same bits for any number of threads, in at most 16 MB + 64 bytes x d.
-    const int64_t room = (int64_t)1 << 22;  // floats in 16 MB
-    const int64_t parts = std::min(units, std::max<int64_t>(8, std::min<int64_t>(64, room / length)));
+    const int64_t room = (int64_t)1 << 21;  // floats in 8 MB
+    const int64_t parts =
+        std::min(call.units, std::max<int64_t>(4, std::min<int64_t>(64, room / length)));
     try {
         std::vector<float> partial(parts * length, 0.0f);
-        int status = run(parts, threads, [&](int64_t i) {
-            chosen().kernels->adjoint[projection](job, &partial[i * length],
-                                                  first + units * i / parts,
-                                                  first + units * (i + 1) / parts);
+        int status = run(parts, threads, [&](int64_t i, bool polls) {
+            chosen().kernels->adjoint[projection](call.job, &partial[i * length],
+                                                  call.cut(i, parts), call.cut(i + 1, parts),
+                                                  polls);
         });
         for (int64_t i = 0; i < parts; ++i)
             for (int64_t j = 0; j < d; ++j) gradient[j] += partial[i * length + j];
-        return status;
+        return call.status(status);
     } catch (const std::bad_alloc &) {
         return 1;
     }
 }
 
-void d90_set_normal_table(const uint32_t *lines) { std::copy(lines, lines + 192, normal_lines); }
+void d90_set_tables(const uint16_t *lines, const uint8_t *orders) {
+    std::copy(lines, lines + 4 * 64, tables.lines[0]);
+    for (int level = 0; level < 1 << 15; ++level) {
+        const bool tail = level < 1 << 11;
+        const int bits = tail ? 5 : 9, line = level >> bits, step = level & ((1 << bits) - 1);
+        const uint16_t *intercepts = tables.lines[tail ? 2 : 0], *falls = tables.lines[tail ? 3 : 1];
+        tables.sizes[level] = (int16_t)(intercepts[line] - (falls[line] * step >> bits));
+    }
+    for (int order = 0; order < 240; ++order)
+        for (int lane = 0; lane < 16; ++lane) {
+            const uint8_t from = orders[16 * order + lane];
+            tables.orders[order][lane] = from;
+            tables.inverse_orders[order][from] = (uint8_t)lane;
+        }
+}
 
 void d90_words(uint64_t seed, uint32_t stream, uint64_t block, int64_t start, int64_t stop,
                uint32_t *out) {
@@ -158,7 +205,7 @@ void d90_words(uint64_t seed, uint32_t stream, uint64_t block, int64_t start, in
 }
 
 void d90_normals(const uint32_t *words, int64_t count, float *out) {
-    chosen().kernels->normals(normal_lines, words, count, out);
+    chosen().kernels->normals(tables, words, count, out);
 }
 
 const char *d90_isa(void) { return chosen().name; }

@@ -1,7 +1,10 @@
 // The four projections over a range of units, for one instruction set.
 // Included with D90_ISA defined; the reference in src/d90/projections/ is the specification.
+#include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <vector>
+#include <cstdlib>
+#include <new>
 
 #include "d90.h"
 #include "isa.h"
@@ -9,23 +12,110 @@
 
 namespace {
 
+// Memory aligned to the vector, for `count` entries, with room for a vector behind them.
+template <class T> struct Buffer {
+    T *data;
+    explicit Buffer(int64_t count) {
+        const size_t bytes = ((size_t)count * sizeof(T) + 127) / 64 * 64;
+        data = (T *)std::aligned_alloc(64, bytes);
+        if (!data) throw std::bad_alloc();
+        std::memset((void *)data, 0, bytes);
+    }
+    Buffer(const Buffer &) = delete;
+    ~Buffer() { std::free(data); }
+    operator T *() { return data; }
+};
+
+// ---- theta_0, theta and gradients, in float32 or bfloat16 ----
+
+struct bfloat16 {
+    uint16_t bits;
+};
+typedef uint16_t u16v __attribute__((vector_size(32)));
+
+D90_INLINE f32v load_floats(const float *p) { return load<f32v>(p); }
+D90_INLINE f32v load_floats(const bfloat16 *p) {
+    return (f32v)(__builtin_convertvector(load<u16v>(p), u32v) << 16);
+}
+D90_INLINE void store_floats(float *p, f32v x) { store(p, x); }
+// To the nearest, ties to even; what is not a number stays so.
+D90_INLINE void store_floats(bfloat16 *p, f32v x) {
+    const u32v bits = (u32v)x, size = bits & 0x7FFFFFFFu;
+    u32v rounded = bits + 0x7FFF + ((bits >> 16) & 1);
+    rounded = size > 0x7F800000u ? bits | 0x400000u : rounded;
+    store(p, __builtin_convertvector(rounded >> 16, u16v));
+}
+
+// The first `count` lanes of a vector in memory; the others are zero.
+template <class T> D90_INLINE f32v load_some(const T *p, int64_t count) {
+    T all[LANES] = {};
+    std::memcpy(all, p, count * sizeof(T));
+    return load_floats(all);
+}
+template <class T> D90_INLINE void store_some(T *p, f32v x, int64_t count) {
+    T all[LANES];
+    store_floats(all, x);
+    std::memcpy(p, all, count * sizeof(T));
+}
+
+template <class T>
+D90_INLINE void add_rows(const float *rows, int64_t count, float scale, const T *in, T *out,
+                         bool streams) {
+    auto sum = [&](int64_t i) __attribute__((always_inline)) {
+        f32v move = scale * load<f32v>(rows + i);
+        return in ? load_floats(in + i) + move : move;
+    };
+    auto some = [&](int64_t i, int64_t take) {
+        f32v move = scale * load<f32v>(rows + i);
+        store_some(out + i, in ? load_some(in + i, take) + move : move, take);
+    };
+    int64_t i = 0;
+    if (streams && sizeof(T) == 4) {
+        const int64_t ahead = -(int64_t)((uintptr_t)out / 4) & (LANES - 1);
+        if (ahead && ahead <= count) some(0, ahead), i = ahead;
+        if (((uintptr_t)(out + i) & 63) == 0)
+            for (; i + LANES <= count; i += LANES) stream((float *)(out + i), sum(i));
+    }
+    for (; i + LANES <= count; i += LANES) store_floats(out + i, sum(i));
+    if (i < count) some(i, count - i);
+}
+
 // Rows of P from `low` to `high` in a buffer, added to theta_0 tensor by tensor.
-D90_INLINE void emit(const float *rows, int64_t low, int64_t high, float norm,
+D90_INLINE void emit(const d90_job &job, const float *rows, int64_t low, int64_t high, float norm,
                      const d90_segment *segment, const d90_segment *end) {
     for (; segment != end && segment->start < high; ++segment) {
-        int64_t from = segment->start > low ? segment->start : low;
-        int64_t to = segment->stop < high ? segment->stop : high;
+        const int64_t from = segment->start > low ? segment->start : low;
+        const int64_t to = segment->stop < high ? segment->stop : high;
         if (from >= to) continue;
         const float scale = segment->scale * norm;
-        const float *row = rows + (from - low);
-        float *out = segment->out + (from - segment->start);
-        if (segment->in) {
-            const float *in = segment->in + (from - segment->start);
-            for (int64_t i = 0; i < to - from; ++i) out[i] = in[i] + scale * row[i];
+        const int64_t at = from - segment->start;
+        if (segment->type) {
+            const bfloat16 *in = (const bfloat16 *)segment->in;
+            add_rows(rows + (from - low), to - from, scale, in ? in + at : in,
+                     (bfloat16 *)segment->out + at, job.streams);
         } else {
-            for (int64_t i = 0; i < to - from; ++i) out[i] = scale * row[i];
+            const float *in = (const float *)segment->in;
+            add_rows(rows + (from - low), to - from, scale, in ? in + at : in,
+                     (float *)segment->out + at, job.streams);
         }
     }
+}
+
+template <class T>
+D90_INLINE u32v take_rows(float *rows, int64_t count, float scale, const T *in) {
+    u32v bits = {};
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        f32v value = scale * load_floats(in + i);
+        bits |= (u32v)value << 1;
+        store(rows + i, value);
+    }
+    if (i < count) {
+        f32v value = scale * load_some(in + i, count - i);
+        bits |= (u32v)value << 1;
+        std::memcpy(rows + i, &value, (count - i) * 4);
+    }
+    return bits;
 }
 
 // The inverse: gradients of rows low..high, zero where no tensor is. False when all are zero, as
@@ -33,25 +123,22 @@ D90_INLINE void emit(const float *rows, int64_t low, int64_t high, float norm,
 D90_INLINE bool collect(float *rows, int64_t low, int64_t high, float norm,
                         const d90_segment *segment, const d90_segment *end) {
     int64_t done = low;
-    uint32_t bits = 0;
+    u32v bits = {};
     for (; segment != end && segment->start < high; ++segment) {
-        int64_t from = segment->start > low ? segment->start : low;
-        int64_t to = segment->stop < high ? segment->stop : high;
+        const int64_t from = segment->start > low ? segment->start : low;
+        const int64_t to = segment->stop < high ? segment->stop : high;
         if (from >= to) continue;
-        for (int64_t i = done; i < from; ++i) rows[i - low] = 0;
+        if (from > done) std::memset(rows + (done - low), 0, (from - done) * 4);
         const float scale = segment->scale * norm;
-        const float *in = segment->in + (from - segment->start);
-        for (int64_t i = 0; i < to - from; ++i) {
-            float value = scale * in[i];
-            uint32_t word;
-            std::memcpy(&word, &value, 4);
-            bits |= word << 1;
-            rows[from - low + i] = value;
-        }
+        const int64_t at = from - segment->start;
+        float *row = rows + (from - low);
+        bits |= segment->type
+                    ? take_rows(row, to - from, scale, (const bfloat16 *)segment->in + at)
+                    : take_rows(row, to - from, scale, (const float *)segment->in + at);
         done = to;
     }
-    for (int64_t i = done; i < high; ++i) rows[i - low] = 0;
-    return bits != 0;
+    if (high > done) std::memset(rows + (done - low), 0, (high - done) * 4);
+    return any(bits);
 }
 
 D90_INLINE bool touched(int64_t low, int64_t high, const d90_segment *&first,
@@ -62,34 +149,71 @@ D90_INLINE bool touched(int64_t low, int64_t high, const d90_segment *&first,
 
 // ---- Walsh-Hadamard, in place, not normalised ----
 
-// VECTORS vectors in registers.
-template <int VECTORS> D90_INLINE void transform_registers(float *x) {
-    f32v v[VECTORS];
-    for (int i = 0; i < VECTORS; ++i) v[i] = transform_within(load<f32v>(x + LANES * i));
-    for (int step = 1; step < VECTORS; step *= 2)
-        for (int i = 0; i < VECTORS; ++i)
-            if (!(i & step)) {
-                f32v a = v[i], b = v[i + step];
-                v[i] = a + b, v[i + step] = a - b;
-            }
-    for (int i = 0; i < VECTORS; ++i) store(x + LANES * i, v[i]);
+template <int STEP, int COUNT> D90_INLINE void level(f32v v[COUNT]) {
+#pragma GCC unroll 16
+    for (int pair = 0; pair < COUNT / 2; ++pair) {
+        const int i = pair / STEP * 2 * STEP + pair % STEP;
+        butterfly(v[i], v[i + STEP]);
+    }
+}
+
+// Between COUNT vectors, lane by lane.
+template <int COUNT> D90_INLINE void transform_vectors(f32v v[COUNT]) {
+    level<1, COUNT>(v);
+    if constexpr (COUNT > 2) level<2, COUNT>(v);
+    if constexpr (COUNT > 4) level<4, COUNT>(v);
+    if constexpr (COUNT > 8) level<8, COUNT>(v);
+}
+
+// The transform of 256 places, transposed as a square.
+D90_INLINE void transform_square(f32v v[LANES]) {
+    transform_vectors<LANES>(v);
+    transpose(v);
+    transform_vectors<LANES>(v);
 }
 
 template <int RADIX> D90_INLINE void transform_across(float *x, int64_t stride) {
     for (int64_t at = 0; at < stride; at += LANES) {
         f32v v[RADIX];
+#pragma GCC unroll 8
         for (int i = 0; i < RADIX; ++i) v[i] = load<f32v>(x + at + i * stride);
-        for (int step = 1; step < RADIX; step *= 2)
-            for (int i = 0; i < RADIX; ++i)
-                if (!(i & step)) {
-                    f32v a = v[i], b = v[i + step];
-                    v[i] = a + b, v[i + step] = a - b;
-                }
+        transform_vectors<RADIX>(v);
+#pragma GCC unroll 8
         for (int i = 0; i < RADIX; ++i) store(x + at + i * stride, v[i]);
     }
 }
 
-void transform_scalar(float *x, int64_t n) {
+D90_INLINE int radix(int64_t n) { return n >= 2048 ? 8 : n == 1024 ? 4 : 2; }
+
+D90_INLINE void transform_across(float *x, int64_t n, int radix) {
+    if (radix == 8) transform_across<8>(x, n / 8);
+    if (radix == 4) transform_across<4>(x, n / 4);
+    if (radix == 2) transform_across<2>(x, n / 2);
+}
+
+// Depth first, so that each part is done while it is in the cache: a long transform passes
+// log8(n / cache) times over memory. `square(at)` does the 256 places from `at` on.
+template <class Square>
+void transform_after(float *x, int64_t at, int64_t n, const Square &square) {
+    if (n == SQUARE) return square(at);
+    const int parts = radix(n);
+    for (int part = 0; part < parts; ++part)
+        transform_after(x, at + part * (n / parts), n / parts, square);
+    transform_across(x + at, n, parts);
+}
+
+// The same in the other order: the squares last.
+template <class Square>
+void transform_before(float *x, int64_t at, int64_t n, const Square &square) {
+    if (n == SQUARE) return square(at);
+    const int parts = radix(n);
+    transform_across(x + at, n, parts);
+    for (int part = 0; part < parts; ++part)
+        transform_before(x, at + part * (n / parts), n / parts, square);
+}
+
+// Below 256 places.
+void transform_short(float *x, int64_t n) {
     for (int64_t width = 1; width < n; width *= 2)
         for (int64_t i = 0; i < n; i += 2 * width)
             for (int64_t j = i; j < i + width; ++j) {
@@ -98,276 +222,463 @@ void transform_scalar(float *x, int64_t n) {
             }
 }
 
-// Widest strides first, then each part alone: a long transform passes log8(n / cache) times over
-// memory and does the rest in cache.
-void transform(float *x, int64_t n) {
-    if (n < LANES) return transform_scalar(x, n);
-    if (n == 16) return transform_registers<1>(x);
-    if (n == 32) return transform_registers<2>(x);
-    if (n == 64) return transform_registers<4>(x);
-    if (n == 128) return transform_registers<8>(x);
-    if (n == 256) return transform_registers<16>(x);
-    int radix = n >= 2048 ? 8 : n == 1024 ? 4 : 2;
-    if (radix == 8) transform_across<8>(x, n / 8);
-    if (radix == 4) transform_across<4>(x, n / 4);
-    if (radix == 2) transform_across<2>(x, n / 2);
-    for (int part = 0; part < radix; ++part) transform(x + part * (n / radix), n / radix);
-}
-
-// ---- Fastfood: a unit is a block of n rows, or 64 rows of smaller blocks ----
+// ---- Fastfood: a unit is a block of n rows, or 4096 rows of smaller blocks ----
 
 struct Fastfood {
-    uint64_t seed;
-    int64_t d, n, unit;
+    const d90_job &job;
+    const Words words;
+    const Normals normals;
+    int64_t n, unit, copies = 1, stride;  // stride: of a copy of the gradient, in entries
     int bits;
-    const uint32_t *lines;
     float norm;
-    std::vector<float> x, y;
-    std::vector<uint32_t> words, keys;
+    Buffer<float> x, y;
+    Buffer<uint32_t> rows;     // two words for each row of sixteen
+    Buffer<uint32_t> keys;
+    Buffer<uint32_t> from[2];  // where each row comes from, in the first and the second stage
+    Buffer<uint32_t> order[2];
 
-    Fastfood(const d90_job &job)
-        : seed(job.seed), d(job.d), n(1), unit(job.unit), bits(0), lines(job.lines) {
-        while (n < d) n *= 2, ++bits;
-        norm = (float)(1 / std::sqrt((double)n * (double)job.D));
-        x.resize(unit), y.resize(unit), words.resize(unit);
-        keys.resize(unit / n * PERMUTATION_ROUNDS);
+    static int log2_of_block(int64_t d) {
+        int bits = 0;
+        while (((int64_t)1 << bits) < d) ++bits;
+        return bits;
     }
+
+    explicit Fastfood(const d90_job &job)
+        : job(job), words(job.seed), normals(job.tables), n((int64_t)1 << log2_of_block(job.d)),
+          unit(job.unit), stride(n), bits(log2_of_block(job.d)), x(unit), y(unit), rows(unit / 8),
+          keys(unit / n * KEYS), from{Buffer<uint32_t>(unit / 16), Buffer<uint32_t>(unit / 16)},
+          order{Buffer<uint32_t>(unit / 16), Buffer<uint32_t>(unit / 16)} {
+        norm = (float)(1 / std::sqrt((double)n * (double)job.D)) * NORMAL_UNIT;
+    }
+
+    D90_METHOD bool is_short() const { return n < SQUARE; }
 
     void generate(int64_t index) {
-        fill_words(seed, FASTFOOD, 0, index * unit, unit, words.data());
-        fill_words(seed, PERMUTATION, 0, index * (int64_t)keys.size(), keys.size(), keys.data());
-    }
-
-    // z with random signs, then H.
-    void spread(const float *z) {
-        if (n < LANES) {
-            for (int64_t i = 0; i < unit; ++i) {
-                float value = i % n < d ? z[i % n] : 0;
-                x[i] = words[i] & 1 ? -value : value;
+        words.fill(FASTFOOD_ROWS, 0, index * (unit / 8), unit / 8, rows);
+        words.fill(PERMUTATION, 0, index * (unit / n) * KEYS, unit / n * KEYS, keys);
+        if (is_short()) return;
+        const int64_t height = n / LANES;
+        for (int64_t block = 0; block < unit / n; ++block)
+            for (int stage = 0; stage < 2; ++stage) {
+                const uint32_t *key = keys + block * KEYS + stage * (KEYS / 2);
+                const Bijection<KEYS / 2> image(bits - 4, [&](int r) { return splat(key[r]); });
+                const uint32_t start = (uint32_t)(block * height);
+                for (int64_t i = 0; i < height; i += LANES)
+                    store(from[stage] + start + i, (image(iota() + (uint32_t)i) + start) * LANES);
             }
-        } else {
-            for (int64_t i = 0; i < unit; i += LANES) {
-                f32v value = load<f32v>(z + (i & (n - 1)));
-                store(&x[i], flip_sign(value, sign_bits(load<u32v>(&words[i]))));
-            }
-        }
-        for (int64_t b = 0; b < unit; b += n) transform(&x[b], n);
+        for (int64_t i = 0; i < unit / LANES; i += LANES)
+            for (int stage = 0; stage < 2; ++stage)
+                store(order[stage] + i,
+                      order_of(load<u32v>(rows + 2 * i + LANES * stage)) * LANES);
     }
 
-    // visit(i, places): where the 16 entries from i on come from, whole blocks at a time.
-    template <class Visit> D90_METHOD void permuted(Visit visit) {
-        if (n < LANES) return permuted_short(visit);
-        for (int64_t start = 0; start < unit; start += n) {
-            const uint32_t *key = &keys[(start >> bits) * PERMUTATION_ROUNDS];
-            const Permutation image(bits, [&](int r) { return splat(key[r]); });
-            for (int64_t i = 0; i < n; i += LANES)
-                visit(start + i, image(iota() + (uint32_t)i) + (uint32_t)start);
-        }
+    D90_METHOD uint32_t signs(int64_t row) const {
+        return rows.data[row / LANES * 2 * LANES + row % LANES];
     }
 
-    // Where blocks are shorter than a vector, each lane has its own keys.
-    template <class Visit> D90_METHOD void permuted_short(Visit visit) {
-        for (int64_t i = 0; i < unit; i += LANES) {
-            u32v row = iota() + (uint32_t)i, block = row >> bits;
-            const Permutation image(bits, [&](int r) {
-                return gather(keys.data(), block * PERMUTATION_ROUNDS + (uint32_t)r);
-            });
-            visit(i, image(row & (uint32_t)(n - 1)) + (block << bits));
-        }
+    // The 256 normals of a square.
+    D90_METHOD void square_of_normals(int64_t start, int16_t out[SQUARE]) const {
+        u32v word[8];
+        words.groups<2>(FASTFOOD, 0, start / 128, word);
+#pragma GCC unroll 8
+        for (int w = 0; w < 8; ++w) normals(word[w], out + 32 * w);
+    }
+
+    // z with random signs, then H, transposed square by square.
+    D90_METHOD void spread(const float *z, int64_t at) {
+        f32v v[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i)
+            v[i] = flip_signs(load<f32v>(z + ((at + LANES * i) & (n - 1))), signs(at / LANES + i));
+        transform_square(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) store(x + at + LANES * i, v[i]);
+    }
+
+    // A row of `source` as a stage takes it.
+    D90_METHOD f32v taken(int stage, const float *source, int64_t row) {
+        return permute(load<f32v>(source + from[stage][row]),
+                       job.tables.orders[0] + order[stage][row]);
+    }
+
+    D90_METHOD void give_back(int stage, float *target, int64_t row, f32v v) {
+        store(target + from[stage][row],
+              permute(v, job.tables.inverse_orders[0] + order[stage][row]));
+    }
+
+    D90_METHOD void first_stage(int64_t at) {
+        f32v v[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) v[i] = taken(0, x, at / LANES + i);
+        transpose(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) store(y + at + LANES * i, v[i]);
+    }
+
+    D90_METHOD void second_stage(int64_t start, int64_t at) {
+        alignas(64) int16_t normal[SQUARE];
+        square_of_normals(start + at, normal);
+        f32v v[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i)
+            v[i] = taken(1, y, at / LANES + i) * widen(normal + LANES * i);
+        transform_square(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) store(x + at + LANES * i, v[i]);
     }
 
     D90_METHOD void apply(const float *z, int64_t index, const d90_segment *first,
                           const d90_segment *end) {
         generate(index);
-        spread(z);
-        const Normals normals(lines);
-        permuted([&](int64_t i, u32v place) {
-            store(&y[i], gather(x.data(), place) * normals(load<u32v>(&words[i])));
-        });
-        for (int64_t b = 0; b < unit; b += n) transform(&y[b], n);
-        emit(y.data(), index * unit, (index + 1) * unit, norm, first, end);
+        const int64_t start = index * unit;
+        if (is_short()) {
+            spread_short(z);
+            mix_short(start);
+            emit(job, y, start, start + unit, norm, first, end);
+            return;
+        }
+        for (int64_t b = 0; b < unit; b += n)
+            transform_after(x, b, n, [&](int64_t at) { spread(z, at); });
+        for (int64_t at = 0; at < unit; at += SQUARE) first_stage(at);
+        for (int64_t b = 0; b < unit; b += n)
+            transform_after(x, b, n, [&](int64_t at) { second_stage(start, at); });
+        emit(job, x, start, start + unit, norm, first, end);
+    }
+
+    D90_METHOD void second_stage_back(int64_t start, int64_t at) {
+        alignas(64) int16_t normal[SQUARE];
+        square_of_normals(start + at, normal);
+        f32v v[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) v[i] = load<f32v>(x + at + LANES * i);
+        transform_square(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i)
+            give_back(1, y, at / LANES + i, v[i] * widen(normal + LANES * i));
+    }
+
+    D90_METHOD void first_stage_back(int64_t at) {
+        f32v v[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) v[i] = load<f32v>(y + at + LANES * i);
+        transpose(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) give_back(0, x, at / LANES + i, v[i]);
+    }
+
+    D90_METHOD void sum_up(float *total, int64_t at) {
+        f32v v[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) v[i] = load<f32v>(x + at + LANES * i);
+        transform_square(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) {
+            float *to = total + ((at + LANES * i) & (n - 1));
+            store(to, load<f32v>(to) + flip_signs(v[i], signs(at / LANES + i)));
+        }
     }
 
     D90_METHOD void adjoint(float *total, int64_t index, const d90_segment *first,
                             const d90_segment *end) {
-        if (!collect(y.data(), index * unit, (index + 1) * unit, norm, first, end)) return;
+        const int64_t start = index * unit;
+        if (!collect(x, start, start + unit, norm, first, end)) return;
         generate(index);
-        for (int64_t b = 0; b < unit; b += n) transform(&y[b], n);
-        const Normals normals(lines);
-        for (int64_t i = 0; i < unit; i += LANES)
-            store(&y[i], load<f32v>(&y[i]) * normals(load<u32v>(&words[i])));
-        permuted([&](int64_t i, u32v place) {
-            uint32_t to[LANES];
-            store(to, place);
-            for (int lane = 0; lane < LANES; ++lane) x[to[lane]] = y[i + lane];
-        });
-        for (int64_t b = 0; b < unit; b += n) transform(&x[b], n);
-        if (n < LANES) {
-            for (int64_t i = 0; i < unit; ++i) total[i % n] += words[i] & 1 ? -x[i] : x[i];
-        } else {
-            for (int64_t i = 0; i < unit; i += LANES) {
-                f32v value = flip_sign(load<f32v>(&x[i]), sign_bits(load<u32v>(&words[i])));
-                store(total + (i & (n - 1)), load<f32v>(total + (i & (n - 1))) + value);
-            }
+        if (is_short()) {
+            mix_short_back(start);
+            sum_up_short(total);
+            return;
+        }
+        for (int64_t b = 0; b < unit; b += n)
+            transform_before(x, b, n, [&](int64_t at) { second_stage_back(start, at); });
+        for (int64_t at = 0; at < unit; at += SQUARE) first_stage_back(at);
+        for (int64_t b = 0; b < unit; b += n)
+            transform_before(x, b, n, [&](int64_t at) { sum_up(total, at); });
+    }
+
+    // ---- blocks of 1 to 128 places: permutations number by number ----
+
+    D90_METHOD float signed_short(float value, int64_t i) const {
+        return signs(i / LANES) >> (i % LANES) & 1 ? -value : value;
+    }
+
+    void spread_short(const float *z) {
+        for (int64_t i = 0; i < unit; ++i)
+            x[i] = signed_short((i & (n - 1)) < job.d ? z[i & (n - 1)] : 0, i);
+        for (int64_t b = 0; b < unit; b += n) transform_short(x + b, n);
+    }
+
+    // visit(i, places): where the 16 entries from i on come from. Each lane has its block's keys.
+    template <class Visit> D90_METHOD void permuted_short(const Visit &visit) {
+        for (int64_t i = 0; i < unit; i += LANES) {
+            const u32v row = iota() + (uint32_t)i, block = row >> bits;
+            const Bijection<KEYS> image(bits, [&](int r) {
+                return gather(keys.data, block * (uint32_t)KEYS + (uint32_t)r);
+            });
+            uint32_t place[LANES];
+            store(place, image(row & (uint32_t)(n - 1)) + (block << bits));
+            visit(i, place);
         }
     }
+
+    void mix_short(int64_t start) {
+        int16_t normal[SQUARE];
+        permuted_short([&](int64_t i, const uint32_t *place) {
+            if (i % SQUARE == 0) square_of_normals(start + i, normal);
+            for (int lane = 0; lane < LANES; ++lane)
+                y[i + lane] = x[place[lane]] * normal[i % SQUARE + lane];
+        });
+        for (int64_t b = 0; b < unit; b += n) transform_short(y + b, n);
+    }
+
+    void mix_short_back(int64_t start) {
+        int16_t normal[SQUARE];
+        for (int64_t b = 0; b < unit; b += n) transform_short(x + b, n);
+        permuted_short([&](int64_t i, const uint32_t *place) {
+            if (i % SQUARE == 0) square_of_normals(start + i, normal);
+            for (int lane = 0; lane < LANES; ++lane)
+                y[place[lane]] = x[i + lane] * normal[i % SQUARE + lane];
+        });
+    }
+
+    void sum_up_short(float *total) {
+        for (int64_t b = 0; b < unit; b += n) transform_short(y + b, n);
+        for (int64_t i = 0; i < unit; ++i) y[i] = signed_short(y[i], i);
+        for (int64_t half = unit / 2; half >= n; half /= 2)
+            for (int64_t i = 0; i < half; ++i) y[i] += y[i + half];
+        for (int64_t i = 0; i < job.d; ++i) total[i] += y[i];
+    }
+
+    void finish(float *) {}
 };
 
-// ---- One-hot: a unit is 64 rows times 64 ----
+// ---- One-hot: a unit is 4096 rows ----
 
 struct OneHot {
-    uint64_t seed;
-    int64_t d, unit;
+    const d90_job &job;
+    const Words words;
+    int64_t unit;
     float norm;
-    std::vector<float> rows;
+    Buffer<float> rows;
+    Buffer<uint32_t> shape, base;
+    // Sums of rows that follow one another go to different copies of the gradient: a processor
+    // stalls where it reads what it has just written at another alignment.
+    int64_t copies, stride;
 
-    OneHot(const d90_job &job)
-        : seed(job.seed), d(job.d), unit(job.unit), rows(job.unit) {
+    explicit OneHot(const d90_job &job)
+        : job(job), words(job.seed), unit(job.unit), rows(unit), shape(unit / 16), base(unit / 16),
+          copies(job.d <= 512 ? 8 : job.d <= 2048 ? 4 : 1),
+          stride((job.d + 2 * LANES - 1) / LANES * LANES) {
         norm = (float)std::sqrt((double)job.d / (double)job.D);
     }
 
-    template <class Visit> D90_METHOD void each(int64_t index, Visit visit) {
-        u32v words[4];
-        for (int64_t i = 0; i < unit; i += 64) {
-            group_words(seed, ONEHOT, 0, (index * unit + i) / 64, words);
-            for (int w = 0; w < 4; ++w)
-                visit(i + 16 * w, scale_down(words[w] >> 1, (uint32_t)d), sign_bits(words[w]));
+    void generate(int64_t index) {
+        u32v word[4];
+        for (int64_t i = 0; i < unit / LANES; i += 2 * LANES) {
+            words.groups<1>(ONEHOT, 0, (index * (unit / 8) + 2 * i) / 64, word);
+            for (int half = 0; half < 2; ++half) {
+                store(shape + i + LANES * half, word[2 * half]);
+                store(base + i + LANES * half, scale_down(word[2 * half + 1] >> 1, (uint32_t)job.d));
+            }
         }
     }
 
+    D90_METHOD static uint32_t order(uint32_t shape) { return (shape >> 16) * ORDERS >> 16; }
+
     D90_METHOD void apply(const float *z, int64_t index, const d90_segment *first,
                           const d90_segment *end) {
-        each(index, [&](int64_t i, u32v column, u32v sign) {
-            store(&rows[i], flip_sign(gather(z, column), sign));
-        });
-        emit(rows.data(), index * unit, (index + 1) * unit, norm, first, end);
+        generate(index);
+        for (int64_t row = 0; row < unit / LANES; ++row) {
+            f32v v = permute(load<f32v>(z + base[row]), job.tables.orders[order(shape[row])]);
+            store(rows + LANES * row, flip_signs(v, shape[row]));
+        }
+        emit(job, rows, index * unit, (index + 1) * unit, norm, first, end);
     }
 
     D90_METHOD void adjoint(float *total, int64_t index, const d90_segment *first,
                             const d90_segment *end) {
-        if (!collect(rows.data(), index * unit, (index + 1) * unit, norm, first, end)) return;
-        each(index, [&](int64_t i, u32v column, u32v sign) {
-            f32v value = flip_sign(load<f32v>(&rows[i]), sign);
-            for (int lane = 0; lane < LANES; ++lane) total[column[lane]] += value[lane];
-        });
+        if (!collect(rows, index * unit, (index + 1) * unit, norm, first, end)) return;
+        generate(index);
+        for (int64_t row = 0; row < unit / LANES; ++row) {
+            f32v v = flip_signs(load<f32v>(rows + LANES * row), shape[row]);
+            float *to = total + (row & (copies - 1)) * stride + base[row];
+            store(to, load<f32v>(to) +
+                          permute(v, job.tables.inverse_orders[order(shape[row])]));
+        }
+    }
+
+    // What went over the end of each copy belongs to its beginning.
+    void finish(float *total) {
+        for (int64_t copy = 0; copy < copies; ++copy)
+            for (int64_t j = job.d; j < job.d + LANES; ++j) {
+                total[copy * stride + j % job.d] += total[copy * stride + j];
+                total[copy * stride + j] = 0;
+            }
     }
 };
 
 // ---- Sparse: a unit is a stratum, with one nonzero in each column ----
 
 struct Sparse {
-    uint64_t seed;
-    int64_t d, unit;
+    const d90_job &job;
+    const Words words;
+    int64_t unit, copies = 1, stride;
     float norm;
-    std::vector<float> rows;
-    std::vector<uint32_t> words;
+    Buffer<float> rows;
+    Buffer<uint32_t> drawn;
 
-    Sparse(const d90_job &job)
-        : seed(job.seed), d(job.d), unit(job.unit), rows(job.unit), words(job.d) {
-        norm = (float)std::sqrt((double)job.unit / (double)job.D);
+    explicit Sparse(const d90_job &job)
+        : job(job), words(job.seed), unit(job.unit), stride(job.d), rows(unit), drawn(job.d) {
+        norm = (float)std::sqrt((double)unit / (double)job.D);
     }
 
-    template <class Visit> D90_METHOD void each(int64_t index, Visit visit) {
-        fill_words(seed, SPARSE, 0, index * d, d, words.data());
-        for (int64_t j = 0; j < d; ++j)
-            visit(j, ((uint64_t)(words[j] >> 1) * (uint64_t)unit) >> 31, words[j] & 1);
+    template <class Visit> D90_METHOD void each(int64_t index, const Visit &visit) {
+        words.fill(SPARSE, 0, index * job.d, job.d, drawn);
+        for (int64_t j = 0; j < job.d; ++j)
+            visit(j, ((uint64_t)(drawn[j] >> 1) * (uint64_t)unit) >> 31, drawn[j] & 1);
     }
 
     D90_METHOD void apply(const float *z, int64_t index, const d90_segment *first,
                           const d90_segment *end) {
-        for (auto &row : rows) row = 0;
+        std::memset(rows.data, 0, unit * sizeof(float));
         each(index, [&](int64_t j, uint64_t row, bool minus) { rows[row] += minus ? -z[j] : z[j]; });
-        emit(rows.data(), index * unit, (index + 1) * unit, norm, first, end);
-    }
-
-    D90_METHOD void adjoint(float *total, int64_t index, const d90_segment *first,
-                            const d90_segment *end) {
-        if (!collect(rows.data(), index * unit, (index + 1) * unit, norm, first, end)) return;
-        each(index, [&](int64_t j, uint64_t row, bool minus) {
-            total[j] += minus ? -rows[row] : rows[row];
-        });
-    }
-};
-
-// ---- Dense: a unit is 64 rows ----
-
-struct Dense {
-    uint64_t seed;
-    int64_t d, unit;
-    const uint32_t *lines;
-    float norm;
-    float rows[64];
-
-    Dense(const d90_job &job) : seed(job.seed), d(job.d), unit(job.unit), lines(job.lines) {
-        norm = (float)(1 / std::sqrt((double)job.D));
-    }
-
-    D90_METHOD void apply(const float *z, int64_t index, const d90_segment *first,
-                          const d90_segment *end) {
-        const Normals normals(lines);
-        f32v sum[4] = {};
-        u32v words[4];
-        // Sums of 64 products, then the sum of those: the rounding error grows with d / 64.
-        for (int64_t from = 0; from < d; from += 64) {
-            f32v part[4] = {};
-            for (int64_t j = from; j < (from + 64 < d ? from + 64 : d); ++j) {
-                group_words(seed, DENSE, j, index, words);
-                for (int w = 0; w < 4; ++w) part[w] += normals(words[w]) * z[j];
-            }
-            for (int w = 0; w < 4; ++w) sum[w] += part[w];
-        }
-        for (int w = 0; w < 4; ++w) store(rows + 16 * w, sum[w]);
-        emit(rows, index * unit, (index + 1) * unit, norm, first, end);
+        emit(job, rows, index * unit, (index + 1) * unit, norm, first, end);
     }
 
     D90_METHOD void adjoint(float *total, int64_t index, const d90_segment *first,
                             const d90_segment *end) {
         if (!collect(rows, index * unit, (index + 1) * unit, norm, first, end)) return;
-        const Normals normals(lines);
-        u32v words[4];
-        for (int64_t j = 0; j < d; ++j) {
-            group_words(seed, DENSE, j, index, words);
+        each(index, [&](int64_t j, uint64_t row, bool minus) {
+            total[j] += minus ? -rows[row] : rows[row];
+        });
+    }
+
+    void finish(float *) {}
+};
+
+// ---- Dense: a unit is 128 rows ----
+
+struct Dense {
+    const d90_job &job;
+    const Words words;
+    const Normals normals;
+    int64_t copies = 1, stride;
+    float norm;
+    alignas(64) float rows[128];
+
+    explicit Dense(const d90_job &job)
+        : job(job), words(job.seed), normals(job.tables), stride(job.d) {
+        norm = (float)(1 / std::sqrt((double)job.D)) * NORMAL_UNIT;
+    }
+
+    D90_METHOD void entries(int64_t index, int64_t column, f32v out[8]) const {
+        u32v word[4];
+        alignas(64) int16_t normal[128];
+        words.groups<1>(DENSE, column, index, word);
+#pragma GCC unroll 4
+        for (int w = 0; w < 4; ++w) normals(word[w], normal + 32 * w);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) out[i] = widen(normal + LANES * i);
+    }
+
+    D90_METHOD void apply(const float *z, int64_t index, const d90_segment *first,
+                          const d90_segment *end) {
+        f32v sum[8] = {}, entry[8];
+        // Sums of 64 products, then the sum of those: the rounding error grows with d / 64.
+        for (int64_t start = 0; start < job.d; start += 64) {
+            f32v part[8] = {};
+            for (int64_t j = start; j < (start + 64 < job.d ? start + 64 : job.d); ++j) {
+                entries(index, j, entry);
+#pragma GCC unroll 8
+                for (int i = 0; i < 8; ++i) part[i] += entry[i] * z[j];
+            }
+            for (int i = 0; i < 8; ++i) sum[i] += part[i];
+        }
+        for (int i = 0; i < 8; ++i) store(rows + LANES * i, sum[i]);
+        emit(job, rows, index * 128, (index + 1) * 128, norm, first, end);
+    }
+
+    D90_METHOD void adjoint(float *total, int64_t index, const d90_segment *first,
+                            const d90_segment *end) {
+        if (!collect(rows, index * 128, (index + 1) * 128, norm, first, end)) return;
+        f32v entry[8];
+        for (int64_t j = 0; j < job.d; ++j) {
+            entries(index, j, entry);
             f32v sum = {};
-            for (int w = 0; w < 4; ++w) sum += normals(words[w]) * load<f32v>(rows + 16 * w);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; ++i) sum += entry[i] * load<f32v>(rows + LANES * i);
             float dot = 0;
             for (int lane = 0; lane < LANES; ++lane) dot += sum[lane];
             total[j] += dot;
         }
     }
+
+    void finish(float *) {}
 };
 
-template <class Operator>
-void apply_units(const d90_job &job, const float *z, int64_t from, int64_t to) {
-    Operator op(job);
+// Units from..to that a tensor touches. The calling thread looks up every 50 ms: a long call can be
+// interrupted.
+template <class Visit>
+D90_INLINE void each_unit(const d90_job &job, int64_t from, int64_t to, bool polls,
+                          const Visit &visit) {
+    using clock = std::chrono::steady_clock;
     const d90_segment *first = job.segments, *end = job.segments + job.count;
-    for (int64_t index = from; index < to; ++index)
-        if (touched(index * job.unit, (index + 1) * job.unit, first, end))
-            op.apply(z, index, first, end);
+    auto next = clock::now() + std::chrono::milliseconds(50);
+    for (int64_t index = from; index < to && !job.stop.load(std::memory_order_relaxed); ++index) {
+        if (!touched(index * job.unit, (index + 1) * job.unit, first, end)) continue;
+        visit(index, first, end);
+        if (polls && clock::now() >= next) {
+            job.poll(job.poll_data);
+            next = clock::now() + std::chrono::milliseconds(50);
+        }
+    }
 }
 
 template <class Operator>
-void adjoint_units(const d90_job &job, float *total, int64_t from, int64_t to) {
+void apply_units(const d90_job &job, const float *z, int64_t from, int64_t to, bool polls) {
     Operator op(job);
-    const d90_segment *first = job.segments, *end = job.segments + job.count;
-    for (int64_t index = from; index < to; ++index)
-        if (touched(index * job.unit, (index + 1) * job.unit, first, end))
-            op.adjoint(total, index, first, end);
+    each_unit(job, from, to, polls,
+              [&](int64_t index, const d90_segment *first, const d90_segment *end) {
+                  op.apply(z, index, first, end);
+              });
+}
+
+// Sums of at least 64 units at a time, then the sum of those: the rounding error grows slowly.
+template <class Operator>
+void adjoint_units(const d90_job &job, float *total, int64_t from, int64_t to, bool polls) {
+    Operator op(job);
+    const int64_t together = std::max<int64_t>(64, 16 * job.d / job.unit);
+    Buffer<float> recent(op.copies * op.stride);
+    int64_t units = 0;
+    auto flush = [&] {
+        for (int64_t copy = 0; copy < op.copies; ++copy)
+            for (int64_t j = 0; j < job.d; ++j) total[j] += recent[copy * op.stride + j];
+        std::memset(recent.data, 0, op.copies * op.stride * sizeof(float));
+    };
+    each_unit(job, from, to, polls,
+              [&](int64_t index, const d90_segment *first, const d90_segment *end) {
+                  op.adjoint(recent, index, first, end);
+                  if (++units % together) return;
+                  op.finish(recent);
+                  flush();
+              });
+    op.finish(recent);
+    flush();
 }
 
 void words(uint64_t seed, uint32_t stream, uint64_t block, int64_t start, int64_t stop,
            uint32_t *out) {
-    fill_words(seed, stream, block, start, stop - start, out);
+    Words(seed).fill(stream, block, start, stop - start, out);
 }
 
-void normal_numbers(const uint32_t *lines, const uint32_t *word, int64_t count, float *out) {
-    const Normals normals(lines);
+void normal_numbers(const d90_tables &tables, const uint32_t *word, int64_t count, float *out) {
+    const Normals normals(tables);
     for (int64_t i = 0; i < count; i += LANES) {
         uint32_t in[LANES] = {};
-        float result[LANES];
-        int64_t take = count - i < LANES ? count - i : LANES;
+        int16_t size[2 * LANES];
+        const int64_t take = count - i < LANES ? count - i : LANES;
         std::memcpy(in, word + i, take * 4);
-        store(result, normals(load<u32v>(in)));
-        std::memcpy(out + i, result, take * 4);
+        normals(load<u32v>(in), size);
+        for (int64_t j = 0; j < 2 * take; ++j) out[2 * i + j] = size[j] * NORMAL_UNIT;
     }
 }
 

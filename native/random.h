@@ -1,97 +1,165 @@
 // philox-v1: the same bits as src/d90/random.py, which is the specification.
 #pragma once
+#include "isa.h"
 #include "vec.h"
 
 namespace {
 
-enum Stream : uint32_t { FASTFOOD = 3, PERMUTATION = 4, ONEHOT = 5, SPARSE = 6, DENSE = 7 };
-constexpr int PERMUTATION_ROUNDS = 8;
+enum Stream : uint32_t {
+    FASTFOOD = 3,
+    PERMUTATION = 4,
+    ONEHOT = 5,
+    SPARSE = 6,
+    DENSE = 7,
+    FASTFOOD_ROWS = 8
+};
+constexpr int KEYS = 8;        // words of a permutation
+constexpr int SQUARE = 256;    // places of a permutation by rows
+constexpr int ORDERS = 240;    // orders of sixteen lanes
 
-// The 64 entries of one group: entry 16 w + lane is word w of counter 16 group + lane.
-D90_INLINE void group_words(uint64_t seed, uint32_t stream, uint64_t block, uint64_t group,
-                            u32v out[4]) {
-    const uint64_t low = 0xFFFFFFFFull, tag = stream | (block >> 32) << 16;
-    u64v c[2][4];
-    for (int half = 0; half < 2; ++half) {
-        u64v lane = u64v{0, 1, 2, 3, 4, 5, 6, 7} + (group * 16 + 8 * half);
-        c[half][0] = lane & low;
-        c[half][1] = lane >> 32;
-        c[half][2] = u64v{} + (block & low);
-        c[half][3] = u64v{} + tag;
-    }
-    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-    // Upper halves of the lanes hold rubbish that multiply_low does not look at.
-    for (int round = 0; round < 10; ++round) {
-        for (auto &x : c) {
-            u64v p0 = multiply_low(x[0], 0xD2511F53u), p1 = multiply_low(x[2], 0xCD9E8D57u);
-            u64v y0 = (p1 >> 32) ^ x[1] ^ (uint64_t)k0, y2 = (p0 >> 32) ^ x[3] ^ (uint64_t)k1;
-            x[0] = y0, x[1] = p1, x[2] = y2, x[3] = p0;
+// Philox4x32-10 with one seed.
+struct Words {
+    uint64_t key[20];
+
+    explicit Words(uint64_t seed) {
+        uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+        for (int round = 0; round < 10; ++round) {
+            key[2 * round] = k0, key[2 * round + 1] = k1;
+            k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
         }
-        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
     }
-    const i32v even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-    for (int word = 0; word < 4; ++word)
-        out[word] = __builtin_shuffle((u32v)c[0][word], (u32v)c[1][word], (u32v)even);
-}
 
-// Entries start..start + count, whole groups where the ends allow it.
-D90_INLINE void fill_words(uint64_t seed, uint32_t stream, uint64_t block, uint64_t start,
-                           uint64_t count, uint32_t *out) {
-    u32v words[4];
-    for (uint64_t done = 0; done < count;) {
-        uint64_t group = (start + done) / 64, skip = (start + done) % 64;
-        uint64_t take = 64 - skip < count - done ? 64 - skip : count - done;
-        group_words(seed, stream, block, group, words);
-        if (take == 64) {
-            for (int w = 0; w < 4; ++w) store(out + done + 16 * w, words[w]);
-        } else {
-            uint32_t all[64];
-            for (int w = 0; w < 4; ++w) store(all + 16 * w, words[w]);
-            std::memcpy(out + done, all + skip, take * 4);
+    // The 64 entries of each of GROUPS groups: entry 16 w + lane is word w of counter
+    // 16 group + lane. Two groups at once hide the latency of the multiplications.
+    template <int GROUPS>
+    D90_METHOD void groups(uint32_t stream, uint64_t block, uint64_t group, u32v *out) const {
+        const uint64_t low = 0xFFFFFFFFull, tag = stream | (block >> 32) << 16;
+        u64v c[2 * GROUPS][4];
+#pragma GCC unroll 4
+        for (int half = 0; half < 2 * GROUPS; ++half) {
+            u64v lane = u64v{0, 1, 2, 3, 4, 5, 6, 7} + (group * 16 + 8 * half);
+            c[half][0] = lane & low;
+            c[half][1] = lane >> 32;
+            c[half][2] = u64v{} + (block & low);
+            c[half][3] = u64v{} + tag;
         }
-        done += take;
+        // Upper halves of the lanes hold rubbish that multiply_low does not look at.
+#pragma GCC unroll 10
+        for (int round = 0; round < 10; ++round) {
+            const u64v k0 = u64v{} + key[2 * round], k1 = u64v{} + key[2 * round + 1];
+#pragma GCC unroll 4
+            for (auto &x : c) {
+                u64v p0 = multiply_low(x[0], 0xD2511F53u), p1 = multiply_low(x[2], 0xCD9E8D57u);
+                u64v y0 = (p1 >> 32) ^ x[1] ^ k0, y2 = (p0 >> 32) ^ x[3] ^ k1;
+                x[0] = y0, x[1] = p1, x[2] = y2, x[3] = p0;
+            }
+        }
+        const i32v even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+#pragma GCC unroll 2
+        for (int g = 0; g < GROUPS; ++g)
+#pragma GCC unroll 4
+            for (int w = 0; w < 4; ++w)
+                out[4 * g + w] = __builtin_shuffle((u32v)c[2 * g][w], (u32v)c[2 * g + 1][w], even);
     }
-}
 
-D90_INLINE u32v sign_bits(u32v word) { return word << 31; }
-
-constexpr uint32_t LINES = 192, LIKELY_LINES = 64;
-
-// The 64 lines of the eight widest octaves serve all lanes of fifteen vectors in sixteen.
-struct Normals {
-    const uint32_t *lines;
-    Table64 likely;
-    D90_METHOD explicit Normals(const uint32_t *lines)
-        : lines(lines), likely(lines + LINES - LIKELY_LINES) {}
-
-    D90_METHOD f32v operator()(u32v word) const {
-        u32v bits = (u32v)to_float((word >> 8) | 1);
-        u32v number = (bits >> 20) - (127u << 3);
-        u32v from_end = number - (LINES - LIKELY_LINES);
-        u32v line = likely[from_end & (LIKELY_LINES - 1)];
-        if (any(from_end & ~(LIKELY_LINES - 1))) line = gather(lines, number);
-        u32v size = (line >> 8) - (line & 255) * ((bits >> 10) & 1023);
-        return flip_sign(to_float(size) * 0x1p-21f, (word & 2) << 30);
+    // Entries start..start + count, whole groups where the ends allow it.
+    D90_METHOD void fill(uint32_t stream, uint64_t block, uint64_t start, uint64_t count,
+                         uint32_t *out) const {
+        u32v words[4];
+        for (uint64_t done = 0; done < count;) {
+            uint64_t group = (start + done) / 64, skip = (start + done) % 64;
+            uint64_t take = 64 - skip < count - done ? 64 - skip : count - done;
+            groups<1>(stream, block, group, words);
+            std::memcpy(out + done, (const uint32_t *)words + skip, take * 4);
+            done += take;
+        }
     }
 };
 
-// The image of each place under a keyed bijection of `bits` bits. `first` and `second` are the two
-// halves of each round's key, one vector a round.
-struct Permutation {
-    u32v first[PERMUTATION_ROUNDS], second[PERMUTATION_ROUNDS], mask;
-    int bits;
+D90_INLINE u32v sign_bits(u32v word) { return word << 31; }
 
-    template <class Key> D90_METHOD Permutation(int bits, Key key) : bits(bits) {
+// Two normals a word, in units of 2^-12.
+struct Normals {
+    const d90_tables &tables;
+#if defined(__AVX512BW__)
+    __m512i line[4][2];  // the 64 entries of each table, in registers
+
+    D90_METHOD explicit Normals(const d90_tables &tables) : tables(tables) {
+        for (int i = 0; i < 4; ++i)
+            for (int j = 0; j < 2; ++j) line[i][j] = _mm512_loadu_si512(tables.lines[i] + 32 * j);
+    }
+
+    // Both lines are tried for every number: the tail is no branch.
+    D90_METHOD __m512i sizes(u32v word) const {
+        const __m512i w = (__m512i)word;
+        const __mmask32 tail = _mm512_testn_epi16_mask(w, _mm512_set1_epi16(0x7800));
+        const __m512i centre = _mm512_srli_epi16(w, 9), fine = _mm512_srli_epi16(w, 5);
+        __m512i intercept = _mm512_permutex2var_epi16(line[0][0], centre, line[0][1]);
+        __m512i fall = _mm512_permutex2var_epi16(line[1][0], centre, line[1][1]);
+        __m512i intercept_2 = _mm512_permutex2var_epi16(line[2][0], fine, line[2][1]);
+        __m512i fall_2 = _mm512_permutex2var_epi16(line[3][0], fine, line[3][1]);
+        intercept = _mm512_mask_mov_epi16(intercept, tail, intercept_2);
+        fall = _mm512_mask_mov_epi16(fall, tail, fall_2);
+        __m512i step = _mm512_mask_slli_epi16(_mm512_slli_epi16(w, 7), tail, w, 11);
+        __m512i size = _mm512_sub_epi16(intercept, _mm512_mulhi_epu16(fall, step));
+        return _mm512_mask_sub_epi16(size, _mm512_movepi16_mask(w), _mm512_setzero_si512(), size);
+    }
+
+    D90_METHOD void operator()(u32v word, int16_t out[2 * LANES]) const {
+        _mm512_storeu_si512(out, sizes(word));
+    }
+#else
+    D90_METHOD explicit Normals(const d90_tables &tables) : tables(tables) {}
+
+    D90_METHOD void operator()(u32v word, int16_t out[2 * LANES]) const {
+        uint32_t from[LANES];
+        store(from, word);
+        for (int i = 0; i < LANES; ++i) {
+            out[2 * i] = one(from[i] & 0xFFFF);
+            out[2 * i + 1] = one(from[i] >> 16);
+        }
+    }
+
+    D90_METHOD int16_t one(uint32_t half) const {
+        int16_t size = tables.sizes[half & 0x7FFF];
+        return half & 0x8000 ? (int16_t)-size : size;
+    }
+#endif
+};
+
+constexpr float NORMAL_UNIT = 0x1p-12f;
+
+D90_INLINE f32v widen(const int16_t from[LANES]) {
+#if defined(__AVX512F__)
+    __m256i packed = _mm256_loadu_si256((const __m256i *)from);
+    return (f32v)_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(packed));
+#else
+    f32v out;
+    for (int i = 0; i < LANES; ++i) out[i] = from[i];
+    return out;
+#endif
+}
+
+// Which order of the lanes a row has.
+D90_INLINE u32v order_of(u32v word) { return (word >> 16) * (uint32_t)ORDERS >> 16; }
+
+// The image of each place under a keyed bijection of `bits` bits, in ROUNDS rounds.
+template <int ROUNDS> struct Bijection {
+    u32v first[ROUNDS], second[ROUNDS], mask;
+    int even, odd;
+
+    // key(r): the key of round r, one for each lane.
+    template <class Key>
+    D90_METHOD Bijection(int bits, Key key) : even((bits + 1) / 2), odd(bits / 2 + 1) {
         mask = splat((1u << bits) - 1);
-        for (int r = 0; r < PERMUTATION_ROUNDS; ++r) {
+        for (int r = 0; r < ROUNDS; ++r) {
             u32v k = key(r);
             first[r] = k >> 16, second[r] = k | 1;
         }
     }
 
     D90_METHOD u32v operator()(u32v place) const {
-        const int even = (bits + 1) / 2, odd = bits / 2 + 1;
-        for (int r = 0; r < PERMUTATION_ROUNDS; ++r) {
+        for (int r = 0; r < ROUNDS; ++r) {
             place = ((place ^ first[r]) * second[r]) & mask;
             place ^= place >> (r % 2 ? odd : even);
         }

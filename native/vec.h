@@ -74,26 +74,128 @@ D90_INLINE u32v gather(const uint32_t *base, u32v index) {
     return (u32v)gather((const float *)base, index);
 }
 
-// table[index] for index < 64, in registers where the processor can.
-struct Table64 {
+// x[lane[i]] for each i: the lanes of one vector in another order, lane[i] < 16.
+D90_INLINE f32v permute(f32v x, const uint8_t lane[LANES]) {
 #if defined(__AVX512F__)
-    u32v part[4];
-    D90_METHOD explicit Table64(const uint32_t *table) {
-        for (int i = 0; i < 4; ++i) part[i] = load<u32v>(table + 16 * i);
+    __m512i to = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)lane));
+    return (f32v)_mm512_permutexvar_ps(to, (__m512)x);
+#elif defined(__AVX2__)
+    __m256 half[2], out[2];
+    std::memcpy(half, &x, 64);
+    for (int i = 0; i < 2; ++i) {
+        __m256i to = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(lane + 8 * i)));
+        __m256 low = _mm256_permutevar8x32_ps(half[0], to);
+        __m256 high = _mm256_permutevar8x32_ps(half[1], to);
+        out[i] = _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(to, 28)));
     }
-    D90_METHOD u32v operator[](u32v index) const {
-        __m512i i = (__m512i)index;
-        __m512i low = _mm512_permutex2var_epi32((__m512i)part[0], i, (__m512i)part[1]);
-        __m512i high = _mm512_permutex2var_epi32((__m512i)part[2], i, (__m512i)part[3]);
-        __mmask16 upper = _mm512_test_epi32_mask(i, _mm512_set1_epi32(32));
-        return (u32v)_mm512_mask_blend_epi32(upper, low, high);
-    }
+    std::memcpy(&x, out, 64);
+    return x;
 #else
-    const uint32_t *table;
-    D90_METHOD explicit Table64(const uint32_t *table) : table(table) {}
-    D90_METHOD u32v operator[](u32v index) const { return gather(table, index); }
+    f32v out;
+    for (int i = 0; i < LANES; ++i) out[i] = x[lane[i]];
+    return out;
 #endif
-};
+}
+
+// Negates lane i where bit i is set.
+D90_INLINE f32v flip_signs(f32v x, uint32_t bits) {
+    const u32v shift = 31 - u32v{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return (f32v)((u32v)x ^ (((u32v{} + bits) << shift) & 0x80000000u));
+}
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+D90_INLINE void transpose8(__m256 x[8]) {
+    __m256 a[8], b[8];
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+        a[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
+        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
+    }
+    for (int i = 0; i < 4; ++i) {
+        x[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+        x[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+    }
+}
+#endif
+
+// Exchanges lanes and vectors.
+D90_INLINE void transpose(f32v x[LANES]) {
+#if defined(__AVX512F__)
+    __m512 a[16], b[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_ps((__m512)x[i], (__m512)x[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps((__m512)x[i], (__m512)x[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        b[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xEE);
+        b[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        __m512 even = _mm512_shuffle_f32x4(b[i], b[4 + i], 0x88);
+        __m512 odd = _mm512_shuffle_f32x4(b[i], b[4 + i], 0xDD);
+        __m512 even_high = _mm512_shuffle_f32x4(b[8 + i], b[12 + i], 0x88);
+        __m512 odd_high = _mm512_shuffle_f32x4(b[8 + i], b[12 + i], 0xDD);
+        x[i] = (f32v)_mm512_shuffle_f32x4(even, even_high, 0x88);
+        x[4 + i] = (f32v)_mm512_shuffle_f32x4(odd, odd_high, 0x88);
+        x[8 + i] = (f32v)_mm512_shuffle_f32x4(even, even_high, 0xDD);
+        x[12 + i] = (f32v)_mm512_shuffle_f32x4(odd, odd_high, 0xDD);
+    }
+#elif defined(__AVX2__)
+    __m256 block[2][2][8];
+    for (int i = 0; i < 16; ++i)
+        for (int half = 0; half < 2; ++half)
+            std::memcpy(&block[i / 8][half][i % 8], (const char *)&x[i] + 32 * half, 32);
+    for (auto &row : block)
+        for (auto &square : row) transpose8(square);
+    for (int i = 0; i < 16; ++i)
+        for (int half = 0; half < 2; ++half)
+            std::memcpy((char *)&x[i] + 32 * half, &block[half][i / 8][i % 8], 32);
+#else
+    float from[LANES][LANES], to[LANES][LANES];
+    std::memcpy(from, x, sizeof from);
+    for (int i = 0; i < LANES; ++i)
+        for (int j = 0; j < LANES; ++j) to[j][i] = from[i][j];
+    std::memcpy(x, to, sizeof to);
+#endif
+}
+
+// a, b := a + b, a - b. The difference is a fused multiply-add where that is another unit of the
+// processor than addition; it rounds once, as a subtraction does.
+D90_INLINE void butterfly(f32v &a, f32v &b) {
+    f32v sum = a + b;
+#if defined(__AVX512F__)
+    __m512 one = _mm512_set1_ps(1);
+    asm("" : "+v"(one));
+    b = (f32v)_mm512_fnmadd_ps((__m512)b, one, (__m512)a);
+#else
+    b = a - b;
+#endif
+    a = sum;
+}
+
+// Past the caches: for what is not read again soon. p is aligned to the vector.
+D90_INLINE void stream(float *p, f32v v) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX2__)
+    __m256 half[2];
+    std::memcpy(half, &v, 64);
+    _mm256_stream_ps(p, half[0]);
+    _mm256_stream_ps(p + 8, half[1]);
+#else
+    store(p, v);
+#endif
+}
 
 D90_INLINE bool any(u32v x) {
 #if defined(__AVX512F__)
@@ -109,18 +211,6 @@ D90_INLINE u32v scale_down(u32v a, uint32_t bound) {
     u64v even = multiply_low((u64v)a, bound) >> 31;
     u64v odd = multiply_low((u64v)a >> 32, bound) >> 31;
     return (u32v)((even & 0xFFFFFFFFull) | odd << 32);
-}
-
-template <int STEP> D90_INLINE f32v butterfly_within(f32v x) {
-    constexpr int S = STEP;
-    const i32v other = {0 ^ S, 1 ^ S, 2 ^ S,  3 ^ S,  4 ^ S,  5 ^ S,  6 ^ S,  7 ^ S,
-                        8 ^ S, 9 ^ S, 10 ^ S, 11 ^ S, 12 ^ S, 13 ^ S, 14 ^ S, 15 ^ S};
-    const u32v upper = (iota() & splat(S)) != 0;
-    return __builtin_shuffle(x, other) + flip_sign(x, upper & splat(0x80000000u));
-}
-
-D90_INLINE f32v transform_within(f32v x) {
-    return butterfly_within<8>(butterfly_within<4>(butterfly_within<2>(butterfly_within<1>(x))));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from scipy.special import ndtri
 
-OCTAVES, SEGMENTS, STEPS, UNIT = 24, 8, 1024, 2**21
+LEVELS, LINES, TAIL, UNIT = 2**15, 64, 2**11, 2**12
 
 
 def density(x: float) -> float:
@@ -19,7 +19,7 @@ def density(x: float) -> float:
 
 
 def moments(lower: Fraction, upper: Fraction) -> tuple[float, float]:
-    """Mean and variance of |N(0, 1)| where its upper tail probability lies in (lower, upper)."""
+    """Mean and variance of |N(0, 1)| where its tail probability lies in (lower, upper)."""
     far, near = (-ndtri(float(u) / 2) if u else math.inf for u in (lower, upper))
     mass = float(upper - lower)
     mean = 2 * (density(near) - density(far)) / mass
@@ -28,36 +28,35 @@ def moments(lower: Fraction, upper: Fraction) -> tuple[float, float]:
     return mean, max(second - mean * mean, 0.0)
 
 
-def segment(octave: int, part: int) -> tuple[int, int]:
-    """Intercept and slope, in units of 2^-21, of the line that keeps the segment's two moments.
+def line(start: int, steps: int) -> tuple[int, int]:
+    """Intercept and fall, in units of 2^-12, of the line over the levels start..start + steps.
 
-    The variance of the line is slope^2 (STEPS^2 - 1) / 12. In octave 0 lies only u = 1, which
-    stands for the whole tail below 2 / 2^24, with its mean. Every other pair packs into 32 bits.
+    Level k of it is `intercept - floor(fall * k / steps)`. The line keeps the mean and the variance
+    of its piece of the normal, as well as whole numbers can.
     """
-    if octave == 0:
-        return round(moments(Fraction(0), Fraction(2, 2**24))[0] * UNIT), 0
-    start = Fraction(2**octave) * (1 + Fraction(part, SEGMENTS)) / 2**24
-    mean, variance = moments(start, start + Fraction(2**octave, SEGMENTS) / 2**24)
-    slope = -round(math.sqrt(12 * variance / (STEPS**2 - 1)) * UNIT)
-    return round(mean * UNIT - slope * (STEPS - 1) / 2), slope
+    mean, variance = moments(Fraction(start, LEVELS), Fraction(start + steps, LEVELS))
+    fall = round(math.sqrt(12 * variance / (1 - steps**-2)) * UNIT)
+    falls = sum(fall * k // steps for k in range(steps)) / steps
+    return round(mean * UNIT + falls), fall
 
 
 def rows(values: list[int]) -> str:
     return "\n".join(
-        "    " + ", ".join(map(str, values[i : i + SEGMENTS])) + ","
-        for i in range(0, len(values), SEGMENTS)
+        "    " + ", ".join(map(str, values[i : i + 8])) + "," for i in range(0, len(values), 8)
     )
 
 
 def main() -> None:
-    pairs = [segment(octave, part) for octave in range(OCTAVES) for part in range(SEGMENTS)]
     print('"""Frozen constants of philox-v1, made by `scripts/make_normal_table.py`: do not edit.')
     print()
-    print("One row an octave of the tail probability u, from 2^-24 upwards; units of 2^-21.")
+    print("64 lines over the 2^15 levels of tail probability, and 64 over the first 2^11 of them;")
+    print("units of 2^-12.")
     print('"""')
     print("\n# fmt: off")
-    print("INTERCEPTS = (\n" + rows([a for a, _ in pairs]) + "\n)")
-    print("SLOPES = (\n" + rows([b for _, b in pairs]) + "\n)")
+    for name, levels in (("", LEVELS), ("TAIL_", TAIL)):
+        lines = [line(k * (levels // LINES), levels // LINES) for k in range(LINES)]
+        print(f"{name}INTERCEPTS = (\n" + rows([a for a, _ in lines]) + "\n)")
+        print(f"{name}FALLS = (\n" + rows([b for _, b in lines]) + "\n)")
 
 
 if __name__ == "__main__":

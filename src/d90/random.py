@@ -7,11 +7,14 @@ rejection; entry `i` can be computed alone, in a register. The scheme is
 * words: Philox4x32-10 (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, SC 2011),
   keyed by the 64-bit seed. Entry `i` is word `(i >> 4) & 3` of the counter
   `(i >> 6) * 16 + (i & 15)`, so that 16 lanes of a vector unit write 64 entries in order;
-* signs: bit 0 of the word;
-* normals: bit 1 is the sign, the upper 23 bits are the tail probability, and a piecewise linear
-  inverse distribution in whole numbers gives the size: no rounding, so no two machines differ;
-* permutations: eight rounds of xor, odd multiplication and xor-shift on log2(n) bits, a bijection
-  whatever the keys.
+* normals: two a word. Of 16 bits the highest is the sign and the others the tail probability, and
+  a piecewise linear inverse distribution in whole numbers gives the size: no rounding, so no two
+  machines differ;
+* rows: what sixteen neighbouring entries share, in two words: a sign each, an order of the sixteen
+  lanes, and 31 bits more;
+* permutations: of up to 128 places, rounds of xor, odd multiplication and xor-shift on log2(n)
+  bits; of more, rows in such an order, lanes in the row's order, and squares transposed, which a
+  vector unit does without gathering single numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from d90.normal_table import INTERCEPTS, SLOPES
+from d90.normal_table import FALLS, INTERCEPTS, TAIL_FALLS, TAIL_INTERCEPTS
 
 SCHEME = "philox-v1"
 
@@ -32,8 +35,17 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 
-PERMUTATION_ROUNDS = 8
-"""Rounds of the keyed bijection; each takes one word of key."""
+LANES = 16
+"""Entries of a row."""
+
+SQUARE = LANES * LANES
+"""Places from which on permutations go by rows."""
+
+ORDERS = LANES * (LANES - 1)
+"""How many orders of the lanes there are."""
+
+_KEYS = 8
+"""Words of key of a permutation."""
 
 
 class Stream(IntEnum):
@@ -46,6 +58,7 @@ class Stream(IntEnum):
     ONEHOT = 5
     SPARSE = 6
     DENSE = 7
+    FASTFOOD_ROWS = 8
 
 
 def philox4x32(
@@ -117,28 +130,36 @@ def to_signs(word: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 @cache
-def _normal_table(device: torch.device) -> tuple[Tensor, Tensor]:
-    return (
-        torch.tensor(INTERCEPTS, dtype=torch.int64, device=device),
-        torch.tensor(SLOPES, dtype=torch.int64, device=device),
-    )
+def _normal_table(device: torch.device) -> Tensor:
+    """The sizes of all 2^15 levels of tail probability, in units of 2^-12."""
+    level = torch.arange(2**15)
+    centre = _on_lines(level, INTERCEPTS, FALLS, 9)
+    tail = _on_lines(level & 2**11 - 1, TAIL_INTERCEPTS, TAIL_FALLS, 5)
+    return torch.where(level < 2**11, tail, centre).to(device)
+
+
+def _on_lines(level: Tensor, intercepts: Sequence[int], falls: Sequence[int], bits: int) -> Tensor:
+    line, step = level >> bits, level & 2**bits - 1
+    return torch.tensor(intercepts)[line] - (torch.tensor(falls)[line] * step >> bits)
 
 
 def to_normals(word: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Standard normal numbers from bits 1 and 9..31 of each word, by inverse distribution.
+    """Two standard normal numbers from each word, by inverse distribution: low half, high half.
 
-    The odd 24-bit number `u` stands for the tail probability u / 2^24. Its leading bit and the
-    next three choose one of 192 lines, its next ten bits the place on it; each line keeps the mean
-    and the variance of its piece of the normal. Values are whole multiples of 2^-21 below 2^3, so
-    float32 holds them exactly.
+    Bit 15 of a half is the sign; the others are one of 2^15 levels of the tail probability. Its
+    upper six bits choose a line and the rest the place on it; below 2^11 a finer line serves. Each
+    line keeps the mean and the variance of its piece of the normal. Values are whole multiples of
+    2^-12 below 2^2, so float32 holds them exactly.
+
+    Args:
+        word: shape (..., n).
+
+    Returns:
+        Tensor of shape (..., 2 n).
     """
-    u = ((word >> 8) | 1).to(torch.float32)
-    bits = u.view(torch.int32).to(torch.int64)
-    line = (bits >> 20) - (127 << 3)
-    place = (bits >> 10) & 1023
-    intercepts, slopes = _normal_table(word.device)
-    size = intercepts[line] + slopes[line] * place
-    return ((1 - (word & 2)) * size).to(dtype) * 2.0**-21
+    half = torch.stack((word & 0xFFFF, word >> 16), dim=-1).flatten(-2)
+    size = _normal_table(word.device)[half & 0x7FFF]
+    return torch.where(half < 0x8000, size, -size).to(dtype) * 2.0**-12
 
 
 def to_integers(word: Tensor, bound: int) -> Tensor:
@@ -152,11 +173,72 @@ def normals(
     start: int,
     stop: int,
     *,
-    block: int = 0,
+    block: int | Tensor = 0,
     device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Standard normal entries `start..stop` of a stream, float32."""
-    return to_normals(words(seed, stream, start, stop, block=block, device=device))
+    """Standard normal entries `start..stop` of a stream; of several blocks as `words` has them."""
+    first, last = start // 2, -(-stop // 2)
+    found = to_normals(words(seed, stream, first, last, block=block, device=device), dtype)
+    return found[..., start - 2 * first : stop - 2 * first]
+
+
+def rows(
+    seed: int,
+    stream: Stream,
+    first: int,
+    last: int,
+    *,
+    device: torch.device | str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The two words of each of the rows `first..last`, each of shape (last - first,).
+
+    Sixteen rows have 32 words after one another: first words, then second words.
+    """
+    square, end = first // LANES, -(-last // LANES)
+    found = words(seed, stream, square * 2 * LANES, end * 2 * LANES, device=device)
+    found = found.view(-1, 2, LANES).transpose(0, 1).reshape(2, -1)
+    found = found[:, first - square * LANES : last - square * LANES]
+    return found[0], found[1]
+
+
+def row_signs(word: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Signs of the sixteen entries of each row, from bits 0..15 of a word: shape (rows, 16)."""
+    lanes = torch.arange(LANES, device=word.device)
+    return (1 - 2 * (word[:, None] >> lanes & 1)).to(dtype)
+
+
+def row_orders(word: Tensor) -> Tensor:
+    """An order of the sixteen lanes for each row, from bits 16..31 of a word: shape (rows, 16)."""
+    return _orders(word.device)[(word >> 16) * ORDERS >> 16]
+
+
+def lane_orders() -> list[list[int]]:
+    """The 240 orders `lane -> 1 / (a lane + c)` over GF(16), a from 1 on.
+
+    Any two lanes go to any two places in equally many of them. Without the inverse (of 0 it is 0)
+    they would all be affine, and an affine permutation passes through the Walsh-Hadamard transform.
+    """
+
+    def times(x: int, y: int) -> int:
+        product = 0
+        for bit in range(4):
+            product ^= x << bit if y >> bit & 1 else 0
+        for bit in (6, 5, 4):  # modulo x^4 + x + 1
+            product ^= 0b10011 << bit - 4 if product >> bit & 1 else 0
+        return product
+
+    inverse = [next((y for y in range(LANES) if times(x, y) == 1), 0) for x in range(LANES)]
+    return [
+        [inverse[times(a, lane) ^ c] for lane in range(LANES)]
+        for a in range(1, LANES)
+        for c in range(LANES)
+    ]
+
+
+@cache
+def _orders(device: torch.device) -> Tensor:
+    return torch.tensor(lane_orders(), device=device)
 
 
 def permutations(
@@ -169,24 +251,51 @@ def permutations(
 ) -> Tensor:
     """The permutations of 0..2^bits - 1 that belong to blocks `first..last`.
 
-    Round r maps x to y ^ (y >> s_r) with y = (x ^ (key >> 16)) (key | 1) mod 2^bits, where s_r
-    alternates between ceil(bits / 2) and floor(bits / 2) + 1: each step is a bijection, and the
-    two shifts keep a difference in the top bit alone from coming back to it. Round r of block k
-    takes entry 8k + r of its stream as its key. Where pairs of places are followed over many
-    blocks, their images are uniform within sampling noise for 16 places and more.
+    Below 256 places it is the keyed bijection of `_scramble`, of eight rounds. From 256 places on
+    the places are rows of sixteen lanes, and twice in turn every square of sixteen rows is
+    transposed, rows are taken in the order of a keyed bijection (four rounds), and each row's lanes
+    in an order of its own (`row_orders` of its two words); at the end squares are transposed again.
+
+    Block k takes entries 8k.. of its stream as keys. Every image of a place is uniform. Pairs are
+    uniform within sampling noise for 16..128 places; from 256 places on, two images share a row or
+    a lane with probability 0 to 1/16 where a uniform permutation has about 1/17.
 
     Returns:
-        int64 tensor of shape (last - first, 2^bits).
+        int64 tensor of shape (last - first, 2^bits): where the number at each place comes from.
     """
-    start, stop = first * PERMUTATION_ROUNDS, last * PERMUTATION_ROUNDS
-    keys = words(seed, Stream.PERMUTATION, start, stop, device=device)
-    keys = keys.view(-1, PERMUTATION_ROUNDS, 1)
+    keys = words(seed, Stream.PERMUTATION, first * _KEYS, last * _KEYS, device=device)
+    keys = keys.view(-1, _KEYS)
+    n = 2**bits
+    if n < SQUARE:
+        return _scramble(keys, bits)
+    height = n // LANES
+    drawn = rows(seed, Stream.FASTFOOD_ROWS, first * height, last * height, device=device)
+    places = transpose_squares(torch.arange(n, device=device).expand(len(keys), n))
+    for stage, key in enumerate(keys.split(_KEYS // 2, dim=1)):
+        row = _scramble(key, bits - 4)[:, :, None]
+        lane = row_orders(drawn[stage]).view(-1, height, LANES)
+        places = transpose_squares(places.gather(1, (row * LANES + lane).view(-1, n)))
+    return places
+
+
+def _scramble(keys: Tensor, bits: int) -> Tensor:
+    """A bijection of 0..2^bits - 1 for each row of keys, one round a key: shape (rows, 2^bits).
+
+    Round r maps x to y ^ (y >> s_r) with y = (x ^ (key >> 16)) (key | 1) mod 2^bits, where s_r
+    alternates between ceil(bits / 2) and floor(bits / 2) + 1: each step is a bijection, and the
+    two shifts keep a difference in the top bit alone from coming back to it.
+    """
     mask, shifts = 2**bits - 1, ((bits + 1) // 2, bits // 2 + 1)
-    x = torch.arange(2**bits, dtype=torch.int64, device=device)[None]
-    for r in range(PERMUTATION_ROUNDS):
-        x = ((x ^ (keys[:, r] >> 16)) * (keys[:, r] | 1)) & mask
+    x = torch.arange(2**bits, dtype=torch.int64, device=keys.device)[None]
+    for r, key in enumerate(keys.t()[:, :, None]):
+        x = ((x ^ (key >> 16)) * (key | 1)) & mask
         x = x ^ (x >> shifts[r % 2])
     return x
+
+
+def transpose_squares(x: Tensor) -> Tensor:
+    """Each run of 256 entries as a 16 x 16 matrix, transposed; shape (rows, n) for n >= 256."""
+    return x.reshape(len(x), -1, LANES, LANES).transpose(2, 3).reshape(x.shape)
 
 
 def order(seed: int, count: int, *, block: int = 0) -> Tensor:

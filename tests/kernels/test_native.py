@@ -42,7 +42,7 @@ def test_words_and_normals_have_the_bits_of_the_reference(block: int) -> None:
     )
     expected = random.words(seed, Stream.DENSE, start, stop, block=block)
     assert torch.equal(found.to(torch.int64) & 0xFFFFFFFF, expected)
-    values = torch.empty(stop - start)
+    values = torch.empty(2 * (stop - start))
     library.d90_normals(_pointer(found), ctypes.c_int64(stop - start), _pointer(values))
     assert torch.equal(values, random.to_normals(expected))
 

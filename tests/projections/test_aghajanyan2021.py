@@ -17,8 +17,8 @@ def definition(d: int, n: int, seed: int) -> torch.Tensor:
     """Their forward pass as one matrix of shape (n, d)."""
     L = 2 ** math.ceil(math.log2(n)) if n > 1 else 1
     H = torch.tensor(hadamard(L), dtype=torch.float64)
-    word = random.words(seed, Stream.FASTFOOD, 0, L)
-    B, G = (f(word, torch.float64).diag() for f in (random.to_signs, random.to_normals))
+    B = random.to_signs(random.words(seed, Stream.FASTFOOD, 0, L), torch.float64).diag()
+    G = random.normals(seed, Stream.DENSE, 0, L, dtype=torch.float64).diag()
     Pi = torch.eye(L, dtype=torch.float64)[random.permutations(seed, 0, 1, round(math.log2(L)))[0]]
     full = H @ G @ Pi @ H @ B
     norm = torch.sqrt(L * G.square().sum()) * math.sqrt(n / L)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -19,15 +20,17 @@ from torch import Tensor
 
 import d90.kernels
 from d90.errors import unknown
-from d90.normal_table import INTERCEPTS, SLOPES
+from d90.normal_table import FALLS, INTERCEPTS, TAIL_FALLS, TAIL_INTERCEPTS
+from d90.random import lane_orders
 
 _LIBRARY = "libd90.so"
 _KERNELS = ("auto", "native", "reference")
+_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 _NUMBERS = {"dense": 0, "sparse": 1, "fastfood": 2, "onehot": 3}
 
 
 class Rows(NamedTuple):
-    """Consecutive rows of P that belong to one contiguous float32 tensor.
+    """Consecutive rows of P that belong to one contiguous tensor, float32 or bfloat16.
 
     Attributes:
         start: its first row.
@@ -42,6 +45,9 @@ class Rows(NamedTuple):
     scale: float = 1.0
 
 
+_CHECK = ctypes.CFUNCTYPE(ctypes.c_int)
+
+
 class _Segment(ctypes.Structure):
     _fields_ = (
         ("start", ctypes.c_int64),
@@ -49,6 +55,7 @@ class _Segment(ctypes.Structure):
         ("source", ctypes.c_void_p),
         ("target", ctypes.c_void_p),
         ("scale", ctypes.c_float),
+        ("type", ctypes.c_int32),
     )
 
 
@@ -60,16 +67,21 @@ def wanted() -> str:
     return name
 
 
-def serves(*tensors: Tensor) -> bool:
-    """Whether the native kernel takes these tensors: float32 on the CPU, and the library is there.
+def serves(vector: Tensor, *long: Tensor) -> bool:
+    """Whether the native kernel takes these tensors, and the library is there.
+
+    Args:
+        vector: z, or what the adjoint gives: float32 on the CPU.
+        long: theta_0, theta or gradients: float32 or bfloat16 on the CPU.
 
     Raises:
         RuntimeError: when D90_KERNEL=native asks for a library that is not there.
     """
     if wanted() == "reference":
         return False
-    plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-    return plain and library() is not None
+    plain = vector.dtype == torch.float32 and all(t.dtype in _TYPES for t in long)
+    here = all(t.device.type == "cpu" for t in (vector, *long))
+    return plain and here and library() is not None
 
 
 @cache
@@ -87,8 +99,9 @@ def library() -> ctypes.CDLL | None:
             stacklevel=3,
         )
         return None
-    lines = [intercept << 8 | -slope for intercept, slope in zip(INTERCEPTS, SLOPES, strict=True)]
-    found.d90_set_normal_table((ctypes.c_uint32 * len(lines))(*lines))
+    lines = (*INTERCEPTS, *FALLS, *TAIL_INTERCEPTS, *TAIL_FALLS)
+    orders = bytes(lane for order in lane_orders() for lane in order)
+    found.d90_set_tables((ctypes.c_uint16 * len(lines))(*lines), orders)
     return found
 
 
@@ -99,7 +112,7 @@ def _load() -> ctypes.CDLL:
         raise OSError(f"{_LIBRARY} was not built")
     found = ctypes.CDLL(str(present[0]))
     sizes = (ctypes.c_int, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)
-    rest = (ctypes.c_void_p, ctypes.POINTER(_Segment), ctypes.c_int64, ctypes.c_int)
+    rest = (ctypes.c_void_p, ctypes.POINTER(_Segment), ctypes.c_int64, ctypes.c_int, _CHECK)
     for function in (found.d90_apply, found.d90_adjoint):
         function.argtypes = (*sizes, *rest)
         function.restype = ctypes.c_int
@@ -123,6 +136,16 @@ def _call(
     found = library()
     assert found is not None
     segments = (_Segment * len(rows))(*(_segment(run) for run in rows))
+    raised: list[BaseException] = []
+
+    def check() -> int:
+        # Python runs its signal handlers here, in the middle of a long call.
+        try:
+            time.sleep(0)
+        except BaseException as problem:  # such as KeyboardInterrupt: carried over the C code
+            raised.append(problem)
+        return len(raised)
+
     status = getattr(found, function)(
         _NUMBERS[name],
         seed,
@@ -132,7 +155,10 @@ def _call(
         segments,
         len(rows),
         torch.get_num_threads(),
+        _CHECK(check),
     )
+    if raised:
+        raise raised[0]
     if status == 1:
         raise MemoryError(f"no memory for the projection's {d} numbers")
     if status:
@@ -147,4 +173,5 @@ def _segment(run: Rows) -> _Segment:
         run.source.data_ptr() if run.source is not None else None,
         run.target.data_ptr() if run.target is not None else None,
         run.scale,
+        _TYPES[tensors[0].dtype],
     )

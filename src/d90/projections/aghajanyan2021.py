@@ -58,7 +58,9 @@ class Aghajanyan2021(Projection):
 
     def _ingredients(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         word = random.words(self.seed, Stream.FASTFOOD, 0, self.length, device=like.device)
-        normal = random.to_normals(word, like.dtype)
+        normal = random.normals(
+            self.seed, Stream.DENSE, 0, self.length, device=like.device, dtype=like.dtype
+        )
         place = random.permutations(self.seed, 0, 1, self._bits, device=like.device)[0]
         scale = torch.sqrt(self.length * normal.square().sum()) * math.sqrt(self.D / self.length)
         return random.to_signs(word, like.dtype), normal, place, scale

@@ -132,15 +132,15 @@ class Projection(ABC):
         """
         dtype = torch.float64 if gradients[0].dtype == torch.float64 else torch.float32
         # The gradient of a sum is one number seen through strides of 0.
-        flat = [g.to(dtype).contiguous().view(-1) for g in gradients]
-        if self._native(*flat):
-            out = flat[0].new_empty(self.d)
+        flat = [g.contiguous().view(-1) for g in gradients]
+        out = flat[0].new_empty(self.d, dtype=dtype)
+        if self._native(out, *flat):
             rows = [Rows(a, g, None, s) for a, g, s in zip(starts, flat, scales, strict=True)]
             native.adjoint(self.name, self.d, self.D, self.seed, out, rows)
             return out
-        total = flat[0].new_zeros(self.d)
+        total = torch.zeros_like(out)
         for g, start, scale in zip(flat, starts, scales, strict=True):
-            total += scale * self.adjoint(g, start, start + g.numel())
+            total += scale * self.adjoint(g.to(dtype), start, start + g.numel())
         return total
 
     @abstractmethod

@@ -51,12 +51,13 @@ class Dense(Projection):
         for low, high in tiles(start, stop, _ROWS):
             for left, right in tiles(0, self.d, _COLUMNS):
                 columns = torch.arange(left, right, device=like.device)
-                word = random.words(
+                entries = random.normals(
                     self.seed,
                     Stream.DENSE,
                     low,
                     high,
                     block=columns,
                     device=like.device,
+                    dtype=like.dtype,
                 )
-                yield low, high, left, right, random.to_normals(word, like.dtype)
+                yield low, high, left, right, entries

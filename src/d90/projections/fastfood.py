@@ -21,8 +21,8 @@ class Fastfood(Projection):
 
     B is +-1, G standard normal, Pi a permutation, H the Walsh-Hadamard matrix in Sylvester order
     and not normalised. A column of `H G Pi H B` has squared norm n sum(G^2), n^2 in expectation.
-    Entry i of block k takes its sign and its normal from word k n + i of its stream: other bits of
-    one word, so they are independent.
+    G takes entries k n.. of its stream, from 256 on square by square transposed; B takes bits 0..15
+    of the first word of each row of sixteen entries.
 
     Source: Le, Sarlos and Smola, *Fastfood*, ICML 2013, equation 8, without the matrix S.
     """
@@ -69,12 +69,16 @@ class Fastfood(Projection):
 
     def _ingredients(self, first: int, last: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """B, G and Pi of blocks `first..last`, each of shape (last - first, n)."""
-        where = first * self.n, last * self.n
-        word = random.words(self.seed, Stream.FASTFOOD, *where, device=like.device)
-        word = word.view(-1, self.n)
-        places = random.permutations(self.seed, first, last, self._bits, device=like.device)
-        return (
-            random.to_signs(word, like.dtype),
-            random.to_normals(word, like.dtype),
-            places,
-        )
+        where, device = (first * self.n, last * self.n), like.device
+        shape = (last - first, self.n)
+        normals = random.normals(
+            self.seed, Stream.FASTFOOD, *where, device=device, dtype=like.dtype
+        ).view(shape)
+        if self.n >= random.SQUARE:
+            normals = random.transpose_squares(normals)
+        low, high = where[0] // random.LANES, -(-where[1] // random.LANES)
+        word, _ = random.rows(self.seed, Stream.FASTFOOD_ROWS, low, high, device=device)
+        signs = random.row_signs(word, like.dtype).view(-1)
+        signs = signs[where[0] - low * random.LANES :][: where[1] - where[0]].view(shape)
+        places = random.permutations(self.seed, first, last, self._bits, device=device)
+        return signs, normals, places
