@@ -141,6 +141,20 @@ D90_INLINE bool collect(float *rows, int64_t low, int64_t high, float norm,
     return any(bits);
 }
 
+// Asks for what `emit` or `collect` will read: the processor's own prefetching stops at every page,
+// and between two bursts of reading it has long forgotten the stream.
+D90_INLINE void prefetch(int64_t low, int64_t high, const d90_segment *segment,
+                         const d90_segment *end) {
+    for (; segment != end && segment->start < high; ++segment) {
+        const int64_t from = segment->start > low ? segment->start : low;
+        const int64_t to = segment->stop < high ? segment->stop : high;
+        const int64_t size = segment->type ? 2 : 4;
+        const char *in = (const char *)segment->in - segment->start * size;
+        if (segment->in)
+            for (int64_t at = from * size; at < to * size; at += 64) __builtin_prefetch(in + at);
+    }
+}
+
 D90_INLINE bool touched(int64_t low, int64_t high, const d90_segment *&first,
                         const d90_segment *end) {
     while (first != end && first->stop <= low) ++first;
@@ -245,13 +259,15 @@ struct Fastfood {
 
     explicit Fastfood(const d90_job &job)
         : job(job), words(job.seed), normals(job.tables), n((int64_t)1 << log2_of_block(job.d)),
-          unit(job.unit), stride(n), bits(log2_of_block(job.d)), x(unit), y(unit), rows(unit / 8),
+          unit(job.unit), stride(n), bits(log2_of_block(job.d)), x(unit), y(is_short() ? unit : n), rows(unit / 8),
           keys(unit / n * KEYS), from{Buffer<uint32_t>(unit / 16), Buffer<uint32_t>(unit / 16)},
           order{Buffer<uint32_t>(unit / 16), Buffer<uint32_t>(unit / 16)} {
         norm = (float)(1 / std::sqrt((double)n * (double)job.D)) * NORMAL_UNIT;
     }
 
     D90_METHOD bool is_short() const { return n < SQUARE; }
+    // Whether what is asked for stays in the cache until it is needed.
+    D90_METHOD bool prefetches() const { return n <= 1 << 15; }
 
     void generate(int64_t index) {
         words.fill(FASTFOOD_ROWS, 0, index * (unit / 8), unit / 8, rows);
@@ -262,9 +278,8 @@ struct Fastfood {
             for (int stage = 0; stage < 2; ++stage) {
                 const uint32_t *key = keys + block * KEYS + stage * (KEYS / 2);
                 const Bijection<KEYS / 2> image(bits - 4, [&](int r) { return splat(key[r]); });
-                const uint32_t start = (uint32_t)(block * height);
                 for (int64_t i = 0; i < height; i += LANES)
-                    store(from[stage] + start + i, (image(iota() + (uint32_t)i) + start) * LANES);
+                    store(from[stage] + block * height + i, image(iota() + (uint32_t)i) * LANES);
             }
         for (int64_t i = 0; i < unit / LANES; i += LANES)
             for (int stage = 0; stage < 2; ++stage)
@@ -284,18 +299,20 @@ struct Fastfood {
         for (int w = 0; w < 8; ++w) normals(word[w], out + 32 * w);
     }
 
+    // Below, `block` is where a block starts in the unit and `at` a square in the block.
+
     // z with random signs, then H, transposed square by square.
-    D90_METHOD void spread(const float *z, int64_t at) {
+    D90_METHOD void spread(const float *z, int64_t block, int64_t at) {
         f32v v[LANES];
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i)
-            v[i] = flip_signs(load<f32v>(z + ((at + LANES * i) & (n - 1))), signs(at / LANES + i));
+            v[i] = flip_signs(load<f32v>(z + at + LANES * i), signs((block + at) / LANES + i));
         transform_square(v);
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i) store(x + at + LANES * i, v[i]);
     }
 
-    // A row of `source` as a stage takes it.
+    // A row of a block as a stage takes it.
     D90_METHOD f32v taken(int stage, const float *source, int64_t row) {
         return permute(load<f32v>(source + from[stage][row]),
                        job.tables.orders[0] + order[stage][row]);
@@ -306,22 +323,22 @@ struct Fastfood {
               permute(v, job.tables.inverse_orders[0] + order[stage][row]));
     }
 
-    D90_METHOD void first_stage(int64_t at) {
+    D90_METHOD void first_stage(int64_t block, int64_t at) {
         f32v v[LANES];
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; ++i) v[i] = taken(0, x, at / LANES + i);
+        for (int i = 0; i < LANES; ++i) v[i] = taken(0, x, (block + at) / LANES + i);
         transpose(v);
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i) store(y + at + LANES * i, v[i]);
     }
 
-    D90_METHOD void second_stage(int64_t start, int64_t at) {
+    D90_METHOD void second_stage(int64_t start, int64_t block, int64_t at) {
         alignas(64) int16_t normal[SQUARE];
-        square_of_normals(start + at, normal);
+        square_of_normals(start + block + at, normal);
         f32v v[LANES];
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i)
-            v[i] = taken(1, y, at / LANES + i) * widen(normal + LANES * i);
+            v[i] = taken(1, y, (block + at) / LANES + i) * widen(normal + LANES * i);
         transform_square(v);
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i) store(x + at + LANES * i, v[i]);
@@ -337,44 +354,47 @@ struct Fastfood {
             emit(job, y, start, start + unit, norm, first, end);
             return;
         }
-        for (int64_t b = 0; b < unit; b += n)
-            transform_after(x, b, n, [&](int64_t at) { spread(z, at); });
-        for (int64_t at = 0; at < unit; at += SQUARE) first_stage(at);
-        for (int64_t b = 0; b < unit; b += n)
-            transform_after(x, b, n, [&](int64_t at) { second_stage(start, at); });
-        emit(job, x, start, start + unit, norm, first, end);
+        for (int64_t block = 0; block < unit; block += n) {
+            transform_after(x, 0, n, [&](int64_t at) {
+                if (prefetches()) prefetch(start + block + at, start + block + at + SQUARE, first, end);
+                spread(z, block, at);
+            });
+            for (int64_t at = 0; at < n; at += SQUARE) first_stage(block, at);
+            transform_after(x, 0, n, [&](int64_t at) { second_stage(start, block, at); });
+            emit(job, x, start + block, start + block + n, norm, first, end);
+        }
     }
 
-    D90_METHOD void second_stage_back(int64_t start, int64_t at) {
+    D90_METHOD void second_stage_back(int64_t start, int64_t block, int64_t at) {
         alignas(64) int16_t normal[SQUARE];
-        square_of_normals(start + at, normal);
+        square_of_normals(start + block + at, normal);
         f32v v[LANES];
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; ++i) v[i] = load<f32v>(x + at + LANES * i);
+        for (int i = 0; i < LANES; ++i) v[i] = load<f32v>(x + block + at + LANES * i);
         transform_square(v);
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i)
-            give_back(1, y, at / LANES + i, v[i] * widen(normal + LANES * i));
+            give_back(1, y, (block + at) / LANES + i, v[i] * widen(normal + LANES * i));
     }
 
-    D90_METHOD void first_stage_back(int64_t at) {
+    D90_METHOD void first_stage_back(int64_t block, int64_t at) {
         f32v v[LANES];
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i) v[i] = load<f32v>(y + at + LANES * i);
         transpose(v);
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; ++i) give_back(0, x, at / LANES + i, v[i]);
+        for (int i = 0; i < LANES; ++i) give_back(0, x + block, (block + at) / LANES + i, v[i]);
     }
 
-    D90_METHOD void sum_up(float *total, int64_t at) {
+    D90_METHOD void sum_up(float *total, int64_t block, int64_t at) {
         f32v v[LANES];
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; ++i) v[i] = load<f32v>(x + at + LANES * i);
+        for (int i = 0; i < LANES; ++i) v[i] = load<f32v>(x + block + at + LANES * i);
         transform_square(v);
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i) {
-            float *to = total + ((at + LANES * i) & (n - 1));
-            store(to, load<f32v>(to) + flip_signs(v[i], signs(at / LANES + i)));
+            float *to = total + at + LANES * i;
+            store(to, load<f32v>(to) + flip_signs(v[i], signs((block + at) / LANES + i)));
         }
     }
 
@@ -388,11 +408,16 @@ struct Fastfood {
             sum_up_short(total);
             return;
         }
-        for (int64_t b = 0; b < unit; b += n)
-            transform_before(x, b, n, [&](int64_t at) { second_stage_back(start, at); });
-        for (int64_t at = 0; at < unit; at += SQUARE) first_stage_back(at);
-        for (int64_t b = 0; b < unit; b += n)
-            transform_before(x, b, n, [&](int64_t at) { sum_up(total, at); });
+        for (int64_t block = 0; block < unit; block += n) {
+            float *rows = x + block;
+            transform_before(rows, 0, n, [&](int64_t at) {
+                const int64_t next = start + unit + block + at;
+                if (prefetches()) prefetch(next, next + SQUARE, first, end);
+                second_stage_back(start, block, at);
+            });
+            for (int64_t at = 0; at < n; at += SQUARE) first_stage_back(block, at);
+            transform_before(rows, 0, n, [&](int64_t at) { sum_up(total, block, at); });
+        }
     }
 
     // ---- blocks of 1 to 128 places: permutations number by number ----
