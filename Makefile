@@ -1,5 +1,6 @@
 # make demo   make the environment and measure d90 of a real model on a real task
 # make test   make the environment if needed; lint, types and tests
+# make sanitize  the kernel tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 # make clean  remove what those made
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ DEMO_TASK ?= wordnet-supersense
 DEMO_FLAGS ?= --projection onehot --dims 3000,10000,30000,100000 --learning-rates 0.008 \
 	--full-learning-rates 1e-4 --epochs 2 --train-limit 3000 --eval-limit 1000
 
-.PHONY: demo test clean
+.PHONY: demo test sanitize clean
 
 demo: $(stamp)
 	HF_HUB_OFFLINE=1 $(venv_python) -m d90 measure minilm-l6 $(DEMO_TASK) --output demo \
@@ -23,6 +24,14 @@ test: $(stamp)
 	$(venv_python) -m ruff format --check .
 	$(venv_python) -m pyright
 	HF_HUB_OFFLINE=1 $(venv_python) -m pytest -q
+
+# The sanitizer's library has to come first in a Python that was not built with it.
+sanitize: $(stamp)
+	$(venv_python) -m cmake -S . -B build/sanitize -DD90_SANITIZE=ON >/dev/null
+	$(venv_python) -m cmake --build build/sanitize
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 D90_LIBRARY=build/sanitize/libd90.so D90_KERNEL=native \
+		$(venv_python) -m pytest -q tests/kernels/test_native.py tests/projections/test_contract.py
 
 clean:
 	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis

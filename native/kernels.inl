@@ -66,7 +66,7 @@ D90_INLINE void add_rows(const float *rows, int64_t count, float scale, const T 
         return in ? load_floats(in + i) + move : move;
     };
     auto some = [&](int64_t i, int64_t take) {
-        f32v move = scale * load<f32v>(rows + i);
+        f32v move = scale * load_some(rows + i, take);
         store_some(out + i, in ? load_some(in + i, take) + move : move, take);
     };
     int64_t i = 0;
@@ -149,9 +149,10 @@ D90_INLINE void prefetch(int64_t low, int64_t high, const d90_segment *segment,
         const int64_t from = segment->start > low ? segment->start : low;
         const int64_t to = segment->stop < high ? segment->stop : high;
         const int64_t size = segment->type ? 2 : 4;
-        const char *in = (const char *)segment->in - segment->start * size;
-        if (segment->in)
-            for (int64_t at = from * size; at < to * size; at += 64) __builtin_prefetch(in + at);
+        const char *in = (const char *)segment->in;
+        if (!in) continue;
+        for (int64_t at = (from - segment->start) * size; at < (to - segment->start) * size; at += 64)
+            __builtin_prefetch(in + at);
     }
 }
 

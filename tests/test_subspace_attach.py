@@ -225,8 +225,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         calls.append(torch.is_grad_enabled())
         return subspace_op(*given)
 
-    subspace_op = subspace_module.displace
-    monkeypatch.setattr(subspace_module, "displace", displace)
+    subspace_op = subspace_module.displace_into
+    monkeypatch.setattr(subspace_module, "displace_into", displace)
     return calls
 
 

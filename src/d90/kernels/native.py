@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -106,11 +105,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _load() -> ctypes.CDLL:
-    places = [Path(folder) / _LIBRARY for folder in d90.kernels.__path__]
-    present = [place for place in places if place.exists()]
-    if not present:
-        raise OSError(f"{_LIBRARY} was not built")
-    found = ctypes.CDLL(str(present[0]))
+    found = ctypes.CDLL(str(_place()))
     sizes = (ctypes.c_int, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)
     rest = (ctypes.c_void_p, ctypes.POINTER(_Segment), ctypes.c_int64, ctypes.c_int, _CHECK)
     for function in (found.d90_apply, found.d90_adjoint):
@@ -118,6 +113,17 @@ def _load() -> ctypes.CDLL:
         function.restype = ctypes.c_int
     found.d90_isa.restype = ctypes.c_char_p
     return found
+
+
+def _place() -> Path:
+    """The installed library, or the one that D90_LIBRARY names (such as a debug build)."""
+    if "D90_LIBRARY" in os.environ:
+        return Path(os.environ["D90_LIBRARY"]).absolute()
+    places = [Path(folder) / _LIBRARY for folder in d90.kernels.__path__]
+    present = [place for place in places if place.exists()]
+    if not present:
+        raise OSError(f"{_LIBRARY} was not built")
+    return present[0]
 
 
 def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
@@ -137,15 +143,8 @@ def _call(
     assert found is not None
     segments = (_Segment * len(rows))(*(_segment(run) for run in rows))
     raised: list[BaseException] = []
-
-    def check() -> int:
-        # Python runs its signal handlers here, in the middle of a long call.
-        try:
-            time.sleep(0)
-        except BaseException as problem:  # such as KeyboardInterrupt: carried over the C code
-            raised.append(problem)
-        return len(raised)
-
+    check = _interruptions(raised)
+    next(check)
     status = getattr(found, function)(
         _NUMBERS[name],
         seed,
@@ -155,7 +154,7 @@ def _call(
         segments,
         len(rows),
         torch.get_num_threads(),
-        _CHECK(check),
+        _CHECK(check.__next__),
     )
     if raised:
         raise raised[0]
@@ -163,6 +162,21 @@ def _call(
         raise MemoryError(f"no memory for the projection's {d} numbers")
     if status:
         raise ValueError(f"{function}: rows out of order or out of range for d = {d}, D = {D}")
+
+
+def _interruptions(raised: list[BaseException]) -> Iterator[int]:
+    """Asked in the middle of a long call: how many exceptions there were, such as Ctrl-C.
+
+    Python runs its signal handlers where a generator goes on, which is inside the try here; where a
+    function begins, which a callback would do, nothing could catch what they raise.
+    """
+    while True:
+        try:
+            yield len(raised)
+        except GeneratorExit:
+            return
+        except BaseException as problem:
+            raised.append(problem)
 
 
 def _segment(run: Rows) -> _Segment:

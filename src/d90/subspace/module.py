@@ -2,11 +2,12 @@
 
 The weights are plain tensors in the places of the model's parameters. They are computed before a
 forward pass and stay until the next one, so that whatever reads them again, such as gradient
-checkpointing, reads the same tensors.
+checkpointing, reads the same tensors. Their memory is used again (`d90.subspace.buffers`).
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from d90.errors import D90Error
+from d90.subspace.buffers import Buffers, Loan
 from d90.subspace.layout import Layout, Place, Slot, Weight
-from d90.subspace.op import displace
+from d90.subspace.op import displace, displace_into
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -29,15 +31,23 @@ class _Made:
     Attributes:
         z, lam: copies of the values.
         traced: whether autograd follows the weights back to z.
+        loans: of the buffers that hold them; the graph keeps them alive.
     """
 
     z: Tensor
     lam: Tensor | None
     traced: bool
+    loans: tuple[weakref.ref[Loan], ...] = ()
 
     def serves(self, z: Tensor, lam: Tensor | None, traced: bool) -> bool:
         # Values and not version counters: writing to `z.data` does not count as a version.
         return (self.traced or not traced) and _same(self.z, z) and _same(self.lam, lam)
+
+    def hold(self) -> None:
+        """Keep the buffers as they are until the backward pass."""
+        for loan in (ref() for ref in self.loans):
+            if loan is not None:
+                loan.held = True
 
 
 def _same(left: Tensor | None, right: Tensor | None) -> bool:
@@ -98,6 +108,7 @@ class Subspace(nn.Module):
         self._checksum = [_sum_of_bits(theta_0), _signed(seed)]
         checksum = torch.tensor(self._checksum, device=device)
         self.register_buffer("checksum", checksum, persistent=False)
+        self._memory = [Buffers() for _ in layout.moving]
         self._made = _Made(self.z.detach().clone(), _clone(self.lam, detached=True), traced=False)
 
     @property
@@ -124,19 +135,22 @@ class Subspace(nn.Module):
         # backward, unlike the op's own, runs once.
         compiling = torch.compiler.is_compiling()
         if not compiling and self._made.serves(self.z, self.lam, traced):
+            if traced:
+                self._made.hold()
             return
         self._check_processes()
+        # What the model holds of the last theta is let go first: its memory is used again.
+        for slot, tensor in self.theta_0.items():
+            _put(self.places[slot], tensor)
         # Copies, so that a step of the optimizer before the backward pass changes nothing in it.
         z, lam = self.z.clone(), _clone(self.lam)
-        theta_0 = self.theta_0
-        for slot, tensor in theta_0.items():
-            if not slot.scale:
-                _put(self.places[slot], tensor)
+        loans = []
         for number, group in enumerate(self.layout.moving):
-            theta = displace(
+            theta_0 = [self.theta_0[slot] for slot in group.moving]
+            call = (
                 z,
                 lam,
-                [theta_0[slot] for slot in group.moving],
+                theta_0,
                 number,
                 self.projection,
                 self.layout.D,
@@ -144,9 +158,19 @@ class Subspace(nn.Module):
                 [slot.offset for slot in group.moving],
                 [slot.scale for slot in group.moving],
             )
+            if compiling:
+                theta = displace(*call)
+            else:
+                loan = self._memory[number].borrow(theta_0)
+                theta = displace_into(loan, *call)
+                loans.append(weakref.ref(loan))
+                del loan
             for slot, tensor in zip(group.moving, theta, strict=True):
                 _put(self.places[slot], tensor)
-        self._made = _Made(z.detach(), _clone(lam, detached=True), traced and not compiling)
+        made = _Made(z.detach(), _clone(lam, detached=True), traced and not compiling, tuple(loans))
+        if made.traced:
+            made.hold()
+        self._made = made
 
     def _check_processes(self) -> None:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):

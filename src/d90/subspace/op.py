@@ -1,5 +1,8 @@
 """theta = theta_0 + s lam (P z) for the tensors of one group, as one op that autograd knows.
 
+`displace` returns new tensors, as an op that a compiler may reorder must. `displace_into` is the
+same op for eager training: it writes to buffers that are kept from step to step.
+
 Nothing is kept for the backward pass but z, lam and the numbers that define P, and these not in
 autograd's own store, which the first backward pass empties. So a node may run backward any number
 of times: reentrant gradient checkpointing runs it once for every segment that reads the group.
@@ -12,8 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from d90.projections import Projection, make
+from d90.subspace.buffers import Loan
 
 
 @torch.library.custom_op("d90::displace", mutates_args=())
@@ -47,13 +52,32 @@ def displace(
     Returns:
         A new tensor like each of theta_0.
     """
+    out = [torch.empty_like(t) for t in theta_0]
+    _write(z, lam, theta_0, group, projection, D, seed, starts, scales, out)
+    return out
+
+
+def _write(
+    z: Tensor,
+    lam: Tensor | None,
+    theta_0: Sequence[Tensor],
+    group: int,
+    projection: str,
+    D: int,
+    seed: int,
+    starts: Sequence[int],
+    scales: Sequence[float],
+    out: Sequence[Tensor],
+) -> None:
     step = z if lam is None else lam[group] * z
     # theta_0 + 0 is theta_0, except that it turns -0.0 into 0.0.
     if not step.any():
-        return [t.clone() for t in theta_0]
+        for target, tensor in zip(out, theta_0, strict=True):
+            target.copy_(tensor)
+        return
     step = step.to(torch.promote_types(step.dtype, torch.float32))
     with torch.autocast(z.device.type, enabled=False):
-        return _projection(projection, len(z), D, seed).displace(step, theta_0, starts, scales)
+        _projection(projection, len(z), D, seed).displace(step, theta_0, starts, scales, out)
 
 
 @displace.register_fake
@@ -89,34 +113,78 @@ def _(gradients, projection, d, D, seed, starts, scales):
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    z, lam, theta_0, ctx.group, ctx.projection, ctx.D, ctx.seed, ctx.starts, ctx.scales = inputs
+    z, lam, theta_0, *call = inputs
     ctx.z, ctx.lam = z.detach(), None if lam is None else lam.detach()
-    ctx.count = len(theta_0)
+    ctx.count, ctx.call = len(theta_0), call
     # A tensor without a gradient is skipped, not read as zeros as long as the tensor.
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
+    found = _derivatives(ctx.z, ctx.lam, gradients, *ctx.call)
+    return *found, [None] * ctx.count, *[None] * len(ctx.call)
+
+
+def _derivatives(
+    z: Tensor,
+    lam: Tensor | None,
+    gradients: Sequence[Tensor | None],
+    group: int,
+    projection: str,
+    D: int,
+    seed: int,
+    starts: Sequence[int],
+    scales: Sequence[float],
+) -> tuple[Tensor | None, Tensor | None]:
     """`dL/dz = lam_i a` and `dL/dlam_i = <a, z>` with `a = sum of s_t P_t^T g_t`, d numbers."""
-    rest = ([None] * ctx.count, *[None] * 6)
     held = [
         (gradient, start, scale)
-        for gradient, start, scale in zip(gradients, ctx.starts, ctx.scales, strict=True)
+        for gradient, start, scale in zip(gradients, starts, scales, strict=True)
         if gradient is not None
     ]
     if not held:
-        return None, None, *rest
+        return None, None
     found, starts, scales = zip(*held, strict=True)
-    a = collect(found, ctx.projection, len(ctx.z), ctx.D, ctx.seed, starts, scales)
-    a = a.to(ctx.z.dtype)
-    if ctx.lam is None:
-        return a, None, *rest
-    lam_gradient = torch.zeros_like(ctx.lam)
-    lam_gradient[ctx.group] = (a * ctx.z).sum()
-    return ctx.lam[ctx.group] * a, lam_gradient, *rest
+    a = collect(found, projection, len(z), D, seed, starts, scales)
+    a = a.to(z.dtype)
+    if lam is None:
+        return a, None
+    lam_gradient = torch.zeros_like(lam)
+    lam_gradient[group] = (a * z).sum()
+    return lam[group] * a, lam_gradient
 
 
 displace.register_autograd(_backward, setup_context=_setup_context)
+
+
+class _IntoBuffers(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, lam: Tensor | None, loan: Loan, *call: Any) -> Any:
+        theta_0, *rest = call
+        _write(z, lam, theta_0, *rest, out=loan.tensors)
+        # The kernels write behind autograd's back: a graph that still needs the old values is to
+        # find out.
+        increment_version(loan.tensors)
+        ctx.z, ctx.lam = z.detach(), None if lam is None else lam.detach()
+        ctx.loan, ctx.call = loan, rest
+        ctx.set_materialize_grads(False)
+        return tuple(buffer.detach() for buffer in loan.tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        ctx.loan.held = False
+        found = _derivatives(ctx.z, ctx.lam, gradients, *ctx.call)
+        return *found, *[None] * (2 + len(ctx.call))
+
+
+def displace_into(loan: Loan, z: Tensor, lam: Tensor | None, *call: Any) -> Sequence[Tensor]:
+    """`displace` to buffers: theta shares their memory, and autograd's graph holds the loan.
+
+    Args:
+        loan: from `Buffers.borrow`.
+        z, lam, call: the arguments of `displace`.
+    """
+    return _IntoBuffers.apply(z, lam, loan, *call)
 
 
 def _projection(name: str, d: int, D: int, seed: int) -> Projection:

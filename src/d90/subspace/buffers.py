@@ -1,0 +1,59 @@
+"""Memory for theta that is allocated once and written again in every step.
+
+A set of buffers is free as soon as nobody can need what it holds: the graph that was built on it
+has run backward, or is gone. Where a graph still waits, as when z changes between a forward and its
+backward pass, the next theta goes to another set.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(eq=False)
+class Loan:
+    """The use of one set of buffers by one graph, which holds the only lasting reference to it.
+
+    Attributes:
+        held: whether a backward pass is still to come.
+    """
+
+    tensors: list[Tensor]
+    held: bool = False
+
+
+class Buffers:
+    """Sets of tensors shaped like a group's theta_0, made when they are first needed."""
+
+    def __init__(self) -> None:
+        self._sets: list[tuple[list[Tensor], weakref.ref[Loan]]] = []
+
+    def borrow(self, like: Sequence[Tensor]) -> Loan:
+        """A free set, for tensors like these; further free sets are let go."""
+        waiting, free = [], None
+        for tensors, last in self._sets:
+            loan = last()
+            if loan is not None and loan.held:
+                waiting.append((tensors, last))
+            elif all(_alike(a, b) for a, b in zip(tensors, like, strict=True)):
+                free = tensors
+        # Tensors made in inference mode could not be used in training afterwards.
+        with torch.inference_mode(False):
+            tensors = free or [torch.empty_like(t, requires_grad=False) for t in like]
+        loan = Loan(tensors)
+        self._sets = [*waiting, (tensors, weakref.ref(loan))]
+        return loan
+
+
+def _alike(buffer: Tensor, tensor: Tensor) -> bool:
+    """Alike in all that matters after the model was moved or cast."""
+    return (buffer.dtype, buffer.device, buffer.stride()) == (
+        tensor.dtype,
+        tensor.device,
+        tensor.stride(),
+    )
