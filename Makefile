@@ -1,6 +1,7 @@
 # make demo   make the environment and measure d90 of a real model on a real task
 # make test   make the environment if needed; lint, types and tests
 # make sanitize  the kernel tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
+# make bench  measure what it costs, against copying the weights, full fine-tuning and PEFT
 # make clean  remove what those made
 
 PYTHON ?= python3
@@ -8,12 +9,16 @@ PIP_FLAGS ?=
 # Names are relative and programs run as `python -m`: the folder's name may hold a space.
 venv_python := .venv/bin/python
 stamp := .venv/.installed
+bench_stamp := .venv/.installed-bench
 
 DEMO_TASK ?= wordnet-supersense
 DEMO_FLAGS ?= --projection onehot --dims 3000,10000,30000,100000 --learning-rates 0.008 \
 	--full-learning-rates 1e-4 --epochs 2 --train-limit 3000 --eval-limit 1000
 
-.PHONY: demo test sanitize clean
+# Such as --quick, --only training or --threads 4.
+BENCH_FLAGS ?=
+
+.PHONY: demo test sanitize bench clean
 
 demo: $(stamp)
 	HF_HUB_OFFLINE=1 $(venv_python) -m d90 measure minilm-l6 $(DEMO_TASK) --output demo \
@@ -33,6 +38,9 @@ sanitize: $(stamp)
 		ASAN_OPTIONS=detect_leaks=0 D90_LIBRARY=build/sanitize/libd90.so D90_KERNEL=native \
 		$(venv_python) -m pytest -q tests/kernels/test_native.py tests/projections/test_contract.py
 
+bench: $(bench_stamp)
+	HF_HUB_OFFLINE=1 $(venv_python) -m benchmarks $(BENCH_FLAGS)
+
 clean:
 	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis
 
@@ -40,4 +48,9 @@ clean:
 $(stamp): pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*)
 	test -x $(venv_python) || "$(PYTHON)" -m venv .venv
 	$(venv_python) -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[demo,dev]"
+	touch $@
+
+# Only the benchmarks need what d90 is compared to.
+$(bench_stamp): $(stamp)
+	$(venv_python) -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[bench,demo,dev]"
 	touch $@

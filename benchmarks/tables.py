@@ -1,0 +1,159 @@
+"""The entries of a run as tables: the bars in the terminal, everything in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from benchmarks.entries import Entry, find
+from benchmarks.training import PEAK, WEIGHTS_LIKE
+
+Rows = Sequence[Sequence[str]]
+
+
+def bars_table(entries: Sequence[Entry]) -> Table:
+    """Every entry that has a bar, and whether it passes."""
+    quick = find(entries, kind="machine", quick=True)
+    note = " (quick: sizes too small to mean anything)" if quick else ""
+    table = Table("", "measured", "at most", "", title=f"Bars{note}")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+        column.no_wrap = True
+    for entry in entries:
+        if entry.at_most is not None:
+            verdict = "[green]pass[/]" if entry.holds else "[red]falls short[/]"
+            measured = f"{_number(entry.value)} {entry.unit}"
+            table.add_row(entry.name, measured, _number(entry.at_most), verdict)
+    return table
+
+
+def markdown(entries: Sequence[Entry]) -> str:
+    """All tables of a run, each under its heading."""
+    parts = [
+        _machine(entries),
+        *_part("Bars", "Medians; the quartiles of the repetitions in brackets.", _bars(entries)),
+        *_part("Apply and adjoint", "In copies of D floats.", _kernels(entries)),
+        *_part("Growth with D", "Nanoseconds a weight.", _scaling(entries, "D")),
+        *_part("Growth with d", "Nanoseconds a weight.", _scaling(entries, "d")),
+        *_part("Extra memory of apply and adjoint", "In MB.", _memory(entries)),
+        *[part for model in _models(entries) for part in _training(entries, model)],
+        *_skipped(entries),
+    ]
+    return "\n\n".join(parts)
+
+
+def _part(title: str, note: str, rows: Rows) -> list[str]:
+    return [f"## {title}", note, _table(rows)] if len(rows) > 1 else []
+
+
+def _table(rows: Rows) -> str:
+    head, *body = rows
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *body])
+
+
+def _machine(entries: Sequence[Entry]) -> str:
+    machine = find(entries, kind="machine")[0]
+    about = machine.about
+    return (
+        f"Measured on {about['date']}: {about['processor']}, {about['cores']} cores, "
+        f"{about['memory_gb']:g} GB, kernels for {about['instructions']}, {machine.value:g} "
+        f"threads; Python {about['python']}, torch {about['torch']}, transformers "
+        f"{about['transformers']}, peft {about['peft']}; commit {about['commit']}."
+    )
+
+
+def _bars(entries: Sequence[Entry]) -> Rows:
+    rows = [["", "measured", "at most", ""]]
+    for entry in entries:
+        if entry.at_most is not None:
+            verdict = "pass" if entry.holds else "**falls short**"
+            rows.append([entry.name, _with_spread(entry), _number(entry.at_most), verdict])
+    return rows
+
+
+def _with_spread(entry: Entry) -> str:
+    spread = ""
+    if entry.low is not None and entry.high is not None:
+        spread = f" ({_number(entry.low)} to {_number(entry.high)})"
+    return f"{_number(entry.value)}{spread} {entry.unit}"
+
+
+def _kernels(entries: Sequence[Entry]) -> Rows:
+    found = find(entries, kind="kernel")
+    dims = sorted({entry.about["d"] for entry in found})
+    rows = [["", *(f"d = {d:,}" for d in dims)]]
+    for projection, op in _keys(found, "projection", "operation"):
+        line = find(found, projection=projection, operation=op)
+        about = line[0].about
+        sample = f" (from {about['sample']:,} weights)" if about["sample"] != about["D"] else ""
+        cells = (find(line, d=d) for d in dims)
+        rows.append([f"{projection} {op}{sample}", *map(_cell, cells)])
+    return rows
+
+
+def _scaling(entries: Sequence[Entry], over: str) -> Rows:
+    found = find(entries, kind="scaling", over=over)
+    sizes = sorted({entry.about[over] for entry in found})
+    rows = [["", *(f"{over} = {size:,}" for size in sizes)]]
+    for projection, op in _keys(found, "projection", "operation"):
+        line = find(found, projection=projection, operation=op)
+        title = f"copy, beside {projection}" if op == "copy" else f"{projection} {op}"
+        rows.append([title, *(_cell(find(line, **{over: size})) for size in sizes)])
+    return rows
+
+
+def _memory(entries: Sequence[Entry]) -> Rows:
+    found = find(entries, kind="memory")
+    points = _keys(found, "d", "D")
+    rows = [["", *(f"d = {d:,}, D = {D:,}" for d, D in points)]]
+    for projection, op in _keys(found, "projection", "operation"):
+        line = find(found, projection=projection, operation=op)
+        rows.append([f"{projection} {op}", *(_cell(find(line, d=d, D=D)) for d, D in points)])
+    bars = (find(found, d=d, D=D)[0].at_most for d, D in points)
+    rows.append(["at most", *(_number(bar) for bar in bars if bar is not None)])
+    return rows if found else rows[:1]
+
+
+def _training(entries: Sequence[Entry], model: str) -> list[str]:
+    found = find(entries, model=model)
+    rows = [["", "step, ms", "full AdamW steps", "weights-like, MB", "at most, MB", "peak, MB"]]
+    for (who,) in _keys(found, "contestant"):
+        line = find(found, contestant=who)
+        small = find(line, kind=WEIGHTS_LIKE)
+        bar = small[0].at_most if small else None
+        kinds = ("step", "step ratio", WEIGHTS_LIKE, PEAK)
+        step, times, weights, peak = (_cell(find(line, kind=kind)) for kind in kinds)
+        rows.append([who, step, times, weights, "" if bar is None else _number(bar), peak])
+    return _part(f"Training {model}", "A step, and the memory of training.", rows)
+
+
+def _skipped(entries: Sequence[Entry]) -> list[str]:
+    skipped = find(entries, kind="machine")[0].about["skipped"]
+    lines = "\n".join(f"* {name}: {reason}" for name, reason in skipped.items())
+    return ["## Not measured", lines] if skipped else []
+
+
+def _models(entries: Sequence[Entry]) -> list[str]:
+    return [model for (model,) in _keys(find(entries, kind="step"), "model")]
+
+
+def _keys(entries: Sequence[Entry], *names: str) -> list[tuple]:
+    """The different values of these together, in the order of the file."""
+    return list(dict.fromkeys(tuple(entry.about[name] for name in names) for entry in entries))
+
+
+def _cell(found: Sequence[Entry]) -> str:
+    return _number(found[0].value) if found else ""
+
+
+def _number(value: float) -> str:
+    """Three significant digits.
+
+    >>> [_number(value) for value in (0.01234, 1.5, 261.4, 32000.0)]
+    ['0.0123', '1.50', '261', '32,000']
+    """
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}"
