@@ -189,7 +189,9 @@ void d90_set_tables(const uint16_t *lines, const uint8_t *orders) {
         const bool tail = level < 1 << 11;
         const int bits = tail ? 5 : 9, line = level >> bits, step = level & ((1 << bits) - 1);
         const uint16_t *intercepts = tables.lines[tail ? 2 : 0], *falls = tables.lines[tail ? 3 : 1];
-        tables.sizes[level] = (int16_t)(intercepts[line] - (falls[line] * step >> bits));
+        const int size = intercepts[line] - (falls[line] * step >> bits);
+        tables.sizes[level] = (int16_t)size;
+        tables.sizes[level + (1 << 15)] = (int16_t)-size;
     }
     for (int order = 0; order < 240; ++order)
         for (int lane = 0; lane < 16; ++lane) {

@@ -7,7 +7,7 @@
 // Constants of philox-v1, filled once.
 struct d90_tables {
     uint16_t lines[4][64];      // intercepts and falls, then those of the tail
-    int16_t sizes[1 << 15];     // the normal of each level of tail probability, in units of 2^-12
+    int16_t sizes[1 << 16];     // the normal of each half of a word, in units of 2^-12
     alignas(64) uint8_t orders[240][16], inverse_orders[240][16];
 };
 

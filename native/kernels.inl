@@ -62,11 +62,11 @@ template <class T>
 D90_INLINE void add_rows(const float *rows, int64_t count, float scale, const T *in, T *out,
                          bool streams) {
     auto sum = [&](int64_t i) __attribute__((always_inline)) {
-        f32v move = scale * load<f32v>(rows + i);
+        f32v move = splat(scale) * load<f32v>(rows + i);
         return in ? load_floats(in + i) + move : move;
     };
     auto some = [&](int64_t i, int64_t take) {
-        f32v move = scale * load_some(rows + i, take);
+        f32v move = splat(scale) * load_some(rows + i, take);
         store_some(out + i, in ? load_some(in + i, take) + move : move, take);
     };
     int64_t i = 0;
@@ -106,12 +106,12 @@ D90_INLINE u32v take_rows(float *rows, int64_t count, float scale, const T *in) 
     u32v bits = {};
     int64_t i = 0;
     for (; i + LANES <= count; i += LANES) {
-        f32v value = scale * load_floats(in + i);
+        f32v value = splat(scale) * load_floats(in + i);
         bits |= (u32v)value << 1;
         store(rows + i, value);
     }
     if (i < count) {
-        f32v value = scale * load_some(in + i, count - i);
+        f32v value = splat(scale) * load_some(in + i, count - i);
         bits |= (u32v)value << 1;
         std::memcpy(rows + i, &value, (count - i) * 4);
     }
@@ -615,7 +615,7 @@ struct Dense {
             for (int64_t j = start; j < (start + 64 < job.d ? start + 64 : job.d); ++j) {
                 entries(index, j, entry);
 #pragma GCC unroll 8
-                for (int i = 0; i < 8; ++i) part[i] += entry[i] * z[j];
+                for (int i = 0; i < 8; ++i) part[i] += entry[i] * splat(z[j]);
             }
             for (int i = 0; i < 8; ++i) sum[i] += part[i];
         }

@@ -37,16 +37,16 @@ struct Words {
         u64v c[2 * GROUPS][4];
 #pragma GCC unroll 4
         for (int half = 0; half < 2 * GROUPS; ++half) {
-            u64v lane = u64v{0, 1, 2, 3, 4, 5, 6, 7} + (group * 16 + 8 * half);
-            c[half][0] = lane & low;
+            u64v lane = u64v{0, 1, 2, 3, 4, 5, 6, 7} + splat64(group * 16 + 8 * half);
+            c[half][0] = lane & splat64(low);
             c[half][1] = lane >> 32;
-            c[half][2] = u64v{} + (block & low);
-            c[half][3] = u64v{} + tag;
+            c[half][2] = splat64(block & low);
+            c[half][3] = splat64(tag);
         }
         // Upper halves of the lanes hold rubbish that multiply_low does not look at.
 #pragma GCC unroll 10
         for (int round = 0; round < 10; ++round) {
-            const u64v k0 = u64v{} + key[2 * round], k1 = u64v{} + key[2 * round + 1];
+            const u64v k0 = splat64(key[2 * round]), k1 = splat64(key[2 * round + 1]);
 #pragma GCC unroll 4
             for (auto &x : c) {
                 u64v p0 = multiply_low(x[0], 0xD2511F53u), p1 = multiply_low(x[2], 0xCD9E8D57u);
@@ -54,12 +54,11 @@ struct Words {
                 x[0] = y0, x[1] = p1, x[2] = y2, x[3] = p0;
             }
         }
-        const i32v even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
 #pragma GCC unroll 2
         for (int g = 0; g < GROUPS; ++g)
 #pragma GCC unroll 4
             for (int w = 0; w < 4; ++w)
-                out[4 * g + w] = __builtin_shuffle((u32v)c[2 * g][w], (u32v)c[2 * g + 1][w], even);
+                out[4 * g + w] = low_halves(c[2 * g][w], c[2 * g + 1][w]);
     }
 
     // Entries start..start + count, whole groups where the ends allow it.
@@ -115,14 +114,9 @@ struct Normals {
         uint32_t from[LANES];
         store(from, word);
         for (int i = 0; i < LANES; ++i) {
-            out[2 * i] = one(from[i] & 0xFFFF);
-            out[2 * i + 1] = one(from[i] >> 16);
+            out[2 * i] = tables.sizes[from[i] & 0xFFFF];
+            out[2 * i + 1] = tables.sizes[from[i] >> 16];
         }
-    }
-
-    D90_METHOD int16_t one(uint32_t half) const {
-        int16_t size = tables.sizes[half & 0x7FFF];
-        return half & 0x8000 ? (int16_t)-size : size;
     }
 #endif
 };
@@ -133,6 +127,15 @@ D90_INLINE f32v widen(const int16_t from[LANES]) {
 #if defined(__AVX512F__)
     __m256i packed = _mm256_loadu_si256((const __m256i *)from);
     return (f32v)_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(packed));
+#elif defined(__AVX2__)
+    __m256 half[2];
+    for (int i = 0; i < 2; ++i) {
+        __m128i packed = _mm_loadu_si128((const __m128i *)(from + 8 * i));
+        half[i] = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(packed));
+    }
+    f32v out;
+    std::memcpy(&out, half, 64);
+    return out;
 #else
     f32v out;
     for (int i = 0; i < LANES; ++i) out[i] = from[i];

@@ -25,7 +25,32 @@ template <class V, class T> D90_INLINE V load(const T *p) {
 }
 template <class V, class T> D90_INLINE void store(T *p, V v) { std::memcpy(p, &v, sizeof(V)); }
 
-D90_INLINE u32v splat(uint32_t x) { return u32v{} + x; }
+// The same number in every lane. Left to itself, GCC writes such a vector to memory piece by piece
+// where registers are half as long.
+D90_INLINE u32v splat(uint32_t x) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const __m256i half[2] = {_mm256_set1_epi32((int)x), _mm256_set1_epi32((int)x)};
+    return load<u32v>(half);
+#else
+    return u32v{} + x;
+#endif
+}
+D90_INLINE u64v splat64(uint64_t x) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const __m256i half[2] = {_mm256_set1_epi64x((int64_t)x), _mm256_set1_epi64x((int64_t)x)};
+    return load<u64v>(half);
+#else
+    return u64v{} + x;
+#endif
+}
+D90_INLINE f32v splat(float x) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const __m256 half[2] = {_mm256_set1_ps(x), _mm256_set1_ps(x)};
+    return load<f32v>(half);
+#else
+    return x - f32v{};  // not 0 + x, which loses the sign of zero
+#endif
+}
 D90_INLINE u32v iota() { return u32v{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
 D90_INLINE f32v to_float(u32v x) { return __builtin_convertvector((i32v)x, f32v); }
 D90_INLINE f32v flip_sign(f32v x, u32v sign_bit) { return (f32v)((u32v)x ^ sign_bit); }
@@ -49,6 +74,25 @@ D90_INLINE u64v multiply_low(u64v x, uint32_t m) {
     return x;
 #else
     return (x & 0xFFFFFFFFull) * (uint64_t)m;
+#endif
+}
+
+// The low 32 bits of the lanes of a, then of b.
+D90_INLINE u32v low_halves(u64v a, u64v b) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    __m256 half[2], out[2];
+    const u64v *from[2] = {&a, &b};
+    for (int i = 0; i < 2; ++i) {
+        std::memcpy(half, from[i], 64);
+        __m256d mixed = _mm256_castps_pd(_mm256_shuffle_ps(half[0], half[1], 0x88));
+        out[i] = _mm256_castpd_ps(_mm256_permute4x64_pd(mixed, 0xD8));
+    }
+    u32v x;
+    std::memcpy(&x, out, 64);
+    return x;
+#else
+    const i32v even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+    return __builtin_shuffle((u32v)a, (u32v)b, even);
 #endif
 }
 
@@ -100,7 +144,7 @@ D90_INLINE f32v permute(f32v x, const uint8_t lane[LANES]) {
 // Negates lane i where bit i is set.
 D90_INLINE f32v flip_signs(f32v x, uint32_t bits) {
     const u32v shift = 31 - u32v{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return (f32v)((u32v)x ^ (((u32v{} + bits) << shift) & 0x80000000u));
+    return (f32v)((u32v)x ^ ((splat(bits) << shift) & splat(0x80000000u)));
 }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)

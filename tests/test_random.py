@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 
 from d90 import random
+from d90.kernels.hadamard import hadamard
 from d90.random import Stream
 
 ROOT = Path(__file__).parents[1]
@@ -226,6 +227,38 @@ def test_fixed_points_and_cycles_are_those_of_uniform_permutations(bits: int) ->
     mean = sum(1 / k for k in range(1, n + 1))
     variance = mean - sum(1 / k**2 for k in range(1, n + 1))
     assert abs(cycles.mean() - mean) < 4 * math.sqrt(variance / blocks)
+
+
+@pytest.mark.parametrize("bits", [8, 9, 10])
+def test_permutations_by_rows_map_every_place_uniformly(bits: int) -> None:
+    n, blocks = 2**bits, 40_000 // 2 ** (bits - 8)
+    found = random.permutations(29, 0, blocks, bits)
+    for place in (0, 1, n // 2 + 5, n - 1):
+        assert stats.chisquare(torch.bincount(found[:, place], minlength=n)).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("pair", [(0, 1), (0, 16), (3, 200), (17, 33)])
+def test_pairs_of_a_permutation_by_rows_share_a_row_or_a_lane_about_as_often(
+    pair: tuple[int, int],
+) -> None:
+    blocks = 40_000
+    left, right = random.permutations(31, 0, blocks, 8)[:, list(pair)].t()
+    for same in ((left // 16 == right // 16), (left % 16 == right % 16)):
+        assert same.double().mean() < 1 / 16 + 4 * math.sqrt(1 / 16 / blocks)
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_entries_of_a_fastfood_block_are_as_uncorrelated_as_with_uniform_permutations(
+    bits: int,
+) -> None:
+    """Entries (i, j) and (i', j') of H G Pi H correlate as `H_a . H_b[Pi] / n`, a = i xor i'."""
+    n = 2**bits
+    H = hadamard(torch.eye(n))
+    for permutation in random.permutations(37, 0, 4, bits):
+        products = (H @ H[permutation])[1:, 1:] / math.sqrt(n)
+        assert abs((products**4).mean() - 3) < 0.12
+        # An affine permutation would have products of sqrt(n).
+        assert products.abs().max() < 0.8 * math.sqrt(n)
 
 
 def _cycles(permutation: list[int]) -> int:
