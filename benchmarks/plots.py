@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from benchmarks.entries import Entry, find
 from benchmarks.kernels import FULL_LENGTH, OPERATIONS
 from benchmarks.memory import allowed
+from benchmarks.tables import number
 from benchmarks.training import PEAK, WEIGHTS_LIKE
 from d90.report.curve import FULL, INK, MAJORITY, PNG_DPI, STYLE, THRESHOLD, WIDTH, short
 
@@ -38,6 +39,8 @@ BAR_LOOK: dict[str, Any] = {"linestyle": "none", "marker": "_", "markersize": 9}
 LIGHT, OTHER = "#b9d3e6", "#aaaaaa"
 LEGEND = 0.4
 SMALLEST_MB = 0.01
+APART = 1.2
+"""Between one projection's points and the next one's, so that they can be told apart."""
 
 
 def draw(entries: Sequence[Entry], folder: Path) -> dict[str, str]:
@@ -75,13 +78,15 @@ def _cost_against_d(entries: Sequence[Entry]) -> Figure:
     figure, panels = _panels(OPERATIONS, height=1.6)
     found = find(entries, kind="kernel")
     for axes, op in zip(panels, OPERATIONS, strict=True):
-        for projection in PROJECTIONS:
+        for order, projection in enumerate(PROJECTIONS):
             line = find(found, projection=projection, operation=op)
             color = COLORS[projection]
             axes.plot(*_points(line, "d"), marker="o", markersize=3, linewidth=0.9, color=color)
             bars = [(e.about["d"], e.at_most) for e in line if e.at_most is not None]
             if bars:
-                axes.plot(*zip(*bars, strict=True), color=color, **BAR_LOOK)
+                # Narrower than the one before, which may be at the same height.
+                look: dict[str, Any] = BAR_LOOK | {"markersize": 11 - 5 * order}
+                axes.plot(*zip(*bars, strict=True), color=color, **look)
         _log_axis(axes, "d (trained numbers)")
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -121,8 +126,8 @@ def _kernel_memory(entries: Sequence[Entry]) -> Figure:
     found = find(entries, kind="memory")
     for entry in found:
         look: dict[str, Any] = {"marker": MARKERS[entry.about["operation"]], "color": _of(entry)}
-        height = max(entry.value, SMALLEST_MB)
-        axes.plot(entry.about["d"], height, linestyle="none", markersize=3, alpha=0.7, **look)
+        x = entry.about["d"] * APART ** PROJECTIONS.index(entry.about["projection"])
+        axes.plot(x, max(entry.value, SMALLEST_MB), linestyle="none", markersize=3, **look)
     dims = sorted({entry.about["d"] for entry in found})
     span = [dims[0] * (dims[-1] / dims[0]) ** (i / 50) for i in range(51)]
     axes.plot(span, [allowed(round(d)) for d in span], color=THRESHOLD, dashes=(5, 2), linewidth=1)
@@ -148,7 +153,7 @@ def _training_steps(entries: Sequence[Entry]) -> Figure:
             length = 1.0 if ratio is None else ratio.value
             ours = ratio is not None and ratio.at_most is not None
             axes.barh(row, length, height=0.7, color=FULL if ours else OTHER)
-            axes.text(length, row, f" {step.value:,.3g} ms", va="center", fontsize=6)
+            axes.text(length, row, f" {number(step.value)} ms", va="center", fontsize=6)
             if ratio is not None and ratio.at_most is not None:
                 _mark(axes, ratio.at_most, row)
         _rows(axes, steps)
@@ -197,9 +202,13 @@ def _patch(color: str, label: str) -> Line2D:
 def _log_axis(axes: Axes, label: str) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label)
+
+
+def _short(value: float) -> str:
+    return f"{value / 1e9:g}B" if value >= 1e9 else short(value)
 
 
 def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:

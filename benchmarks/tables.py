@@ -23,8 +23,8 @@ def bars_table(entries: Sequence[Entry]) -> Table:
     for entry in entries:
         if entry.at_most is not None:
             verdict = "[green]pass[/]" if entry.holds else "[red]falls short[/]"
-            measured = f"{_number(entry.value)} {entry.unit}"
-            table.add_row(entry.name, measured, _number(entry.at_most), verdict)
+            measured = f"{number(entry.value)} {entry.unit}"
+            table.add_row(entry.name, measured, number(entry.at_most), verdict)
     return table
 
 
@@ -65,19 +65,30 @@ def _machine(entries: Sequence[Entry]) -> str:
 
 
 def _bars(entries: Sequence[Entry]) -> Rows:
+    """A row for each bar; one for all of the kernels' memory, which has a table of its own."""
     rows = [["", "measured", "at most", ""]]
     for entry in entries:
-        if entry.at_most is not None:
-            verdict = "pass" if entry.holds else "**falls short**"
-            rows.append([entry.name, _with_spread(entry), _number(entry.at_most), verdict])
+        if entry.at_most is not None and entry.about["kind"] != "memory":
+            bar = f"{number(entry.at_most)} {entry.unit}"
+            rows.append([entry.name, _with_spread(entry), bar, _verdict(entry)])
+    memory = find(entries, kind="memory")
+    if memory:
+        worst = max(memory, key=lambda entry: entry.value / (entry.at_most or 1))
+        title = f"the worst of {len(memory)}: {worst.name}"
+        bar = f"{number(worst.at_most or 0)} {worst.unit}"
+        rows.append([title, _with_spread(worst), bar, _verdict(worst)])
     return rows
+
+
+def _verdict(entry: Entry) -> str:
+    return "pass" if entry.holds else "**falls short**"
 
 
 def _with_spread(entry: Entry) -> str:
     spread = ""
     if entry.low is not None and entry.high is not None:
-        spread = f" ({_number(entry.low)} to {_number(entry.high)})"
-    return f"{_number(entry.value)}{spread} {entry.unit}"
+        spread = f" ({number(entry.low)} to {number(entry.high)})"
+    return f"{number(entry.value)} {entry.unit}{spread}"
 
 
 def _kernels(entries: Sequence[Entry]) -> Rows:
@@ -95,12 +106,12 @@ def _kernels(entries: Sequence[Entry]) -> Rows:
 
 def _scaling(entries: Sequence[Entry], over: str) -> Rows:
     found = find(entries, kind="scaling", over=over)
-    sizes = sorted({entry.about[over] for entry in found})
-    rows = [["", *(f"{over} = {size:,}" for size in sizes)]]
-    for projection, op in _keys(found, "projection", "operation"):
-        line = find(found, projection=projection, operation=op)
-        title = f"copy, beside {projection}" if op == "copy" else f"{projection} {op}"
-        rows.append([title, *(_cell(find(line, **{over: size})) for size in sizes)])
+    lines = _keys(found, "projection", "operation")
+    rows = [[over, *(f"{op}, beside {p}" if op == "copy" else f"{p} {op}" for p, op in lines)]]
+    for size in sorted({entry.about[over] for entry in found}):
+        row = find(found, **{over: size})
+        cells = (find(row, projection=p, operation=op) for p, op in lines)
+        rows.append([f"{size:,}", *map(_cell, cells)])
     return rows
 
 
@@ -112,7 +123,7 @@ def _memory(entries: Sequence[Entry]) -> Rows:
         line = find(found, projection=projection, operation=op)
         rows.append([f"{projection} {op}", *(_cell(find(line, d=d, D=D)) for d, D in points)])
     bars = (find(found, d=d, D=D)[0].at_most for d, D in points)
-    rows.append(["at most", *(_number(bar) for bar in bars if bar is not None)])
+    rows.append(["at most", *(number(bar) for bar in bars if bar is not None)])
     return rows if found else rows[:1]
 
 
@@ -125,7 +136,7 @@ def _training(entries: Sequence[Entry], model: str) -> list[str]:
         bar = small[0].at_most if small else None
         kinds = ("step", "step ratio", WEIGHTS_LIKE, PEAK)
         step, times, weights, peak = (_cell(find(line, kind=kind)) for kind in kinds)
-        rows.append([who, step, times, weights, "" if bar is None else _number(bar), peak])
+        rows.append([who, step, times, weights, "" if bar is None else number(bar), peak])
     return _part(f"Training {model}", "A step, and the memory of training.", rows)
 
 
@@ -145,13 +156,13 @@ def _keys(entries: Sequence[Entry], *names: str) -> list[tuple]:
 
 
 def _cell(found: Sequence[Entry]) -> str:
-    return _number(found[0].value) if found else ""
+    return number(found[0].value) if found else ""
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three significant digits.
 
-    >>> [_number(value) for value in (0.01234, 1.5, 261.4, 32000.0)]
+    >>> [number(value) for value in (0.01234, 1.5, 261.4, 32000.0)]
     ['0.0123', '1.50', '261', '32,000']
     """
     if abs(value) >= 100:

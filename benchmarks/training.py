@@ -98,6 +98,7 @@ def training_bytes(name: str, who: str, shape: tuple[int, int]) -> dict[str, int
     _train(_trainer(setting, who, shape))
     before = settle()
     trainer = _trainer(setting, who, shape)
+    settle()  # What loading left behind, such as a tokenizer, is not of training.
     peak = peak_of(partial(_train, trainer))
     return {"bytes": peak - before, "allowed": _allowed(trainer)}
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from benchmarks import entries, report
+from benchmarks import entries, report, tables
 from benchmarks.__main__ import app
 from benchmarks.entries import Entry
 from benchmarks.full_length import FullLengthFastfood
@@ -28,6 +28,8 @@ def test_a_quick_run_writes_entries_and_figures(tmp_path):
         assert entry["value"] >= 0
         assert ("at_most" in entry) == ("holds" in entry)
     assert list(tmp_path.glob("bench-figures/*.svg"))
+    text = tables.markdown(entries.read(path))
+    assert "## Bars" in text and "## Training" in text
 
 
 def test_a_pattern_without_cases_is_refused(tmp_path):
