@@ -7,6 +7,7 @@ Transformer Models* (2022), equation 1.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from d90.errors import D90Error
+from d90.subspace.groups import by_layer
 
 STATE_NUMBERS = {"adam": 2, "adamw": 2, "sgd": 0}
 """Numbers that an optimizer keeps for each trained number."""
@@ -28,7 +30,7 @@ class Memory:
         base: the pretrained weights that are kept for the next run.
         weights: the run's own copy of them: theta, or theta_0 in a subspace.
         theta: in a subspace, theta_0 + P z.
-        gradients: of every weight, or in a subspace of the largest tensor.
+        gradients: of every weight, or in a subspace of the largest layer.
         optimizer: the optimizer's state.
         activations: what a forward pass keeps for the backward pass.
     """
@@ -57,8 +59,10 @@ def predicted_memory(
         optimizer: a key of `STATE_NUMBERS`.
         batch_size, max_length: shape of the largest batch.
     """
-    sizes = [p.numel() * p.element_size() for p in model.parameters()]
-    everything, largest = sum(sizes), max(sizes)
+    layer_of, layers = by_layer(model), Counter[str]()
+    for name, p in model.named_parameters():
+        layers[layer_of(name)] += p.numel() * p.element_size()
+    everything, largest = layers.total(), max(layers.values())
     number = 4 if d is not None else everything / sum(p.numel() for p in model.parameters())
     trained = everything if d is None else round(d * number)
     return Memory(
