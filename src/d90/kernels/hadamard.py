@@ -10,6 +10,8 @@ CPU): the butterfly has 8e-8 at n = 2^8, 1.0e-7 at 2^14 and 1.2e-7 at 2^20; the 
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -99,6 +101,7 @@ def _leading(x: Tensor) -> Tensor:
     return (x.view(torch.int32) & _MASK).view(torch.float32)
 
 
+@cache
 def sylvester(bits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Sylvester's Hadamard matrix of 2^bits rows: the parity of the bits two places share."""
     place = torch.arange(1 << bits, device=device)

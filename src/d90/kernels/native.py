@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 import d90.kernels
-from d90.errors import unknown
+from d90.kernels.choose import chosen, wanted
 from d90.normal_table import FALLS, INTERCEPTS, TAIL_FALLS, TAIL_INTERCEPTS
 from d90.random import lane_orders
 
 _LIBRARY = "libd90.so"
-_KERNELS = ("auto", "native", "reference")
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
 _NUMBERS = {"dense": 0, "sparse": 1, "fastfood": 2, "onehot": 3}
 
@@ -58,16 +57,8 @@ class _Segment(ctypes.Structure):
     )
 
 
-def wanted() -> str:
-    """The kernel asked for by the environment variable D90_KERNEL: auto, native or reference."""
-    name = os.environ.get("D90_KERNEL", "auto")
-    if name not in _KERNELS:
-        raise unknown("kernel in D90_KERNEL", name, _KERNELS)
-    return name
-
-
 def serves(vector: Tensor, *long: Tensor) -> bool:
-    """Whether the native kernel takes these tensors, and the library is there.
+    """Whether the native kernel is chosen for these tensors.
 
     Args:
         vector: z, or what the adjoint gives: float32 on the CPU.
@@ -76,11 +67,12 @@ def serves(vector: Tensor, *long: Tensor) -> bool:
     Raises:
         RuntimeError: when D90_KERNEL=native asks for a library that is not there.
     """
-    if wanted() == "reference":
-        return False
-    plain = vector.dtype == torch.float32 and all(t.dtype in _TYPES for t in long)
-    here = all(t.device.type == "cpu" for t in (vector, *long))
-    return plain and here and library() is not None
+    return chosen(vector, *long) == "native"
+
+
+def projects(name: str, d: int) -> bool:
+    """Whether there is a kernel for this projection of this dimension."""
+    return name in _NUMBERS
 
 
 @cache

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from d90.errors import D90Error
-from d90.kernels import native
+from d90.kernels import choose
 from d90.kernels.native import Rows
 
 TILE = 2**20
@@ -40,7 +40,7 @@ class Projection(ABC):
     seed: int
 
     name: ClassVar[str] = ""
-    """What the native kernel calls it; empty where there is only the reference."""
+    """What the kernels call it; empty where there is only the reference."""
 
     def __post_init__(self) -> None:
         if self.d < 1:
@@ -66,10 +66,11 @@ class Projection(ABC):
             ValueError: for a z of another shape, or rows outside 0..D.
         """
         self._check(z, self.d, start, stop)
-        if not self._native(z):
+        kernel = self._kernel(z)
+        if kernel is None:
             return self._apply(z, start, stop)
         out = z.new_empty(stop - start)
-        native.apply(self.name, self.d, self.D, self.seed, z.contiguous(), [Rows(start, None, out)])
+        kernel.apply(self.name, self.d, self.D, self.seed, z.contiguous(), [Rows(start, None, out)])
         return out
 
     def adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
@@ -85,11 +86,12 @@ class Projection(ABC):
             ValueError: for a g of another shape, or rows outside 0..D.
         """
         self._check(g, stop - start, start, stop)
-        if not self._native(g):
+        kernel = self._kernel(g)
+        if kernel is None:
             return self._adjoint(g, start, stop)
         out = g.new_empty(self.d)
         rows = [Rows(start, g.contiguous(), None)]
-        native.adjoint(self.name, self.d, self.D, self.seed, out, rows)
+        kernel.adjoint(self.name, self.d, self.D, self.seed, out, rows)
         return out
 
     def displace(
@@ -113,9 +115,10 @@ class Projection(ABC):
             A tensor like each of theta_0.
         """
         out = [torch.empty_like(t) for t in theta_0] if out is None else list(out)
-        if self._native(z, *theta_0, *out) and all(t.is_contiguous() for t in (*theta_0, *out)):
+        kernel = self._kernel(z, *theta_0, *out)
+        if kernel is not None and all(t.is_contiguous() for t in (*theta_0, *out)):
             rows = map(Rows, starts, theta_0, out, scales)
-            native.apply(self.name, self.d, self.D, self.seed, z.contiguous(), list(rows))
+            kernel.apply(self.name, self.d, self.D, self.seed, z.contiguous(), list(rows))
             return out
         for tensor, target, start, scale in zip(theta_0, out, starts, scales, strict=True):
             step = self.apply(z, start, start + tensor.numel()).view(tensor.shape)
@@ -134,9 +137,10 @@ class Projection(ABC):
         # The gradient of a sum is one number seen through strides of 0.
         flat = [g.contiguous().view(-1) for g in gradients]
         out = flat[0].new_empty(self.d, dtype=dtype)
-        if self._native(out, *flat):
+        kernel = self._kernel(out, *flat)
+        if kernel is not None:
             rows = [Rows(a, g, None, s) for a, g, s in zip(starts, flat, scales, strict=True)]
-            native.adjoint(self.name, self.d, self.D, self.seed, out, rows)
+            kernel.adjoint(self.name, self.d, self.D, self.seed, out, rows)
             return out
         total = torch.zeros_like(out)
         for g, start, scale in zip(flat, starts, scales, strict=True):
@@ -151,8 +155,8 @@ class Projection(ABC):
     def _adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
         """`adjoint` in plain torch."""
 
-    def _native(self, *tensors: Tensor) -> bool:
-        return bool(self.name) and native.serves(*tensors)
+    def _kernel(self, vector: Tensor, *long: Tensor) -> choose.Kernel | None:
+        return choose.kernel(self.name, self.d, vector, *long)
 
     def _check(self, vector: Tensor, length: int, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self.D:
