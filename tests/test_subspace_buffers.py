@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from d90.subspace import Subspace, attach
+from d90.subspace import Subspace, attach, op
 from d90.subspace.buffers import Buffers
 
 
@@ -105,6 +107,34 @@ def test_memory_first_used_in_inference_mode_serves_training(model: nn.Sequentia
         loss_of(model)
     loss_of(model).backward()
     assert subspace.z.grad is not None
+
+
+def test_a_layers_gradient_is_projected_before_the_next_layers_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(5)))
+    attach(model, d=9, groups="module")
+    order = []
+    derivatives = op._derivatives
+
+    def recorded(*call: Any) -> Any:
+        order.append("projected")
+        return derivatives(*call)
+
+    monkeypatch.setattr(op, "_derivatives", recorded)
+
+    def watch(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(lambda _: order.append("passed"))
+
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            layer.register_forward_pre_hook(watch)
+    model(torch.randn(2, 4)).square().sum().backward()
+    assert order.count("projected") == 5
+    # Between two projections the gradient passes one layer, not all of them.
+    waiting = [order[:i].count("passed") - order[:i].count("projected") for i in range(len(order))]
+    assert max(waiting) <= 1
 
 
 def test_free_sets_are_let_go() -> None:

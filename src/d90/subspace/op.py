@@ -184,7 +184,21 @@ def displace_into(loan: Loan, z: Tensor, lam: Tensor | None, *call: Any) -> Sequ
         loan: from `Buffers.borrow`.
         z, lam, call: the arguments of `displace`.
     """
-    return _IntoBuffers.apply(z, lam, loan, *call)
+    theta = _IntoBuffers.apply(z, lam, loan, *call)
+    _run_early(theta[0])
+    return theta
+
+
+def _run_early(tensor: Tensor) -> None:
+    """Have the node of a group's theta run as soon as the gradients of the group are there.
+
+    Of the nodes that are ready, autograd takes the one made last. All of theta is made before the
+    model runs, so the gradients of all groups would be alive at once. A leaf's gradient has this
+    privilege by itself.
+    """
+    node = tensor.grad_fn
+    if node is not None and hasattr(node, "_set_sequence_nr"):
+        node._set_sequence_nr(2**64 - 2)
 
 
 def _projection(name: str, d: int, D: int, seed: int) -> Projection:
