@@ -6,6 +6,7 @@ import torch
 from d90.errors import D90Error
 from d90.kernels import choose
 from d90.kernels.choose import implementation
+from d90.projections import make
 
 PLAIN, HALF = [torch.float32], [torch.float32, torch.bfloat16]
 WIDE, WRONG = [torch.float64], [torch.bfloat16, torch.float32]
@@ -84,6 +85,14 @@ def test_nothing_is_loaded_that_cannot_serve() -> None:
 
 def test_tensors_of_two_devices_are_left_to_torch() -> None:
     assert choose.chosen(torch.zeros(1), torch.zeros(1, device="meta")) == "reference"
+
+
+@pytest.mark.parametrize("name", ["dense", "fastfood"])
+def test_the_reference_stays_on_the_device(name: str) -> None:
+    """A device without memory refuses whatever would be read from it."""
+    P = make(name, d=300, D=5000)
+    assert P.apply(torch.empty(300, device="meta"), 7, 5000).is_meta
+    assert P.adjoint(torch.empty(4993, device="meta"), 7, 5000).is_meta
 
 
 def test_a_projection_without_a_name_has_no_kernel() -> None:

@@ -83,17 +83,13 @@ def implementation(
         return usual[0] if usual else "reference"
     home = "cpu" if wanted == "triton" and interpreted else _HOMES[wanted]
     if device != home:
-        hint = "set TRITON_INTERPRET=1 for its interpreter, or " if wanted == "triton" else ""
-        raise RuntimeError(
-            f"D90_KERNEL={wanted} takes tensors on {home}, but these are on {device}: move them, "
-            f"{hint}choose another kernel."
-        )
-    if not is_there(wanted):
-        raise RuntimeError(
-            f"D90_KERNEL={wanted}, but that kernel cannot be loaded: {_REMEDIES[wanted]}, or "
-            "choose another kernel."
-        )
-    return wanted
+        hint = ", set TRITON_INTERPRET=1 for its interpreter" if wanted == "triton" else ""
+        problem = f"takes tensors on {home}, but these are on {device}: move them{hint}"
+    elif not is_there(wanted):
+        problem = f"cannot be loaded: {_REMEDIES[wanted]}"
+    else:
+        return wanted
+    raise RuntimeError(f"D90_KERNEL={wanted} {problem}, or choose another kernel")
 
 
 def chosen(vector: Tensor, *long: Tensor) -> str:

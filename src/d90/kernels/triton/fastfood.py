@@ -49,22 +49,11 @@ def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
     """See `d90.kernels.triton.apply`."""
     lines, orders, _ = tables(z.device)
     bits, tile, warps = _shape(d)
+    norm = 1 / math.sqrt((1 << bits) * D)
     for launch in launches(rows, tile, z.device):
+        where = (launch.table, lines, orders, seed, launch.first)
         apply_tiles[(launch.tiles,)](
-            z,
-            launch.table,
-            lines,
-            orders,
-            seed,
-            launch.first,
-            d,
-            1 / math.sqrt((1 << bits) * D),
-            BITS=bits,
-            TYPE=launch.type,
-            COUNT=len(launch.table),
-            TILE=tile,
-            num_warps=warps,
-            enable_fp_fusion=False,
+            z, *where, d, norm, BITS=bits, num_warps=warps, **launch.options
         )
 
 
@@ -77,29 +66,17 @@ def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[Rows]) -> Non
     bits, tile, warps = _shape(d)
     total = out.new_zeros(1 << bits)
     for launch in launches(rows, tile, out.device):
-        programs = min(launch.tiles, _PARTIAL // tile)
-        partial = out.new_empty(programs, tile)
-        adjoint_tiles[(programs,)](
-            partial,
-            launch.table,
-            lines,
-            inverses,
-            seed,
-            launch.first,
-            launch.tiles,
-            BITS=bits,
-            TYPE=launch.type,
-            COUNT=len(launch.table),
-            TILE=tile,
-            num_warps=warps,
-            enable_fp_fusion=False,
+        partial = out.new_empty(min(launch.tiles, _PARTIAL // tile), tile)
+        where = (launch.table, lines, inverses, seed, launch.first)
+        adjoint_tiles[(len(partial),)](
+            partial, *where, launch.tiles, BITS=bits, num_warps=warps, **launch.options
         )
         total += partial.view(-1, 1 << bits).sum(0)
     torch.mul(total[:d], 1 / math.sqrt((1 << bits) * D), out=out)
 
 
 def _shape(d: int) -> tuple[int, int, int]:
-    """log2 of a block, entries of a tile, and the warps that share a program."""
+    """log2 of a block, entries of a tile, and warps: a thread holds 16 entries, 32 at the most."""
     bits = (d - 1).bit_length()
     tile = max(_TILE, 1 << bits)
     return bits, tile, min(16, tile // 512)
@@ -149,7 +126,8 @@ def places(
     lane = (lane & (LANES - 1)).to(tl.int32)
     if INTO:
         return tl.reshape(row // LANES * SQUARE + lane * LANES + row % LANES, (TILE,))
-    return tl.reshape(row * LANES + lane, (TILE,))
+    else:
+        return tl.reshape(row * LANES + lane, (TILE,))
 
 
 @triton.jit
@@ -165,16 +143,17 @@ def permuted(
     keys = keys_of_blocks(seed, low >> BITS, TILE >> BITS)
     if BITS < 8:
         place = scramble(_within(BITS), keys, 0, 8, BITS)
-        return tl.gather(x, _of_tile(place, TILE, BITS), 0)
-    rows: tl.constexpr = TILE // LANES
-    here = low // LANES + tl.reshape(tl.arange(0, rows), (TILE // 256, LANES))
-    first, second = row_words(seed, ROWS, here)
-    row = _of_tile(scramble(_within(BITS - 4), keys, 0, 4, BITS - 4), rows, BITS - 4)
-    row = tl.reshape(row, (TILE // 256, LANES))
-    x = tl.gather(x, places(row, order_of(first, orders), True, True, TILE), 0)
-    row = _of_tile(scramble(_within(BITS - 4), keys, 4, 4, BITS - 4), rows, BITS - 4)
-    row = tl.reshape(row, (TILE // 256, LANES))
-    return tl.gather(x, places(row, order_of(second, orders), True, False, TILE), 0)
+        x = tl.gather(x, tl.reshape(_of_tile(place, BITS), (TILE,)), 0)
+    else:
+        rows = low // LANES + tl.arange(0, TILE // LANES)
+        first, second = row_words(seed, ROWS, tl.reshape(rows, (TILE // SQUARE, LANES)))
+        row = _of_tile(scramble(_within(BITS - 4), keys, 0, 4, BITS - 4), BITS - 4)
+        row = tl.reshape(row, (TILE // SQUARE, LANES))
+        x = tl.gather(x, places(row, order_of(first, orders), True, True, TILE), 0)
+        row = _of_tile(scramble(_within(BITS - 4), keys, 4, 4, BITS - 4), BITS - 4)
+        row = tl.reshape(row, (TILE // SQUARE, LANES))
+        x = tl.gather(x, places(row, order_of(second, orders), True, False, TILE), 0)
+    return x
 
 
 @triton.jit
@@ -190,16 +169,17 @@ def permuted_back(
     keys = keys_of_blocks(seed, low >> BITS, TILE >> BITS)
     if BITS < 8:
         place = unscramble(_within(BITS), keys, 0, 8, BITS)
-        return tl.gather(x, _of_tile(place, TILE, BITS), 0)
-    rows: tl.constexpr = TILE // LANES
-    row = _of_tile(unscramble(_within(BITS - 4), keys, 4, 4, BITS - 4), rows, BITS - 4)
-    row = tl.reshape(row, (TILE // 256, LANES))
-    _, second = row_words(seed, ROWS, low // LANES + row)
-    x = tl.gather(x, places(row, order_of(second, inverses), False, True, TILE), 0)
-    row = _of_tile(unscramble(_within(BITS - 4), keys, 0, 4, BITS - 4), rows, BITS - 4)
-    row = tl.reshape(row, (TILE // 256, LANES))
-    first, _ = row_words(seed, ROWS, low // LANES + row)
-    return tl.gather(x, places(row, order_of(first, inverses), True, True, TILE), 0)
+        x = tl.gather(x, tl.reshape(_of_tile(place, BITS), (TILE,)), 0)
+    else:
+        row = _of_tile(unscramble(_within(BITS - 4), keys, 4, 4, BITS - 4), BITS - 4)
+        row = tl.reshape(row, (TILE // SQUARE, LANES))
+        _, second = row_words(seed, ROWS, low // LANES + row)
+        x = tl.gather(x, places(row, order_of(second, inverses), False, True, TILE), 0)
+        row = _of_tile(unscramble(_within(BITS - 4), keys, 0, 4, BITS - 4), BITS - 4)
+        row = tl.reshape(row, (TILE // SQUARE, LANES))
+        first, _ = row_words(seed, ROWS, low // LANES + row)
+        x = tl.gather(x, places(row, order_of(first, inverses), True, True, TILE), 0)
+    return x
 
 
 @triton.jit
@@ -209,13 +189,12 @@ def _within(BITS: tl.constexpr):
 
 
 @triton.jit
-def _of_tile(place: tl.tensor, COUNT: tl.constexpr, BITS: tl.constexpr):
-    """Places in blocks, (blocks, 2^BITS), as places in the tile, (COUNT,)."""
-    block = tl.arange(0, COUNT >> BITS)[:, None] << BITS
-    return tl.reshape(place.to(tl.int32) + block, (COUNT,))
+def _of_tile(place: tl.tensor, BITS: tl.constexpr):
+    """Places in blocks, (blocks, 2^BITS), as places in the tile."""
+    return place.to(tl.int32) + (tl.arange(0, place.shape[0])[:, None] << BITS)
 
 
-@triton.jit(do_not_specialize=["first_tile", "d"])
+@triton.jit(do_not_specialize=["seed", "first_tile", "d"])
 def apply_tiles(
     z: tl.tensor,
     segments: tl.tensor,
@@ -242,7 +221,7 @@ def apply_tiles(
     emit(segments, first, last, low, x * norm, TYPE, TILE)
 
 
-@triton.jit(do_not_specialize=["first_tile", "tiles"])
+@triton.jit(do_not_specialize=["seed", "first_tile", "tiles"])
 def adjoint_tiles(
     partial: tl.tensor,
     segments: tl.tensor,

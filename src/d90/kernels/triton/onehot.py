@@ -41,62 +41,33 @@ def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
     _, orders, _ = tables(z.device)
     # Sixteen neighbours from any column on, without a remainder.
     wrapped = z.repeat(1 + -(-_WRAP // d))[: d + _WRAP]
+    norm = math.sqrt(d / D)
     for launch in launches(rows, _TILE, z.device):
         apply_tiles[(launch.tiles,)](
-            wrapped,
-            launch.table,
-            orders,
-            seed,
-            launch.first,
-            d,
-            math.sqrt(d / D),
-            TYPE=launch.type,
-            COUNT=len(launch.table),
-            TILE=_TILE,
-            enable_fp_fusion=False,
+            wrapped, launch.table, orders, seed, launch.first, d, norm, **launch.options
         )
 
 
 def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[Rows]) -> None:
     """See `d90.kernels.triton.adjoint`.
 
-    Columns are random, so the sums are atomic additions, of whole numbers: those have no order. One
-    is worth 2^(exponent of the largest gradient - bits), far less than float32 resolves in a sum. A
+    Columns are random, so the sums are atomic additions, of whole numbers: those have no order. The
+    unit is 2^-36 of the largest gradient, or more where sums of so many weights could overflow. A
     gradient that is not finite makes all of the result NaN.
     """
     _, orders, _ = tables(out.device)
     count = sum(run.source.numel() for run in rows if run.source is not None)
-    bits = min(_BITS, 62 - count.bit_length())  # no sum reaches 2^63
+    bits = min(_BITS, 62 - count.bit_length())
     copies, length = max(1, _SPREAD // d), -(-(d + _WRAP) // d) * d
     total = torch.zeros(copies, length, dtype=torch.int64, device=out.device)
     largest = torch.zeros((), dtype=torch.int32, device=out.device)
     parts = list(launches(rows, _TILE, out.device))
     for launch in parts:
-        largest_of_tiles[(launch.tiles,)](
-            largest,
-            launch.table,
-            launch.first,
-            TYPE=launch.type,
-            COUNT=len(launch.table),
-            TILE=_TILE,
-            enable_fp_fusion=False,
-        )
+        largest_of_tiles[(launch.tiles,)](largest, launch.table, launch.first, **launch.options)
     for launch in parts:
+        where = (launch.table, orders, seed, launch.first)
         adjoint_tiles[(launch.tiles,)](
-            total,
-            largest,
-            launch.table,
-            orders,
-            seed,
-            launch.first,
-            d,
-            bits,
-            copies,
-            length,
-            TYPE=launch.type,
-            COUNT=len(launch.table),
-            TILE=_TILE,
-            enable_fp_fusion=False,
+            total, largest, *where, d, bits, copies, length, **launch.options
         )
     exponent = ((largest >> 23) - 126).clamp(min=_SMALLEST.value)
     # The float64 of exactly that power of two, by its bits.
@@ -117,7 +88,7 @@ def columns(seed: tl.tensor, low: tl.tensor, d: tl.tensor, orders: tl.tensor, TI
     return start.to(tl.int32)[:, :, None] + lane.to(tl.int32), shape
 
 
-@triton.jit(do_not_specialize=["first_tile", "d"])
+@triton.jit(do_not_specialize=["seed", "first_tile", "d"])
 def apply_tiles(
     z: tl.tensor,
     segments: tl.tensor,
@@ -158,7 +129,7 @@ def largest_of_tiles(
     tl.atomic_max(out, tl.max(size.to(tl.int32, bitcast=True)), sem="relaxed")
 
 
-@triton.jit(do_not_specialize=["first_tile", "d", "bits", "copies", "length"])
+@triton.jit(do_not_specialize=["seed", "first_tile", "d", "bits", "copies", "length"])
 def adjoint_tiles(
     total: tl.tensor,
     largest: tl.tensor,

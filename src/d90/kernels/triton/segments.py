@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -31,15 +31,15 @@ class Launch(NamedTuple):
 
     Attributes:
         table: of those tensors.
-        type: of their numbers.
         first: the first tile.
         tiles: how many.
+        options: constants of every kernel, and how to compile it.
     """
 
     table: Tensor
-    type: tl.dtype
     first: int
     tiles: int
+    options: dict[str, Any]
 
 
 def launches(rows: Sequence[Rows], tile: int, device: torch.device) -> Iterator[Launch]:
@@ -47,8 +47,11 @@ def launches(rows: Sequence[Rows], tile: int, device: torch.device) -> Iterator[
     for dtype, kind in _TYPES.items():
         runs = [run for run in rows if _long(run).dtype == dtype and _long(run).numel()]
         if runs:
+            table = _table(runs, device)
             first, last = runs[0].start // tile, -(-stop(runs[-1]) // tile)
-            yield Launch(_table(runs, device), kind, first, last - first)
+            # A fused multiply-add rounds once where the reference rounds twice.
+            constants = {"TYPE": kind, "COUNT": len(table), "TILE": tile, "enable_fp_fusion": False}
+            yield Launch(table, first, last - first, constants)
 
 
 def _table(rows: Sequence[Rows], device: torch.device) -> Tensor:
