@@ -227,14 +227,18 @@ void transform_before(float *x, int64_t at, int64_t n, const Square &square) {
         transform_before(x, at + part * (n / parts), n / parts, square);
 }
 
-// Below 256 places.
-void transform_short(float *x, int64_t n) {
-    for (int64_t width = 1; width < n; width *= 2)
-        for (int64_t i = 0; i < n; i += 2 * width)
-            for (int64_t j = i; j < i + width; ++j) {
-                float a = x[j], b = x[j + width];
-                x[j] = a + b, x[j + width] = a - b;
-            }
+// Blocks of n < 256 places: those of a square at once.
+D90_INLINE void transform_blocks(f32v v[LANES], int64_t n) {
+    if (n > LANES) level<1, LANES>(v);
+    if (n > 2 * LANES) level<2, LANES>(v);
+    if (n > 4 * LANES) level<4, LANES>(v);
+    if (n == 1) return;
+    transpose(v);
+    level<1, LANES>(v);
+    if (n > 2) level<2, LANES>(v);
+    if (n > 4) level<4, LANES>(v);
+    if (n > 8) level<8, LANES>(v);
+    transpose(v);
 }
 
 // ---- Fastfood: a unit is a block of n rows, or 4096 rows of smaller blocks ----
@@ -324,7 +328,16 @@ struct Fastfood {
               permute(v, job.tables.inverse_orders[0] + order[stage][row]));
     }
 
+    // Rows come from all over a block: where it is longer than the caches, those of the next
+    // square are asked for while this one is done.
+    D90_METHOD void prefetch_next(int stage, const float *rows, int64_t row) {
+        if (n <= 1 << 15) return;
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) __builtin_prefetch(rows + from[stage][row + LANES + i]);
+    }
+
     D90_METHOD void first_stage(int64_t block, int64_t at) {
+        prefetch_next(0, x, (block + at) / LANES);
         f32v v[LANES];
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i) v[i] = taken(0, x, (block + at) / LANES + i);
@@ -335,6 +348,7 @@ struct Fastfood {
 
     D90_METHOD void second_stage(int64_t start, int64_t block, int64_t at) {
         alignas(64) int16_t normal[SQUARE];
+        prefetch_next(1, y, (block + at) / LANES);
         square_of_normals(start + block + at, normal);
         f32v v[LANES];
 #pragma GCC unroll 16
@@ -350,8 +364,7 @@ struct Fastfood {
         generate(index);
         const int64_t start = index * unit;
         if (is_short()) {
-            spread_short(z);
-            mix_short(start);
+            apply_short(z, start);
             emit(job, y, start, start + unit, norm, first, end);
             return;
         }
@@ -368,6 +381,7 @@ struct Fastfood {
 
     D90_METHOD void second_stage_back(int64_t start, int64_t block, int64_t at) {
         alignas(64) int16_t normal[SQUARE];
+        prefetch_next(1, y, (block + at) / LANES);
         square_of_normals(start + block + at, normal);
         f32v v[LANES];
 #pragma GCC unroll 16
@@ -379,6 +393,7 @@ struct Fastfood {
     }
 
     D90_METHOD void first_stage_back(int64_t block, int64_t at) {
+        prefetch_next(0, x + block, (block + at) / LANES);
         f32v v[LANES];
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i) v[i] = load<f32v>(y + at + LANES * i);
@@ -405,8 +420,7 @@ struct Fastfood {
         if (!collect(x, start, start + unit, norm, first, end)) return;
         generate(index);
         if (is_short()) {
-            mix_short_back(start);
-            sum_up_short(total);
+            adjoint_short(total, start);
             return;
         }
         for (int64_t block = 0; block < unit; block += n) {
@@ -423,55 +437,78 @@ struct Fastfood {
 
     // ---- blocks of 1 to 128 places: permutations number by number ----
 
-    D90_METHOD float signed_short(float value, int64_t i) const {
-        return signs(i / LANES) >> (i % LANES) & 1 ? -value : value;
+    D90_METHOD static void load_square(const float *x, f32v v[LANES]) {
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) v[i] = load<f32v>(x + LANES * i);
+    }
+    D90_METHOD static void store_square(float *x, const f32v v[LANES]) {
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) store(x + LANES * i, v[i]);
     }
 
-    void spread_short(const float *z) {
-        for (int64_t i = 0; i < unit; ++i)
-            x[i] = signed_short((i & (n - 1)) < job.d ? z[i & (n - 1)] : 0, i);
-        for (int64_t b = 0; b < unit; b += n) transform_short(x + b, n);
-    }
-
-    // visit(i, places): where the 16 entries from i on come from. Each lane has its block's keys.
-    template <class Visit> D90_METHOD void permuted_short(const Visit &visit) {
-        for (int64_t i = 0; i < unit; i += LANES) {
-            const u32v row = iota() + (uint32_t)i, block = row >> bits;
+    // Where each of the 16 entries from i on comes from, in the unit.
+    D90_METHOD void places_short(int64_t i, uint32_t place[LANES]) const {
+        const u32v row = iota() + splat((uint32_t)i);
+        if (n >= LANES) {  // one block, one key
+            const uint32_t *key = keys.data + (i >> bits) * KEYS;
+            const Bijection<KEYS> image(bits, [&](int r) { return splat(key[r]); });
+            store(place, image(row & splat((uint32_t)n - 1)) + splat((uint32_t)(i & -n)));
+        } else {
+            const u32v block = row >> bits;
             const Bijection<KEYS> image(bits, [&](int r) {
-                return gather(keys.data, block * (uint32_t)KEYS + (uint32_t)r);
+                return gather(keys.data, block * splat((uint32_t)KEYS) + splat((uint32_t)r));
             });
-            uint32_t place[LANES];
-            store(place, image(row & (uint32_t)(n - 1)) + (block << bits));
-            visit(i, place);
+            store(place, image(row & splat((uint32_t)n - 1)) + (block << bits));
         }
     }
 
-    void mix_short(int64_t start) {
-        int16_t normal[SQUARE];
-        permuted_short([&](int64_t i, const uint32_t *place) {
-            if (i % SQUARE == 0) square_of_normals(start + i, normal);
-            for (int lane = 0; lane < LANES; ++lane)
-                y[i + lane] = x[place[lane]] * normal[i % SQUARE + lane];
-        });
-        for (int64_t b = 0; b < unit; b += n) transform_short(y + b, n);
+    void apply_short(const float *z, int64_t start) {
+        float tiled[SQUARE + LANES] = {};  // z, zeros up to n, and so on
+        for (int64_t i = 0; i < SQUARE; ++i) tiled[i] = (i & (n - 1)) < job.d ? z[i & (n - 1)] : 0;
+        alignas(64) int16_t normal[SQUARE];
+        uint32_t place[LANES];
+        f32v v[LANES];
+        for (int64_t at = 0; at < unit; at += SQUARE) {
+            for (int i = 0; i < LANES; ++i)
+                v[i] = flip_signs(load<f32v>(tiled + LANES * i), signs(at / LANES + i));
+            transform_blocks(v, n);
+            store_square(x + at, v);
+            square_of_normals(start + at, normal);
+            for (int i = 0; i < LANES; ++i) {
+                places_short(at + LANES * i, place);
+                float taken[LANES];
+                for (int lane = 0; lane < LANES; ++lane) taken[lane] = x[place[lane]];
+                v[i] = load<f32v>(taken) * widen(normal + LANES * i);
+            }
+            transform_blocks(v, n);
+            store_square(y + at, v);
+        }
     }
 
-    void mix_short_back(int64_t start) {
-        int16_t normal[SQUARE];
-        for (int64_t b = 0; b < unit; b += n) transform_short(x + b, n);
-        permuted_short([&](int64_t i, const uint32_t *place) {
-            if (i % SQUARE == 0) square_of_normals(start + i, normal);
-            for (int lane = 0; lane < LANES; ++lane)
-                y[place[lane]] = x[i + lane] * normal[i % SQUARE + lane];
-        });
-    }
-
-    void sum_up_short(float *total) {
-        for (int64_t b = 0; b < unit; b += n) transform_short(y + b, n);
-        for (int64_t i = 0; i < unit; ++i) y[i] = signed_short(y[i], i);
-        for (int64_t half = unit / 2; half >= n; half /= 2)
-            for (int64_t i = 0; i < half; ++i) y[i] += y[i + half];
-        for (int64_t i = 0; i < job.d; ++i) total[i] += y[i];
+    void adjoint_short(float *total, int64_t start) {
+        alignas(64) int16_t normal[SQUARE];
+        uint32_t place[LANES];
+        f32v v[LANES], sum[LANES] = {};
+        for (int64_t at = 0; at < unit; at += SQUARE) {
+            load_square(x + at, v);
+            transform_blocks(v, n);
+            square_of_normals(start + at, normal);
+            for (int i = 0; i < LANES; ++i) {
+                places_short(at + LANES * i, place);
+                float given[LANES];
+                store(given, v[i] * widen(normal + LANES * i));
+                for (int lane = 0; lane < LANES; ++lane) y[place[lane]] = given[lane];
+            }
+            load_square(y + at, v);
+            transform_blocks(v, n);
+            for (int i = 0; i < LANES; ++i) sum[i] += flip_signs(v[i], signs(at / LANES + i));
+        }
+        // Entries n apart belong to one coordinate.
+        float all[SQUARE];
+        store_square(all, sum);
+        for (int64_t half = SQUARE / 2; half >= n; half /= 2)
+            for (int64_t i = 0; i < half; ++i) all[i] += all[i + half];
+        for (int64_t i = 0; i < job.d; ++i) total[i] += all[i];
     }
 
     void finish(float *) {}
