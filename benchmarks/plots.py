@@ -153,7 +153,15 @@ def _training_steps(entries: Sequence[Entry]) -> Figure:
             length = 1.0 if ratio is None else ratio.value
             ours = ratio is not None and ratio.at_most is not None
             axes.barh(row, length, height=0.7, color=FULL if ours else OTHER)
-            axes.text(length, row, f" {number(step.value)} ms", va="center", fontsize=6)
+            axes.text(
+                length,
+                row,
+                f" {number(step.value)} ms",
+                va="center",
+                fontsize=6,
+                zorder=5,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
+            )
             if ratio is not None and ratio.at_most is not None:
                 _mark(axes, ratio.at_most, row)
         _rows(axes, steps)
