@@ -221,7 +221,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry for every group computed: whether with a graph."""
     calls: list[bool] = []
 
-    def displace(*given: Any) -> list[Tensor]:
+    def displace(*given: Any) -> Any:
         calls.append(torch.is_grad_enabled())
         return subspace_op(*given)
 

@@ -196,9 +196,9 @@ def _run_early(tensor: Tensor) -> None:
     model runs, so the gradients of all groups would be alive at once. A leaf's gradient has this
     privilege by itself.
     """
-    node = tensor.grad_fn
-    if node is not None and hasattr(node, "_set_sequence_nr"):
-        node._set_sequence_nr(2**64 - 2)
+    set_number = getattr(tensor.grad_fn, "_set_sequence_nr", None)  # private: torch may lose it
+    if set_number is not None:
+        set_number(2**64 - 2)
 
 
 def _projection(name: str, d: int, D: int, seed: int) -> Projection:
