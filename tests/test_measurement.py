@@ -54,7 +54,7 @@ class Log(Listener):
 @pytest.fixture
 def plan(ready_folder: Path, toy_folder: Path) -> Planner:
     def new(model: Path = ready_folder, task: Path = toy_folder, **options: Any) -> Study:
-        options = {"protocol": SEARCH, "training": TRAINING, "head_seed": 1, **options}
+        options = {"protocol": SEARCH, "training": TRAINING, "head_seed": 3, **options}
         return d90.plan(str(model), task, max_length=16, **options)
 
     return new
@@ -65,10 +65,10 @@ def test_measure_from_python(ready_folder: Path, toy_folder: Path, tmp_path: Pat
     found = d90.measure(
         str(ready_folder),
         toy_folder,
-        protocol=replace(SEARCH, dims=(2, 10, 50), seeds=(0, 1)),
+        protocol=replace(SEARCH, dims=(1, 10, 50), seeds=(0, 1)),
         training=TRAINING,
         max_length=16,
-        head_seed=1,
+        head_seed=3,
         store=tmp_path / "d90.db",
         listener=log,
     )

@@ -14,7 +14,7 @@ QUICK = (
     *("--max-length", "16", "--batch-size", "8", "--steps", "12", "--precision", "no"),
     *("--full-learning-rates", "0.01", "--learning-rates", "0.01"),
     # The head that the tiny model starts with from this seed is wrong about every text.
-    *("--head-seed", "1"),
+    *("--head-seed", "3"),
 )
 """Options under which a run of the tiny model takes a fraction of a second, and d90 is 10 or so."""
 

@@ -35,7 +35,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
 
 
 def test_a_study_and_the_same_command_again(measure: Command, executed: list[Trial]) -> None:
-    options = ("--dims", "2,10,50", "--store", "a store/d90.db", "--output", "a report")
+    options = ("--dims", "1,10,50", "--store", "a store/d90.db", "--output", "a report")
     first = measure(*options)
     assert (first.code, first.err) == (0, "")
     lines = first.out.splitlines()
