@@ -20,7 +20,8 @@ from benchmarks.kernels import FULL_LENGTH, OPERATIONS
 from benchmarks.memory import allowed
 from benchmarks.tables import number
 from benchmarks.training import PEAK, WEIGHTS_LIKE
-from d90.report.curve import FULL, INK, MAJORITY, PNG_DPI, STYLE, THRESHOLD, WIDTH, short
+from d90.report.curve import FULL, MAJORITY, THRESHOLD, WIDTH
+from d90.report.drawing import INK, PNG_DPI, STYLE, short
 
 COLORS = {
     "fastfood": FULL,

@@ -325,3 +325,20 @@ def _listed(dims: Sequence[int]) -> str:
     """The dimensions in words, at most five of them."""
     shown = ", ".join(f"{d:,}" for d in dims[:5])
     return shown if len(dims) <= 5 else f"{shown} and {len(dims) - 5} more"
+
+
+def relative_generalization_gap(train_accuracy: float, accuracy: float) -> float:
+    """(train accuracy - evaluation accuracy) / (1 - evaluation accuracy).
+
+    The share of the evaluation error that training hides (Aghajanyan et al. 2021, Figure 5; the
+    denominator is not legible in every copy of the paper, and this is its usual reading).
+
+    Raises:
+        D90Error: at an evaluation accuracy of 1, where it is not defined.
+
+    >>> round(relative_generalization_gap(0.95, 0.8), 3)
+    0.75
+    """
+    if accuracy >= 1:
+        raise D90Error(f"accuracy is {accuracy}: the gap is relative to the error, which is 0.")
+    return (train_accuracy - accuracy) / (1 - accuracy)

@@ -103,6 +103,18 @@ class Study:
         labels = self.task.evaluation[self.task.primary].labels
         return majority_score(self.task.metric, labels)
 
+    @property
+    def family(self) -> str:
+        """The kind of model, such as `roberta`."""
+        return self.executor.model.config.model_type
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """How many texts a run trains on, and on how many each of its two metrics is measured."""
+        data = self.executor.data
+        evaluated = len(data.evaluation[data.primary])
+        return {"train": len(data.train), "train_metric": len(data.probe), "metric": evaluated}
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What decides the result of every run, besides its d, learning rate and seed."""
@@ -159,7 +171,7 @@ class Study:
 
 def plan(
     model: str,
-    task: str | Path,
+    task: str | Path | Task,
     *,
     method: str = "did",
     groups: str = "layer",
@@ -181,7 +193,8 @@ def plan(
 
     Args:
         model: `minilm-l6`, a local folder or a hub id.
-        task: a task's name or a folder (`d90.tasks.load_task`).
+        task: a task's name or a folder (`d90.tasks.load_task`), or a loaded task, for which
+            limits, columns and metric are decided already.
         method: `did` or `said`.
         groups: of SAID, and of the projected gradients: `layer`, `module` or `tensor`.
         projection: a key of `d90.projections.PROJECTIONS`.
@@ -201,16 +214,18 @@ def plan(
     _check_names({**subspace, "dtype": dtype, "metric": metric or "accuracy"})
     check_integers("head_seed", [head_seed], at_least=0, at_most=LARGEST_SEED)
     models.locate(model)
-    data = load_task(
-        task,
-        text_columns=text_columns,
-        label_column=label_column,
-        metric=metric,
-        train_limit=train_limit,
-        eval_limit=eval_limit,
-    )
+    data = task
+    if not isinstance(data, Task):
+        data = load_task(
+            data,
+            text_columns=text_columns,
+            label_column=label_column,
+            metric=metric,
+            train_limit=train_limit,
+            eval_limit=eval_limit,
+        )
     protocol = protocol or Grid()
-    D, m = _count(model, len(data.labels), groups, scale)
+    D, m = count(model, len(data.labels), groups, scale)
     _check_dimensions(protocol.dimensions(), model=model, D=D, m=m if method == "said" else 0)
     executor = LocalExecutor(
         model,
@@ -293,6 +308,8 @@ def summarise(
         **study.subspace,
         m=study.m if study.subspace["method"] == "said" else None,
         D=study.D,
+        family=study.family,
+        examples=study.examples,
         satisfaction=study.protocol.satisfaction,
         majority=study.majority,
         full_metric=found.full_metric,
@@ -339,8 +356,12 @@ def _check_names(given: Mapping[str, str]) -> None:
             raise unknown(option, name, NAMED[option])
 
 
-def _count(model_name: str, classes: int, groups: str, scale: str) -> tuple[int, int]:
-    """(D, m), from the shapes of the weights alone."""
+def count(model_name: str, classes: int, groups: str, scale: str) -> tuple[int, int]:
+    """(D, m), from the shapes of the weights alone.
+
+    Raises:
+        D90Error: for a model that there is none of.
+    """
     skeleton = models.skeleton(model_name, num_labels=classes)
     # `rms` needs the values of the weights; it moves what `tensor` moves.
     shapes_only = "tensor" if scale == "rms" else scale

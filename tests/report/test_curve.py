@@ -15,7 +15,8 @@ from matplotlib.transforms import BboxBase
 from tests.report.studies import every_kind, runs, study
 
 from d90.report import Summary
-from d90.report.curve import STYLE, WIDTH, _figure, curve_png, curve_svg, spread
+from d90.report.curve import WIDTH, _figure, curve_png, curve_svg, spread
+from d90.report.drawing import STYLE
 
 
 def text_boxes(summary: Summary) -> tuple[Mapping[str, BboxBase], BboxBase]:

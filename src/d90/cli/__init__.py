@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 import d90
-from d90.cli import measure, report
+from d90.cli import curves, generalization, measure, pretrain, report, scaling, table, trajectory
 from d90.cli.narrow import Command, Group, is_narrow
 from d90.errors import D90Error
 
@@ -32,6 +32,12 @@ app = typer.Typer(
 )
 app.command("measure", cls=Command)(measure.measure)
 app.command("report", cls=Command)(report.report)
+app.command("table", cls=Command)(table.table)
+app.command("curves", cls=Command)(curves.curves)
+app.command("pretrain", cls=Command)(pretrain.pretrain)
+app.command("trajectory", cls=Command)(trajectory.trajectory)
+app.command("scaling", cls=Command)(scaling.scaling)
+app.command("generalization", cls=Command)(generalization.generalization)
 
 
 @app.callback(invoke_without_command=True)

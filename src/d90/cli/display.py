@@ -13,16 +13,17 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from d90.measurement import Listener, Study
+from d90.measurement import Study
 from d90.records import Record, Trial
+from d90.studies.cells import Cell, CellListener
 from d90.training import Progress as Step
 
 RECENT = 10
 """The time left is judged by so many runs."""
 
 
-class Display(Listener, AbstractContextManager["Display"]):
-    """Runs done and left, the run under way and its step, the bracket of d and the time left.
+class Display(CellListener, AbstractContextManager["Display"]):
+    """Studies, runs and steps done and left, the run under way, the bracket of d and the time left.
 
     Written for 40 columns and more. `quiet` prints nothing at all.
     """
@@ -32,6 +33,7 @@ class Display(Listener, AbstractContextManager["Display"]):
         self._bars = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()
         )
+        self._studies = self._bars.add_task("studies", total=None, visible=False)
         self._runs = self._bars.add_task("runs", total=None)
         self._steps = self._bars.add_task("step", total=None, visible=False)
         self._run, self._search = Text(), Text()
@@ -57,6 +59,10 @@ class Display(Listener, AbstractContextManager["Display"]):
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def began(self, cell: Cell, number: int, count: int) -> None:
+        self._say(f"study {number} of {count}: {cell.name}")
+        self._bars.update(self._studies, completed=number - 1, total=count, visible=True)
 
     def opened(self, study: Study, records: Sequence[Record]) -> None:
         self._say(

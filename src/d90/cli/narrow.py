@@ -1,8 +1,11 @@
-"""Help for terminals that are too narrow for tables, which would cut the names of options."""
+"""The class of every command: help for narrow terminals, and options that take several words.
+
+In a terminal that is too narrow for tables, these would cut the names of options.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from shutil import get_terminal_size
 from typing import Any
 
@@ -32,8 +35,35 @@ class Formatter(_Formatter):
         super().write_dl(rows, col_max=6, col_spacing=2)
 
 
+def spread(arguments: Sequence[str], several: Collection[str]) -> list[str]:
+    """Give every word after an option that takes several its own name of the option.
+
+    >>> spread(["a", "--tasks", "mrpc", "qqp", "--plan"], {"--tasks"})
+    ['a', '--tasks', 'mrpc', '--tasks', 'qqp', '--plan']
+    """
+    spelled: list[str] = []
+    option, count = "", 0
+    for word in arguments:
+        if word.startswith("-"):
+            option, count = word if word in several else "", 0
+            spelled.append(word)
+        else:
+            spelled += [option, word] if option and count else [word]
+            count += 1
+    return spelled
+
+
 class Command(TyperCommand):
-    """A command whose help suits its terminal."""
+    """A command whose help suits its terminal, with words after `--tasks` up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        several = {
+            name
+            for option in self.params
+            if getattr(option, "multiple", False)
+            for name in option.opts
+        }
+        return super().parse_args(ctx, spread(args, several))
 
     def get_help(self, ctx: Any) -> str:
         ctx.formatter_class = Formatter

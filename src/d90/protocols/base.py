@@ -63,6 +63,14 @@ class Protocol(ABC):
     def dimensions(self) -> tuple[int, ...]:
         """Every d that the protocol may try, ascending."""
 
+    @abstractmethod
+    def within(self, low: int, high: int) -> Protocol:
+        """The same protocol with every d from `low` to `high`, as a model of few weights needs.
+
+        Raises:
+            D90Error: when no d is left.
+        """
+
     def search(self, records: Sequence[Record], threshold: float) -> list[Trial]:
         """Subspace trials that may run now, none of them done: here, all of them at once.
 
@@ -173,6 +181,22 @@ def check_range(min_dim: int, max_dim: int) -> None:
         raise D90Error(
             f"min_dim is {min_dim:,} and max_dim {max_dim:,}: expected min_dim <= max_dim."
         )
+
+
+def range_within(min_dim: int, max_dim: int, low: int, high: int) -> dict[str, int]:
+    """The part of a range of dimensions that lies in another: `min_dim` and `max_dim`.
+
+    Raises:
+        D90Error: when there is none.
+    """
+    if max(min_dim, low) > min(max_dim, high):
+        raise none_within(low, high)
+    return {"min_dim": max(min_dim, low), "max_dim": min(max_dim, high)}
+
+
+def none_within(low: int, high: int) -> D90Error:
+    """The error where a model has a subspace of none of the dimensions."""
+    return D90Error(f"none of the dimensions lies from {low:,} to {high:,}: give others.")
 
 
 def _check_some_and_once(name: str, values: Sequence[float]) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from d90.curve import Point, curve, data_points, reaches
 from d90.errors import D90Error
-from d90.protocols.base import Protocol, check_range, check_rates, trials, undone
+from d90.protocols.base import (
+    Protocol,
+    check_range,
+    check_rates,
+    range_within,
+    trials,
+    undone,
+)
 from d90.protocols.grid import log_spaced
 from d90.records import Record, Trial
 
@@ -69,6 +76,9 @@ class Bisect(Protocol):
         """The ladder."""
         steps = round(math.log(self.max_dim / self.min_dim) / math.log(self.ratio))
         return log_spaced(self.min_dim, self.max_dim, max(steps, 1) + 1)
+
+    def within(self, low: int, high: int) -> Bisect:
+        return replace(self, **range_within(self.min_dim, self.max_dim, low, high))
 
     def search(self, records: Sequence[Record], threshold: float) -> list[Trial]:
         """Trials of the step that the search has come to, none of them done."""

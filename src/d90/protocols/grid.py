@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from d90.errors import D90Error
-from d90.protocols.base import Protocol, check_range
+from d90.protocols.base import Protocol, check_range, range_within
 
 LARGEST_COUNT = 1_000_000
 
@@ -45,6 +45,9 @@ class Grid(Protocol):
 
     def dimensions(self) -> tuple[int, ...]:
         return log_spaced(self.min_dim, self.max_dim, self.count)
+
+    def within(self, low: int, high: int) -> Grid:
+        return replace(self, **range_within(self.min_dim, self.max_dim, low, high))
 
 
 def log_spaced(min_dim: int, max_dim: int, count: int) -> tuple[int, ...]:

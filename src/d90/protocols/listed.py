@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from d90.protocols.base import Protocol, check_integers
+from d90.protocols.base import Protocol, check_integers, none_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +35,9 @@ class Listed(Protocol):
 
     def dimensions(self) -> tuple[int, ...]:
         return tuple(sorted(self.dims))
+
+    def within(self, low: int, high: int) -> Listed:
+        inside = tuple(d for d in self.dims if low <= d <= high)
+        if not inside:
+            raise none_within(low, high)
+        return replace(self, dims=inside)

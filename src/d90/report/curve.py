@@ -5,19 +5,18 @@ Sizes are in inches unless said otherwise. The same summary gives the same bytes
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from d90.report import words
+from d90.report import drawing, words
+from d90.report.drawing import INK, MARKERS, SOFT, short
 from d90.report.summary import Summary
 
 WIDTH = 3.3
@@ -25,50 +24,21 @@ LEFT, RIGHT, TOP, BOTTOM = 0.52, 0.83, 0.2, 0.4
 PLOT_HEIGHT = 1.75
 LEGEND_ROW, LEGEND_COLUMNS = 0.14, 4
 LABEL_GAP = 0.12
-PNG_DPI = 300
-
-INK, FULL, THRESHOLD, MAJORITY, FAILED = "#222222", "#0072b2", "#b34700", "#666666", "#888888"
+FULL, THRESHOLD, MAJORITY, FAILED = "#0072b2", "#b34700", SOFT, "#888888"
 """Okabe and Ito's blue and (darkened) vermillion, and greys: apart for colour-blind readers too."""
-
-MARKERS = "osD^vP"
-
-STYLE = {
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.labelpad": 2,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "svg.hashsalt": "d90",
-    "svg.fonttype": "path",
-}
 
 Look = Mapping[str, Any]
 """How the runs at one learning rate are drawn: marker and colour."""
 
 
 def curve_svg(summary: Summary) -> str:
-    """The figure as SVG; letters are outlines, so that it looks the same everywhere."""
-    return _render(summary, "svg", metadata={"Date": None, "Creator": "d90"}).decode("utf-8")
+    """The figure as SVG."""
+    return drawing.svg(lambda: _figure(summary))
 
 
 def curve_png(summary: Summary) -> bytes:
-    """The figure as PNG, 300 dots an inch."""
-    return _render(summary, "png", dpi=PNG_DPI, metadata={"Software": "d90"})
-
-
-def _render(summary: Summary, form: str, **options: Any) -> bytes:
-    out = io.BytesIO()
-    # From matplotlib's own defaults: a reader's matplotlibrc does not change the report.
-    with matplotlib.style.context(["default", STYLE]):
-        _figure(summary).savefig(out, format=form, **options)
-    return out.getvalue()
+    """The figure as PNG."""
+    return drawing.png(lambda: _figure(summary))
 
 
 def _figure(summary: Summary) -> Figure:
@@ -265,15 +235,3 @@ def _points(summary: Summary) -> list[tuple[int, float]]:
 
 def _dims(summary: Summary) -> list[int]:
     return [record.trial.d for record in summary.trials if record.trial.d is not None]
-
-
-def short(value: float) -> str:
-    """A tick's label: 10, 500, 1k, 20k, 4M.
-
-    >>> [short(value) for value in (10, 1_000, 20_000, 4_000_000)]
-    ['10', '1k', '20k', '4M']
-    """
-    for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"

@@ -30,14 +30,14 @@ def page(summary: Summary, svg: str) -> str:
         answer=words.answer(summary),
         sentence=words.sentence(summary),
         alternative=_alternative(summary),
-        svg=Markup(_inline(svg)),
+        svg=Markup(inline(svg)),
         facts=_facts(summary),
         rows=_rows(summary),
         lists=[(title, items) for title, items in entries if items],
     )
 
 
-def _inline(svg: str) -> str:
+def inline(svg: str) -> str:
     """The SVG element alone: no XML prolog, no document type, no metadata (all name web pages)."""
     element = svg[svg.index("<svg") :]
     return re.sub(r"<metadata>.*?</metadata>", "", element, count=1, flags=re.DOTALL)

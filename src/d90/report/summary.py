@@ -32,7 +32,9 @@ class Summary:
         metric: name of the metric; every metric below is a fraction of it.
         method: `did` or `said`; `groups` and `m`: grouping and number of the SAID scales.
         projection, scale: names of the random projection and of its scale policy.
-        D: parameters of the model.
+        D: parameters of the model; `family`: its kind, such as `roberta`.
+        examples: how many texts there are to train on (`train`), and on how many of them and of
+            the evaluation split the metrics were measured (`train_metric`, `metric`).
         satisfaction: share of the full metric that counts as reaching it.
         majority: metric of the best constant predictor.
         full_metric, threshold: best full fine-tuning metric; `satisfaction * full_metric`.
@@ -57,6 +59,8 @@ class Summary:
     status: str
     groups: str | None = None
     m: int | None = None
+    family: str = ""
+    examples: Mapping[str, int] = field(default_factory=dict)
     metric: str = "accuracy"
     satisfaction: float = 0.9
     full_metric: float | None = None
@@ -137,6 +141,8 @@ class Summary:
             "projection": self.projection,
             "scale": self.scale,
             "D": self.D,
+            "family": self.family,
+            "examples": self.examples,
             "satisfaction": self.satisfaction,
             "majority": self.majority,
             "full_metric": self.full_metric,

@@ -1,0 +1,246 @@
+"""Texts to pre-train on, one document after another: files, folders, and data sets of the hub.
+
+Nothing here grows with the corpus. The lines of a document are joined by single spaces, as
+RoBERTa's tokens know no line ends.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from d90.errors import D90Error
+
+LONGEST = 50_000
+"""Characters from which on a document is cut at the next line end, and the rest is another one."""
+
+COLUMN = "text"
+ROWS = 1000
+
+
+class Source(Protocol):
+    """One argument of the command line."""
+
+    @property
+    def identity(self) -> str:
+        """What it is, for the eye and to tell one corpus from another."""
+        ...
+
+    def documents(self) -> Iterator[str]:
+        """The documents, in an order that is always the same."""
+        ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """Text files, in the order of their names.
+
+    Attributes:
+        name: of the file or folder that was named.
+        root: the folder that they are in.
+        paths: the files.
+    """
+
+    name: str
+    root: Path
+    paths: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in self.paths)
+
+    @property
+    def identity(self) -> str:
+        """Name, number, bytes, and a digest of the names and sizes: not where they are."""
+        listing = [(str(path.relative_to(self.root)), path.stat().st_size) for path in self.paths]
+        digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:12]
+        return f"{self.name} ({len(self.paths)} files, {self.size} bytes, {digest})"
+
+    def documents(self) -> Iterator[str]:
+        """Paragraphs of text files, rows of the others.
+
+        Raises:
+            D90Error: a file that cannot be read.
+        """
+        for path in self.paths:
+            try:
+                yield from READERS[_ending(path)](path)
+            except UnicodeDecodeError as error:
+                raise D90Error(f"{path}: not UTF-8 text ({error.reason}).") from error
+            except (OSError, EOFError, zlib.error) as error:
+                raise D90Error(f"{path}: cannot be read ({error}).") from error
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """The training split of a data set on the Hugging Face hub, streamed: no more is downloaded.
+
+    Attributes:
+        path: its id.
+        config: its configuration, if it has several.
+    """
+
+    path: str
+    config: str | None = None
+
+    @property
+    def identity(self) -> str:
+        return self.path if self.config is None else f"{self.path}:{self.config}"
+
+    def documents(self) -> Iterator[str]:
+        """Its rows.
+
+        Raises:
+            D90Error: the hub does not give it, or it has no `text` column.
+        """
+        import datasets  # takes a second: only for those who need it
+        from datasets import config, exceptions
+
+        from d90.tasks.hub import _answers, _first_line
+
+        try:
+            if config.HF_HUB_OFFLINE or not _answers(config.HF_ENDPOINT):
+                raise ConnectionError("no connection")
+            rows = datasets.load_dataset(self.path, self.config, split="train", streaming=True)
+            for row in rows:
+                yield from _row(_text_of(row, self.identity))
+        except D90Error:
+            raise
+        except (OSError, ValueError, exceptions.DatasetsError) as error:
+            raise D90Error(
+                f"cannot stream {self.identity} from {config.HF_ENDPOINT}: check the name and the "
+                f"connection, or give text files ({_first_line(error)})."
+            ) from error
+
+
+def open_corpus(arguments: Sequence[str]) -> tuple[Source, ...]:
+    """What the arguments stand for: files and folders that are there, else ids of the hub.
+
+    Raises:
+        D90Error: no such file; a folder without texts; a file of another kind.
+    """
+    if not arguments:
+        raise D90Error("no corpus: give text files, folders or data sets of the hub.")
+    return tuple(map(_open_source, arguments))
+
+
+def documents(sources: Iterable[Source], limit: int | None = None) -> Iterator[str]:
+    """The documents of all sources in turn, or the first so many."""
+    return islice(chain.from_iterable(source.documents() for source in sources), limit)
+
+
+def _open_source(argument: str) -> Source:
+    path = Path(argument).expanduser()
+    if path.is_dir():
+        paths = sorted(p for p in path.rglob("*") if p.is_file() and _ending(p))
+        if not paths:
+            raise D90Error(f"no text in '{path}': expected files ending in {', '.join(READERS)}.")
+        return Files(path.resolve().name, path, tuple(paths))
+    if path.is_file():
+        if not _ending(path):
+            raise D90Error(f"corpus '{path}': expected one of the endings {', '.join(READERS)}.")
+        return Files(path.name, path.parent, (path,))
+    name, _, config = argument.partition(":")
+    if argument.startswith((".", "~", "/")) or _ending(path) or len(Path(name).parts) > 2:
+        raise D90Error(f"corpus '{argument}': there is no such file or folder.{_hint(path)}")
+    return HubDataset(name, config or None)
+
+
+def _hint(path: Path) -> str:
+    """The nearest name beside it."""
+    if not path.parent.is_dir():
+        return ""
+    beside = {item.name: str(item) for item in path.parent.iterdir()}
+    nearest = get_close_matches(path.name, beside, n=1, cutoff=0.6)
+    return f" Did you mean '{beside[nearest[0]]}'?" if nearest else ""
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Documents, which end at blank lines, and at the line in which they become too long.
+
+    >>> list(_pieces(["one", "  two ", "", "", "three"]))
+    ['one two', 'three']
+    """
+    found: list[str] = []
+    length = 0
+    for line in lines:
+        words = " ".join(line.split())
+        found += [words] if words else []
+        length += len(words) + 1
+        if found and (not words or length > LONGEST):
+            yield " ".join(found)
+            found, length = [], 0
+    if found:
+        yield " ".join(found)
+
+
+def _row(text: str) -> Iterator[str]:
+    """The document that is a row; a blank line does not end it."""
+    return _pieces(line for line in text.splitlines() if line.strip())
+
+
+def _read_text(path: Path) -> Iterator[str]:
+    with _open(path) as file:
+        yield from _pieces(file)
+
+
+def _read_json_lines(path: Path) -> Iterator[str]:
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}, line {number}"
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise D90Error(f"{where}: not valid JSON ({error.msg}).") from error
+            yield from _row(_text_of(row, where))
+
+
+def _read_parquet(path: Path) -> Iterator[str]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+        if COLUMN not in file.schema_arrow.names:
+            raise D90Error(f"{path}: no column '{COLUMN}', only {', '.join(file.schema.names)}.")
+        for batch in file.iter_batches(ROWS, columns=[COLUMN]):
+            for row in batch.to_pylist():
+                yield from _row(_text_of(row, str(path)))
+    except pyarrow.ArrowException as error:
+        raise D90Error(f"{path}: not a Parquet file.") from error
+
+
+def _text_of(row: Any, where: str) -> str:
+    text = row.get(COLUMN) if isinstance(row, dict) else None
+    if not isinstance(text, str):
+        raise D90Error(f"{where}: expected a row whose column '{COLUMN}' is a string.")
+    return text
+
+
+def _open(path: Path) -> Any:
+    opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    return opener(path, "rt", encoding="utf-8-sig")
+
+
+def _ending(path: Path) -> str:
+    return next((ending for ending in READERS if path.name.endswith(ending)), "")
+
+
+READERS: dict[str, Callable[[Path], Iterator[str]]] = {
+    ".txt": _read_text,
+    ".txt.gz": _read_text,
+    ".jsonl": _read_json_lines,
+    ".jsonl.gz": _read_json_lines,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,112 @@
+"""The folder of a pre-training run, as others read it: no torch, only names of files and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from d90.errors import D90Error
+
+SUMMARY = "pretraining.json"
+CHECKPOINTS = "checkpoints"
+STATE = "state.safetensors"
+
+_STEP = re.compile(r"step-(\d{8,})")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured after `step` updates.
+
+    Attributes:
+        step: updates.
+        tokens: read in training so far, masked or not.
+        train_loss: mean over the masked tokens since the evaluation before, in nats; None at 0.
+        held_out_loss: mean over the masked tokens of held-out blocks, in nats.
+        seconds: of training and evaluating so far.
+    """
+
+    step: int
+    tokens: int
+    train_loss: float | None
+    held_out_loss: float
+    seconds: float
+
+    @property
+    def perplexity(self) -> float:
+        """The exponential of the held-out loss: that of the masked tokens, not of whole texts."""
+        return math.exp(self.held_out_loss)
+
+    def to_json(self) -> dict[str, Any]:
+        """By name, with the perplexity."""
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "train_loss": self.train_loss,
+            "held_out_loss": self.held_out_loss,
+            "held_out_perplexity": self.perplexity,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Evaluation:
+        return cls(**{k: v for k, v in record.items() if k != "held_out_perplexity"})
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of a checkpoint's folder, in whose order the checkpoints are sorted.
+
+    >>> checkpoint_name(500)
+    'step-00000500'
+    """
+    return f"step-{step:08d}"
+
+
+def read(folder: Path | str) -> dict[str, Any]:
+    """The summary of a run, finished or not: settings, corpus, model, versions, history.
+
+    Raises:
+        D90Error: the folder is not that of a pre-training run.
+    """
+    file = Path(folder) / SUMMARY
+    if not file.is_file():
+        raise D90Error(
+            f"'{folder}' is no pre-training folder (it has no {SUMMARY}): give one that "
+            "`d90 pretrain` wrote."
+        )
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        _ = found["history"], found["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise D90Error(f"'{file}' is damaged ({error}): give the command of that run again.") from (
+            error
+        )
+    return found
+
+
+def checkpoints(folder: Path | str) -> list[tuple[int, Path]]:
+    """Updates and folder of every checkpoint, in order; each folder is whole.
+
+    Raises:
+        D90Error: the folder is not that of a pre-training run, or has no checkpoint yet.
+    """
+    read(folder)
+    home = Path(folder) / CHECKPOINTS
+    names = {path: _STEP.fullmatch(path.name) for path in home.glob("step-*")}
+    found = sorted((int(match[1]), path) for path, match in names.items() if match)
+    if not found:
+        raise D90Error(f"'{folder}' has no checkpoint yet: give the command of that run again.")
+    return found
+
+
+def history(folder: Path | str) -> tuple[Evaluation, ...]:
+    """Every evaluation of a run so far; there is one at each checkpoint.
+
+    Raises:
+        D90Error: the folder is not that of a pre-training run.
+    """
+    return tuple(map(Evaluation.from_json, read(folder)["history"]))

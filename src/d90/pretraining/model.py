@@ -1,0 +1,96 @@
+"""A RoBERTa with fresh weights, and its loss at the masked tokens alone."""
+
+from __future__ import annotations
+
+from dataclasses import fields as fields_of
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import RobertaConfig, RobertaForMaskedLM
+
+from d90.errors import D90Error, unknown
+from d90.models import initialise
+from d90.pretraining.masking import Masked
+from d90.pretraining.sizes import ROBERTA, Fields
+from d90.pretraining.tokenizer import Vocabulary
+
+IGNORED = ("architectures", "model_type", "dtype", "torch_dtype", "transformers_version")
+"""What else a config.json has; none of it shapes the model."""
+
+
+def complete(fields: Fields, max_length: int) -> dict[str, Any]:
+    """Every field that decides the model, those of a file filled up with RoBERTa's own.
+
+    Raises:
+        D90Error: a name that is no field of `RobertaConfig`, a value of the wrong type, heads that
+            do not divide the width, fewer positions than `max_length` takes.
+    """
+    known = {field.name for field in fields_of(RobertaConfig)}
+    wanted = {name: value for name, value in fields.items() if name not in IGNORED}
+    for name in wanted:
+        if name not in known:
+            raise unknown("field of RobertaConfig", name, known)
+    try:
+        config = RobertaConfig(**{**ROBERTA, **wanted})
+    except Exception as error:  # of huggingface_hub, and no kind of ValueError
+        raise D90Error(f"model config: {' '.join(str(error).split())[:200]}.") from error
+    if config.hidden_size % config.num_attention_heads:
+        raise D90Error(
+            f"model config: num_attention_heads {config.num_attention_heads} does not divide "
+            f"hidden_size {config.hidden_size}."
+        )
+    _check_positions(config, max_length)
+    names = {*wanted, *ROBERTA} | {
+        *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+        *("intermediate_size", "max_position_embeddings", "hidden_act"),
+        *("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range"),
+    }
+    return {name: getattr(config, name) for name in sorted(names)}
+
+
+def _check_positions(config: RobertaConfig, max_length: int) -> None:
+    """RoBERTa's positions begin behind the number of the padding token."""
+    spare = 1 + (config.pad_token_id or 0)
+    if max_length + spare > config.max_position_embeddings:
+        raise D90Error(
+            f"max_length {max_length} needs max_position_embeddings of {max_length + spare} at "
+            f"least, and the model has {config.max_position_embeddings}."
+        )
+
+
+def new_model(
+    fields: Fields, vocabulary: Vocabulary, max_length: int, seed: int
+) -> RobertaForMaskedLM:
+    """A masked language model whose weights are a function of `seed` and of their names alone.
+
+    Matrices are normal with the model's own standard deviation, biases 0, norms 1; the rows of
+    padding are 0, as in transformers.
+    """
+    config = RobertaConfig(
+        **{
+            **fields,
+            "vocab_size": vocabulary.size,
+            "bos_token_id": vocabulary.start,
+            "eos_token_id": vocabulary.end,
+            "pad_token_id": vocabulary.pad,
+        }
+    )
+    _check_positions(config, max_length)
+    model = RobertaForMaskedLM(config)
+    initialise(model, {name for name, _ in model.named_parameters()}, seed)
+    embeddings = model.roberta.embeddings
+    for table in (embeddings.word_embeddings, embeddings.position_embeddings):
+        table.weight.data[table.padding_idx] = 0
+    return model
+
+
+def masked_losses(model: RobertaForMaskedLM, masked: Masked) -> Tensor:
+    """Minus the log-probability of each masked token, in nats: float32, shape (chosen tokens,).
+
+    Only masked tokens go through the decoder, whose product with the vocabulary is else most of
+    the work of a small model.
+    """
+    hidden = model.roberta(input_ids=masked.inputs).last_hidden_state
+    logits = model.lm_head(hidden[masked.chosen])
+    return cross_entropy(logits.float(), masked.targets, reduction="none")

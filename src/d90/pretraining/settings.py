@@ -1,0 +1,130 @@
+"""How a model is pre-trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate.tracking import GeneralTracker
+
+from d90.errors import D90Error
+from d90.training import TrainSettings
+
+LEAST_LENGTH = 16
+"""Tokens a block, at least: of fewer, 15% may be none."""
+
+LONGEST = 2**16 - 1
+
+ADAM = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-6, fused=True)
+"""Liu et al. (2019), Section 3.1 and Table 9."""
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """How a model is pre-trained.
+
+    Attributes:
+        steps: optimizer updates.
+        learning_rate: peak; it rises from 0 over the warm-up and falls to 0 at the end, linearly.
+        checkpoints: the updates after which the model is kept, in ascending order.
+        evaluate_every: updates from one evaluation to the next; there is one at each checkpoint.
+        batch_size: blocks a forward pass.
+        accumulation: batches an update. Its loss is the mean over all their masked tokens.
+        max_length: tokens a block.
+        warmup: share of the steps.
+        weight_decay: of every parameter, decoupled (AdamW).
+        clip: largest norm of the gradient. The paper does not clip; its batches have 8,000
+            sequences, and smaller ones have gradients that stray further.
+        evaluation_blocks: held-out blocks that the held-out loss is measured on, at most.
+        seed: of the first weights, the order of the blocks, the masks and dropout.
+        precision: as `d90.training.TrainSettings` has it.
+        log_with: a tracker of accelerate, such as `tensorboard`; None for none.
+    """
+
+    steps: int
+    learning_rate: float
+    checkpoints: tuple[int, ...]
+    evaluate_every: int
+    batch_size: int = 64
+    accumulation: int = 1
+    max_length: int = 128
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    clip: float | None = 1.0
+    evaluation_blocks: int = 512
+    seed: int = 0
+    precision: str = "auto"
+    log_with: str | GeneralTracker | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.training  # its checks
+        for name in ("evaluate_every", "evaluation_blocks"):
+            if getattr(self, name) < 1:
+                raise D90Error(f"{name} {getattr(self, name)}: at least 1 is expected.")
+        if not LEAST_LENGTH <= self.max_length <= LONGEST:
+            raise D90Error(
+                f"max_length {self.max_length}: from {LEAST_LENGTH} to {LONGEST} is expected."
+            )
+        if not 0 <= self.seed < 2**64:
+            raise D90Error(f"seed {self.seed}: a whole number from 0 to 2^64 - 1 is expected.")
+        outside = [step for step in self.checkpoints if not 0 <= step <= self.steps]
+        if outside:
+            raise D90Error(f"checkpoints has {outside[0]}: from 0 to {self.steps} is expected.")
+
+    @property
+    def training(self) -> TrainSettings:
+        """What these have in common with a fine-tuning run's."""
+        return TrainSettings(
+            learning_rate=self.learning_rate,
+            optimizer="adamw",
+            steps=self.steps,
+            batch_size=self.batch_size,
+            accumulation=self.accumulation,
+            warmup=self.warmup,
+            clip=self.clip,
+            weight_decay=self.weight_decay,
+            precision=self.precision,
+            seed=self.seed,
+            log_with=self.log_with,
+        )
+
+    @property
+    def blocks_an_update(self) -> int:
+        return self.batch_size * self.accumulation
+
+    @property
+    def tokens_an_update(self) -> int:
+        return self.blocks_an_update * self.max_length
+
+    def plain(self) -> dict[str, Any]:
+        """The settings by name, as JSON gives them back; `log_with` decides no result."""
+        names = [field.name for field in fields(self) if field.name != "log_with"]
+        return {**{name: getattr(self, name) for name in names}, "checkpoints": [*self.checkpoints]}
+
+
+def checkpoint_steps(
+    steps: int, *, every: int | None = None, listed: tuple[int, ...] | None = None
+) -> tuple[int, ...]:
+    """The updates after which the model is kept: 0 and the last one, and those asked for.
+
+    Args:
+        steps: updates in all.
+        every: one in so many; a tenth of the steps where neither is given.
+        listed: these.
+
+    Raises:
+        D90Error: both are given, or `every` is below 1.
+
+    >>> checkpoint_steps(1000, every=400), checkpoint_steps(1000, listed=(300, 100))
+    ((0, 400, 800, 1000), (0, 100, 300, 1000))
+    """
+    if listed is not None:
+        if every is not None:
+            raise D90Error("checkpoint_every and checkpoints: give one of them.")
+        return tuple(sorted({0, *listed, steps}))
+    every = -(-steps // 10) if every is None else every
+    if every < 1 and steps > 0:
+        raise D90Error(f"checkpoint_every {every}: a whole number of at least 1 is expected.")
+    return tuple(sorted({*range(0, steps, max(every, 1)), steps}))

@@ -1,0 +1,130 @@
+"""RoBERTa in sizes by name, from half a million weights to those of the paper, and from a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from d90.errors import D90Error, unknown
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SMALL_VOCABULARY, FULL_VOCABULARY = 4_096, 50_265
+"""Tokens: of a ladder of small models, whose embeddings would else be most of them; of RoBERTa."""
+
+LEAST_POSITIONS, FULL_POSITIONS, SPARE_POSITIONS = 130, 514, 2
+"""Rows of the position table. RoBERTa counts from 2: the first two rows are never used."""
+
+ROBERTA: Mapping[str, Any] = MappingProxyType({"type_vocab_size": 1, "layer_norm_eps": 1e-5})
+"""Where RoBERTa is not what `RobertaConfig` starts from."""
+
+Fields = Mapping[str, Any]
+"""Fields of `RobertaConfig` by name."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The shape of a model. Its feed-forward layers are four times as wide as it is.
+
+    Attributes:
+        layers: transformer blocks.
+        hidden: width.
+        heads: of attention; they divide the width.
+        vocabulary: tokens, unless another number is asked for.
+        positions: rows of the position table, at least.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    vocabulary: int = SMALL_VOCABULARY
+    positions: int = LEAST_POSITIONS
+
+    def fields(self, max_length: int) -> dict[str, Any]:
+        """The fields of `RobertaConfig`, for blocks of `max_length` tokens."""
+        return {
+            **ROBERTA,
+            "num_hidden_layers": self.layers,
+            "hidden_size": self.hidden,
+            "num_attention_heads": self.heads,
+            "intermediate_size": 4 * self.hidden,
+            "vocab_size": self.vocabulary,
+            "max_position_embeddings": max(self.positions, max_length + SPARE_POSITIONS),
+        }
+
+
+SIZES: Mapping[str, Size] = MappingProxyType(
+    {
+        "nano": Size(4, 64, 2),
+        "micro": Size(4, 128, 2),
+        "mini": Size(4, 256, 4),
+        "small": Size(6, 384, 6),
+        "medium": Size(8, 512, 8, FULL_VOCABULARY),
+        "base": Size(12, 768, 12, FULL_VOCABULARY, FULL_POSITIONS),
+        "large": Size(24, 1024, 16, FULL_VOCABULARY, FULL_POSITIONS),
+    }
+)
+
+
+def size_named(name: str) -> Size:
+    """The size of that name.
+
+    Raises:
+        D90Error: there is none.
+    """
+    if name not in SIZES:
+        raise unknown("size", name, SIZES)
+    return SIZES[name]
+
+
+def parameters(fields: Fields) -> int:
+    """D of the masked language model, its tied embeddings once.
+
+    With V tokens, P positions, T token types, width h, feed-forward width f and L layers:
+
+        D = (V + P + T + 2) h + L (4 h^2 + 2 h f + 9 h + f) + h^2 + 3 h + V
+
+    >>> parameters(SIZES["base"].fields(512))  # the published 124,697,433 of roberta-base
+    124697433
+    """
+    tokens, width = fields["vocab_size"], fields["hidden_size"]
+    wide, layers = fields["intermediate_size"], fields["num_hidden_layers"]
+    rows = tokens + fields["max_position_embeddings"] + fields["type_vocab_size"] + 2
+    block = 4 * width**2 + 2 * width * wide + 9 * width + wide
+    return rows * width + layers * block + width**2 + 3 * width + tokens
+
+
+def learning_rate(width: int) -> float:
+    """The peak rate for a model so wide: the paper's for base and large (Table 9), 1e-3 for small.
+
+    >>> [learning_rate(width) for width in (64, 384, 512, 768, 1024)]
+    [0.001, 0.001, 0.0007, 0.0006, 0.0004]
+    """
+    widest = {384: 1e-3, 512: 7e-4, 768: 6e-4}
+    return next((rate for bound, rate in widest.items() if width <= bound), 4e-4)
+
+
+def read_fields(file: Path) -> dict[str, Any]:
+    """The fields of `RobertaConfig` in a TOML or JSON file, such as a model's config.json.
+
+    Raises:
+        D90Error: the file cannot be read or holds no table.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise D90Error(f"--model-config '{file}' cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # of both parsers, and of the decoder
+        raise D90Error(f"--model-config '{file}' is no TOML or JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise D90Error(f"--model-config '{file}': expected fields of RobertaConfig by name.")
+    return found

@@ -1,0 +1,192 @@
+"""A corpus as tokens on disk, written once, and read as blocks without being loaded.
+
+A token file is the documents in order, each ended by `</s>`, as one flat run of 16-bit numbers (of
+32-bit ones for more than 65,536 tokens). Memory does not grow with the corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from d90.errors import D90Error
+
+CORPUS = "corpus.json"
+PARTS = ("train", "held-out")
+
+_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What was found in a corpus.
+
+    Attributes:
+        documents, held_out_documents: documents to train on, and those held out.
+        tokens, held_out_tokens: their tokens, ends of documents included.
+        bytes: of all texts in UTF-8.
+        digest: SHA-256 of all documents in order.
+        vocabulary: number of tokens of the tokenizer.
+        tokenizer: SHA-256 of its file.
+    """
+
+    documents: int
+    held_out_documents: int
+    tokens: int
+    held_out_tokens: int
+    bytes: int
+    digest: str
+    vocabulary: int
+    tokenizer: str
+
+    def save(self, folder: Path) -> None:
+        """Write it, whole or not at all: where it is, all token files are complete."""
+        partial = folder / f".{CORPUS}.partial"
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        os.replace(partial, folder / CORPUS)
+
+    @classmethod
+    def load(cls, folder: Path) -> Corpus | None:
+        """What was written, or None where the corpus is not complete yet."""
+        file = folder / CORPUS
+        return cls(**json.loads(file.read_text())) if file.exists() else None
+
+
+def is_held_out(document: str, share: float) -> bool:
+    """Whether a document is held out: a matter of its text alone, so copies stay together."""
+    return int.from_bytes(_digest(document)[:8], "big") < share * 2**64
+
+
+def _digest(document: str) -> bytes:
+    return hashlib.sha256(document.encode()).digest()
+
+
+def token_file(folder: Path, part: str) -> Path:
+    """Where the tokens of a part of the corpus are."""
+    return folder / f"tokens-{part}.bin"
+
+
+def token_type(vocabulary: int) -> np.dtype:
+    """The number type of a token file."""
+    return np.dtype(np.uint16 if vocabulary <= 2**16 else np.uint32)
+
+
+def write_tokens(
+    documents: Iterable[str],
+    encode: Tokenizer,
+    folder: Path,
+    *,
+    end: int,
+    held_out: float,
+    tokenizer: str,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Corpus:
+    """Write the token files of a corpus.
+
+    Args:
+        documents: the corpus.
+        encode: `d90.pretraining.tokenizer.encoder`.
+        folder: where to.
+        end: the token after each document.
+        held_out: share of the documents that are held out.
+        tokenizer: digest of the tokenizer.
+        on_progress: called with the documents and the bytes of text so far.
+    """
+    vocabulary = encode.get_vocab_size()
+    dtype = token_type(vocabulary)
+    counts, tokens, size = [0, 0], [0, 0], 0
+    digest = hashlib.sha256()
+    with ExitStack() as stack:
+        files = [stack.enter_context(_writing(folder, part)) for part in PARTS]
+        for chunk in _chunks(documents):
+            encoded = encode.encode_batch_fast(chunk, add_special_tokens=False)
+            for document, found in zip(chunk, encoded, strict=True):
+                part = int(is_held_out(document, held_out))
+                np.array([*found.ids, end], dtype).tofile(files[part])
+                counts[part] += 1
+                tokens[part] += len(found.ids) + 1
+                size += len(document.encode())
+                digest.update(_digest(document))
+            if on_progress is not None:
+                on_progress(sum(counts), size)
+    for part in PARTS:
+        os.replace(_partial(folder, part), token_file(folder, part))
+    return Corpus(*counts, *tokens, size, digest.hexdigest(), vocabulary, tokenizer)
+
+
+def _partial(folder: Path, part: str) -> Path:
+    return token_file(folder, part).with_suffix(".partial")
+
+
+def _writing(folder: Path, part: str) -> BinaryIO:
+    return _partial(folder, part).open("wb")
+
+
+def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(documents)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
+
+
+class Blocks:
+    """A token file as blocks of `length` tokens, none of them padding (FULL-SENTENCES).
+
+    Block i is `<s>` and then `length - 1` tokens of the file from i (length - 1) on, whichever
+    documents they are of. The last block ends where the file ends, and repeats tokens of the one
+    before it where the file does not divide: no token is left out.
+
+    Args:
+        tokens: a token file, or any run of tokens.
+        length: tokens a block.
+        start: the token `<s>`.
+
+    Raises:
+        ValueError: fewer tokens than one block takes.
+    """
+
+    def __init__(self, tokens: np.ndarray, length: int, start: int) -> None:
+        self._tokens, self._start, self._take = tokens, start, length - 1
+        if len(tokens) < self._take:
+            raise ValueError(f"{len(tokens)} tokens are fewer than a block of {length} takes")
+
+    def __len__(self) -> int:
+        return -(-len(self._tokens) // self._take)
+
+    def rows(self, numbers: Sequence[int]) -> Tensor:
+        """Blocks by their numbers: int64, shape (len(numbers), length)."""
+        last = len(self._tokens) - self._take
+        starts = np.minimum(np.asarray(numbers, np.int64) * self._take, last)
+        found = self._tokens[starts[:, None] + np.arange(self._take)].astype(np.int64)
+        return torch.nn.functional.pad(torch.from_numpy(found), (1, 0), value=self._start)
+
+
+def open_blocks(
+    folder: Path, part: str, corpus: Corpus, length: int, start: int, held_out: float
+) -> Blocks:
+    """The blocks of a part of the corpus in a folder.
+
+    Raises:
+        D90Error: too few tokens for one block.
+    """
+    count = corpus.tokens if part == PARTS[0] else corpus.held_out_tokens
+    if count < length - 1:
+        which = "to train on" if part == PARTS[0] else "held out"
+        raise D90Error(
+            f"the corpus has {count} tokens {which}, fewer than a block of {length}: give more "
+            f"text, a smaller max_length, or another held_out than {held_out:g}."
+        )
+    file = token_file(folder, part)
+    tokens = np.memmap(file, token_type(corpus.vocabulary), mode="r", shape=(count,))
+    return Blocks(tokens, length, start)

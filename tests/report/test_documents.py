@@ -1,0 +1,199 @@
+"""Tables and figures of several studies, from made-up ones with known answers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from d90.errors import D90Error
+from d90.records import Record, Trial
+from d90.report import Summary, paper
+from d90.report.curves import curves
+from d90.report.document import Document, Figure, Table, render_document, write_document
+from d90.report.generalization import check_runs, described_bits, generalization
+from d90.report.scaling import scaling
+from d90.report.table1 import table1
+from d90.report.trajectory import Checkpoint, trajectory
+
+from .studies import EIGHT, runs, study
+
+SIZES = {"roberta-base": 125_000_000, "roberta-large": 355_000_000, "a/b-c": 10_000_000}
+
+
+def some(d90s: dict[str, int] | None = None) -> list[Summary]:
+    """A study of each model on each of two tasks; the answers are put in by hand."""
+    return [
+        study(
+            runs(EIGHT),
+            model=model,
+            task=task,
+            D=D,
+            family=model.partition("-")[0],
+            d90=(d90s or {}).get(model, 72),
+            examples={"train": 1000, "train_metric": 400, "metric": 400},
+        )
+        for task in ("mrpc", "data/sst2")
+        for model, D in SIZES.items()
+    ]
+
+
+DOCUMENTS: dict[str, Callable[[list[Summary]], Document]] = {
+    "table": table1,
+    "curves": curves,
+    "scaling": scaling,
+    "trajectory": lambda studies: trajectory(
+        [Checkpoint(100 * i, 50.0 / (i + 1), s) for i, s in enumerate(studies)]
+    ),
+    "generalization": generalization,
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_files_are_whole_and_the_same_again(name: str, tmp_path: Path) -> None:
+    document = DOCUMENTS[name](some())
+    assert document.figures
+    for folder in ("a", "b"):
+        page = write_document(replace(document, command="d90 x"), tmp_path / folder)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    wanted = {"index.html"} | {f"{t.name}.csv" for t in document.tables}
+    wanted |= {f"{f.name}.{end}" for f in document.figures for end in ("svg", "png")}
+    assert set(files) == wanted
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    html = page.read_text()
+    assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")
+    for figure in document.figures:
+        ElementTree.parse(tmp_path / "a" / f"{figure.name}.svg")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("studies", [[], [study(runs([]), majority=0.85)]])
+def test_no_study_and_one_without_a_d90(name: str, studies: list[Summary], tmp_path: Path) -> None:
+    document = DOCUMENTS[name](studies)
+    write_document(document, tmp_path)
+    Console(width=40, file=io.StringIO()).print(render_document(document))
+    assert "undefined-baseline" in " ".join(document.warnings) or not studies
+
+
+def test_table_1_has_the_papers_numbers_and_the_reasons() -> None:
+    studies = [
+        study(runs(EIGHT), model="FacebookAI/roberta-large", task="mrpc", method="said", d90=210),
+        study(runs(EIGHT), model="FacebookAI/roberta-large", task="mrpc", method="did", d90=900),
+        study(runs(EIGHT), model="mine", task="mrpc", method="did", majority=0.73),
+    ]
+    document = table1(studies, {"big on mrpc, DID": "no memory"})
+    table = document.tables[0]
+    assert table.columns == ("model", "mrpc SAID", "mrpc DID")
+    assert table.rows == (
+        ("roberta-large", "210 [207]", "900 [322]"),
+        ("mine", None, "trivial-threshold"),
+    )
+    assert document.answer == "2 of 4 studies have a d90."
+    assert document.sentences[0].startswith("1 of 2 agree with the paper within a factor of 1.157")
+    assert "not measured: big on mrpc, DID: no memory" in document.warnings
+
+
+def test_the_papers_table_is_whole() -> None:
+    assert len(paper.D90) == 16
+    assert {paper.d90(name, "qqp", "did") for name in paper.SAME} == {9295, 1389, 774}
+
+
+def test_rows_are_complete_in_csv() -> None:
+    text = table1(some()).tables[-1].csv()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 6
+    assert (rows[0]["model"], rows[0]["D"], rows[0]["d90"]) == ("roberta-base", "125000000", "72")
+
+
+def test_scaling_correlates_within_each_task() -> None:
+    falling = scaling(some({"a/b-c": 900, "roberta-base": 300, "roberta-large": 100}))
+    correlations = next(t for t in falling.tables if t.name == "correlations")
+    assert [row[1:3] for row in correlations.rows] == [("mrpc, SAID", -1), ("sst2, SAID", -1)]
+    assert "mrpc, SAID: Spearman's rho = -1.00, n = 3" in falling.answer
+
+
+def test_a_checkpoint_without_d90_is_in_the_table_with_its_reason() -> None:
+    good = study(runs(EIGHT), task="mrpc")
+    bad = study(runs([]), task="mrpc", majority=0.85)
+    document = trajectory([Checkpoint(0, 900.0, bad), Checkpoint(100, 30.0, good)])
+    rows = document.tables[0].rows
+    assert [(row[1], row[2], row[6]) for row in rows] == [(0, 900.0, None), (100, 30.0, good.d90)]
+    assert rows[0][7] == "no d90 (undefined-baseline)"
+    assert "after 100:" in document.figures[0].alternative
+    assert "after 0:" not in document.figures[0].alternative
+
+
+def test_generalization_by_hand() -> None:
+    records = (
+        Record(Trial(None, 1e-4), "ok", 0.8, 1.0),
+        Record(Trial(100, 0.01), "ok", 0.75, 0.9),
+        Record(Trial(50, 0.01), "ok", 0.6, 0.7),
+    )
+    summary = study(
+        records,
+        majority=0.5,
+        examples={"train": 1000, "train_metric": 10_000, "metric": 400},
+        settings={"training": {"epochs": 4, "batch_size": 32, "steps": None}},
+    )
+    assert summary.d90 == 100
+    assert described_bits(summary) == pytest.approx(100 * 32 + 1.584962500721156 + 2)
+    tables = {table.name: table for table in generalization([summary]).tables}
+    (row,) = tables["generalization"].rows
+    assert row[4:7] == ("full", 0.8, 1.0)
+    assert row[7] == pytest.approx((1.0 - 0.8) / (1 - 0.8))
+    (bound,) = tables["bounds"].rows
+    nats = (3200 + 1.584962500721156 + 2) * 0.6931471805599453 + 2.995732273553991
+    assert bound[5] == pytest.approx(0.1 + (nats / 20_000) ** 0.5)
+    assert bound[7] == "no"
+    tables = {table.name: table for table in generalization([summary], runs="d90").tables}
+    (row,) = tables["generalization"].rows
+    assert row[4:7] == ("d = 100", 0.75, 0.9)
+    assert row[7] == pytest.approx((0.9 - 0.75) / (1 - 0.75))
+
+
+def test_generalization_pays_for_the_epochs_that_steps_make() -> None:
+    summary = study(
+        runs(EIGHT),
+        d90=10,
+        examples={"train": 1000},
+        settings={"training": {"epochs": 4, "batch_size": 10, "steps": 250}},
+    )
+    choices = described_bits(summary) - 320
+    assert 2**choices == pytest.approx(len(summary.trials) * 3)
+
+
+def test_generalization_is_of_accuracies() -> None:
+    document = generalization([study(runs(EIGHT), metric="f1", model="m", task="t")])
+    assert document.warnings == ("m on t is left out: its metric is f1",)
+    with pytest.raises(D90Error, match="runs 'all': expected best or d90"):
+        check_runs("all")
+
+
+def test_words_are_escaped_and_narrow_terminals_fit(tmp_path: Path) -> None:
+    table = Table("t", "<b>", ("a", "b"), (("<script>", 1),))
+    document = Document("T & U", "<i>", tables=(table,), links=(("x", "studies/x/index.html"),))
+    html = write_document(document, tmp_path / "a folder").read_text()
+    assert "<script>" not in html and "&lt;script&gt;" in html and "T &amp; U" in html
+    out = io.StringIO()
+    Console(width=40, file=out).print(render_document(table1(some())))
+    assert max(map(len, out.getvalue().splitlines())) <= 40
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(D90Error, match="cannot write the report"):
+        write_document(Document("t", "a"), tmp_path / "file")
+
+
+def test_figures_have_captions_and_alternatives() -> None:
+    for make in DOCUMENTS.values():
+        for figure in make(some()).figures:
+            assert isinstance(figure, Figure)
+            assert figure.caption.endswith(".") and "72" in figure.alternative
