@@ -46,7 +46,7 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Correlation | None:
         None where rho is not defined: fewer than two points, or all x or all y equal.
 
     >>> print(spearman([1, 2, 3, 4, 5], [10, 20, 40, 30, 50]))
-    Spearman's rho = 0.90, 95% interval -0.10 to 0.99, n = 5
+    Spearman's rho = 0.90, 95% interval -0.35 to 0.99, n = 5
     """
     from scipy.stats import norm, spearmanr
 

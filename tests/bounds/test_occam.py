@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from d90.bounds import finite_hypotheses
+from d90.bounds import finite_hypotheses, finite_hypotheses_kl, theorem_1
 from d90.errors import D90Error
 
 
@@ -74,3 +74,36 @@ def test_it_fails_at_most_a_delta_share_of_the_time() -> None:
         best = int(errors.argmin())
         unpaid += truth[best] > finite_hypotheses(errors[best], bits=0, examples=m, delta=delta)
     assert unpaid / draws > delta
+
+
+def test_theorem_1_by_hand() -> None:
+    """200 numbers of 16 levels are 800 bits; 67,349 examples are those of SST-2."""
+    nats = 800 * 0.6931471805599453 + 2.995732273553991
+    found = theorem_1(0.2, d=200, levels=16, examples=67_349)
+    assert found == pytest.approx(0.2 + math.sqrt(nats / 134_698))
+    more = theorem_1(0.2, d=200, levels=16, examples=67_349, extra_bits=10)
+    assert more == finite_hypotheses(0.2, bits=810, examples=67_349)
+
+
+def test_chernoff_is_tighter_than_hoeffding() -> None:
+    for error in (0.0, 0.01, 0.2, 0.5):
+        for bits in (0, 100, 2000):
+            loose = finite_hypotheses(error, bits=bits, examples=1000)
+            tight = finite_hypotheses_kl(error, bits=bits, examples=1000)
+            assert error < tight <= min(loose, 1)
+    nats = (100 * 0.6931471805599453 + 2.995732273553991) / 1000
+    found = finite_hypotheses_kl(0, bits=100, examples=1000)
+    assert found == pytest.approx(1 - math.exp(-nats))
+
+
+def test_chernoff_keeps_its_promise() -> None:
+    generator = np.random.default_rng(2)
+    truth = generator.uniform(0.02, 0.2, size=256)
+    draws, m, delta = 2000, 60, 0.2
+    failures = 0
+    for _ in range(draws):
+        errors = generator.binomial(m, truth) / m
+        best = int(errors.argmin())
+        bound = finite_hypotheses_kl(errors[best], bits=8, examples=m, delta=delta)
+        failures += truth[best] > bound
+    assert failures / draws <= delta
