@@ -136,13 +136,23 @@ def _encode(
     for start in range(0, len(split), _CHUNK):
         texts, *pairs = map(list, zip(*split.texts[start : start + _CHUNK], strict=True))
         encoded = tokenizer(
-            texts, pairs[0] if pairs else None, truncation=True, max_length=max_length
+            texts,
+            pairs[0] if pairs else None,
+            truncation=True,
+            max_length=max_length,
+            split_special_tokens=True,
+            return_special_tokens_mask=True,
         )
         lengths += [len(ids) for ids in encoded["input_ids"]]
+        flat = {
+            key: torch.tensor([value for row in rows for value in row], dtype=torch.int32)
+            for key, rows in encoded.items()
+            if key != "attention_mask"
+        }
+        _unname(tokenizer, flat["input_ids"], flat.pop("special_tokens_mask"))
         # Sorted: a set has another order in every process, and the order is in the digest.
-        for key in sorted(encoded.keys() - {"attention_mask"}):
-            flat = [value for row in encoded[key] for value in row]
-            pieces.setdefault(key, []).append(torch.tensor(flat, dtype=torch.int32))
+        for key in sorted(flat):
+            pieces.setdefault(key, []).append(flat[key])
     if 0 in lengths:
         raise D90Error(f"split '{name}', row {lengths.index(0)}: its text has no token.")
     return Encoded(
@@ -150,6 +160,18 @@ def _encode(
         offsets=_offsets(torch.tensor(lengths)),
         labels=torch.tensor(list(split.labels)),
     )
+
+
+def _unname(tokenizer: PreTrainedTokenizerBase, ids: Tensor, added: Tensor) -> None:
+    """Make unknown, in place, the special tokens that were written in the texts.
+
+    A text may quote `</s>`, but T5 and BART pool there and want as many in every text of a batch.
+    Most tokenizers split such words when asked to; those of the Unigram kind, as T5's, cannot.
+    """
+    unknown = tokenizer.unk_token_id
+    if isinstance(unknown, int):
+        special = torch.tensor(tokenizer.all_special_ids, dtype=ids.dtype)
+        ids[torch.isin(ids, special) & (added == 0)] = unknown
 
 
 def _offsets(lengths: Tensor) -> Tensor:

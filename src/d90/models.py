@@ -75,7 +75,8 @@ def load(
         labels: names of the classes, kept in the model's configuration.
 
     Returns:
-        The model in evaluation mode on the CPU, and its tokenizer, which has a padding token.
+        The model in evaluation mode on the CPU, and its tokenizer: with a padding token, on the
+        side on which this model pads, and giving token types where the model reads them.
 
     Raises:
         D90Error: unknown or unreachable model, no safetensors, no classification model of this
@@ -99,6 +100,12 @@ def load(
     _check_body(name_or_folder, model, fresh)
     initialise(model, fresh, head_seed)
     _give_pad_token(name_or_folder, model, tokenizer)
+    # Only XLNet pools the last position. Everyone else finds the right one among padding on the
+    # right, which leaves positions alone: counted from the left, with no regard to the mask.
+    last = getattr(model.config, "summary_type", None) == "last"
+    tokenizer.padding_side = "left" if last else "right"
+    types = ["token_type_ids"] if _reads_token_types(model) else []
+    tokenizer.model_input_names = ["input_ids", *types, "attention_mask"]
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False  # A classifier has no next token to keep keys for.
     return model, tokenizer
@@ -288,6 +295,18 @@ def _check_body(name: str, model: PreTrainedModel, fresh: set[str]) -> None:
             f"model '{name}': its file lacks {len(holes)} tensors of the body, or has them in "
             f"other shapes (the first is {holes[0]}): the weights do not fit its config.json."
         )
+
+
+def _reads_token_types(model: nn.Module) -> bool:
+    """Whether the model tells one token type from another.
+
+    Its tokenizer does not know: those of ALBERT and XLNet ask for no token types. GPT-2 takes
+    them without having a table, and would add the embedding of token 0 to every position.
+    """
+    return any(
+        name.endswith("seg_embed") or (name.endswith("token_type_embeddings.weight") and len(p) > 1)
+        for name, p in model.named_parameters()
+    )
 
 
 def _give_pad_token(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
