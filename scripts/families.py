@@ -1,171 +1,369 @@
-"""Attach a subspace to tiny random models of several families and print what comes of it.
+"""Print the families of models that d90 is tested on: their SAID groups, D and m.
 
     python scripts/families.py
 
-For each: D, the trained numbers, the largest difference between theta at z = 0 and theta_0 (0 is
-the only right answer, signs of zero included), the tensors that go by several names, the groups of
-SAID by layer, and the share of the weights that another z moves. No file is downloaded.
+Two tables, for `docs/families.md`: the modules behind each group of a tiny random classifier, and
+D and m of that one and of two published shapes. No file is downloaded and no large model is built:
+published shapes live on the meta device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
 
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from d90.subspace import attach, detach
+from d90.subspace.groups import EMBEDDINGS, HEAD
+from d90.subspace.layout import Group, Layout, arrange, find_weights
 
-VOCABULARY, WIDTH, HEADS, LAYERS, LABELS = 60, 16, 2, 2, 3
+LAYERS, LABELS, PUBLISHED_LABELS = 2, 3, 2
+END = 2
+"""The token that ends the texts of `batch`: BART and T5 pool there."""
 
-_COMMON = {"vocab_size": VOCABULARY, "num_labels": LABELS, "pad_token_id": 0}
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a model.
+
+    Attributes:
+        hidden: width of the residual stream.
+        layers: blocks; in an encoder-decoder, of each of the two.
+        heads: attention heads of a block.
+        ffn: width inside the feed-forward network.
+        vocabulary: rows of the token table.
+        positions: rows of the position table, where there is one.
+        types: rows of the token type table, where there is one.
+        embedding: width of the tables, where it is given apart.
+        kv_heads: heads of keys and values, where they are given apart.
+        head_size: width of a head, where it is given apart.
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    ffn: int
+    vocabulary: int
+    positions: int | None = None
+    types: int | None = None
+    embedding: int | None = None
+    kv_heads: int | None = None
+    head_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models of one architecture.
+
+    Attributes:
+        kind: what the names of its classes in Transformers begin with.
+        pretraining: what the name of the class of its published checkpoints ends with.
+        tiny: a shape to test with.
+        published: hub ids and their shapes, the smaller one first.
+        tokens: special tokens, and what else its configuration says in every size.
+    """
+
+    kind: str
+    pretraining: str
+    tiny: Shape
+    published: Mapping[str, Shape]
+    tokens: Mapping[str, object] = field(default_factory=dict)
+
+
 _ENCODER = {
-    **_COMMON,
-    "hidden_size": WIDTH,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "intermediate_size": 2 * WIDTH,
+    "hidden": ("hidden_size",),
+    "layers": ("num_hidden_layers",),
+    "heads": ("num_attention_heads",),
+    "ffn": ("intermediate_size",),
+    "vocabulary": ("vocab_size",),
+    "positions": ("max_position_embeddings",),
+    "types": ("type_vocab_size",),
+    "embedding": ("embedding_size",),
+    "kv_heads": ("num_key_value_heads",),
 }
-_OPTIONS = {
-    "Bert": {**_ENCODER, "max_position_embeddings": 32},
-    "Roberta": {**_ENCODER, "max_position_embeddings": 32},
-    "Albert": {**_ENCODER, "embedding_size": 8, "max_position_embeddings": 32},
-    "Electra": {**_ENCODER, "embedding_size": 8, "max_position_embeddings": 32},
+_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    "Bert": _ENCODER,
+    "Roberta": _ENCODER,
+    "XLMRoberta": _ENCODER,
+    "Albert": _ENCODER,
+    "Electra": _ENCODER,
+    "Llama": _ENCODER,
     "Bart": {
-        **_COMMON,
-        "d_model": WIDTH,
-        "encoder_layers": LAYERS,
-        "decoder_layers": LAYERS,
-        "encoder_attention_heads": HEADS,
-        "decoder_attention_heads": HEADS,
-        "encoder_ffn_dim": 2 * WIDTH,
-        "decoder_ffn_dim": 2 * WIDTH,
-        "max_position_embeddings": 32,
-        "eos_token_id": 2,
+        "hidden": ("d_model",),
+        "layers": ("encoder_layers", "decoder_layers"),
+        "heads": ("encoder_attention_heads", "decoder_attention_heads"),
+        "ffn": ("encoder_ffn_dim", "decoder_ffn_dim"),
+        "vocabulary": ("vocab_size",),
+        "positions": ("max_position_embeddings",),
     },
     "T5": {
-        **_COMMON,
-        "d_model": WIDTH,
-        "d_kv": 8,
-        "d_ff": 2 * WIDTH,
-        "num_layers": LAYERS,
-        "num_heads": HEADS,
-        "eos_token_id": 2,
-        "decoder_start_token_id": 0,
-    },
-    "GPT2": {
-        **_COMMON,
-        "n_embd": WIDTH,
-        "n_layer": LAYERS,
-        "n_head": HEADS,
-        "n_positions": 32,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        "hidden": ("d_model",),
+        "layers": ("num_layers", "num_decoder_layers"),
+        "heads": ("num_heads",),
+        "ffn": ("d_ff",),
+        "vocabulary": ("vocab_size",),
+        "head_size": ("d_kv",),
     },
     "XLNet": {
-        **_COMMON,
-        "d_model": WIDTH,
-        "n_layer": LAYERS,
-        "n_head": HEADS,
-        "d_inner": 2 * WIDTH,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        "hidden": ("d_model",),
+        "layers": ("n_layer",),
+        "heads": ("n_head",),
+        "ffn": ("d_inner",),
+        "vocabulary": ("vocab_size",),
     },
-    "Llama": {**_ENCODER, "num_key_value_heads": HEADS, "max_position_embeddings": 32},
+    "GPT2": {
+        "hidden": ("n_embd",),
+        "layers": ("n_layer",),
+        "heads": ("n_head",),
+        "ffn": ("n_inner",),
+        "vocabulary": ("vocab_size",),
+        "positions": ("n_positions",),
+    },
 }
-FAMILIES = tuple(_OPTIONS)
+
+FAMILIES: dict[str, Family] = {
+    "Bert": Family(
+        kind="Bert",
+        pretraining="ForPreTraining",
+        tiny=Shape(16, LAYERS, 2, 32, 60, positions=32, types=2),
+        published={
+            "bert-base-uncased": Shape(768, 12, 12, 3072, 30522, positions=512, types=2),
+            "bert-large-uncased": Shape(1024, 24, 16, 4096, 30522, positions=512, types=2),
+        },
+        tokens={"pad_token_id": 0},
+    ),
+    "Roberta": Family(
+        kind="Roberta",
+        pretraining="ForMaskedLM",
+        tiny=Shape(16, LAYERS, 2, 32, 60, positions=32, types=1),
+        published={
+            "roberta-base": Shape(768, 12, 12, 3072, 50265, positions=514, types=1),
+            "roberta-large": Shape(1024, 24, 16, 4096, 50265, positions=514, types=1),
+        },
+        tokens={"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2},
+    ),
+    "XLMRoberta": Family(
+        kind="XLMRoberta",
+        pretraining="ForMaskedLM",
+        tiny=Shape(16, LAYERS, 2, 32, 60, positions=32, types=1),
+        published={
+            "xlm-roberta-base": Shape(768, 12, 12, 3072, 250002, positions=514, types=1),
+            "xlm-roberta-large": Shape(1024, 24, 16, 4096, 250002, positions=514, types=1),
+        },
+        tokens={"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2},
+    ),
+    "Albert": Family(
+        kind="Albert",
+        pretraining="ForPreTraining",
+        tiny=Shape(16, LAYERS, 2, 32, 60, positions=32, types=2, embedding=8),
+        published={
+            "albert-base-v2": Shape(
+                768, 12, 12, 3072, 30000, positions=512, types=2, embedding=128
+            ),
+            "albert-large-v2": Shape(
+                1024, 24, 16, 4096, 30000, positions=512, types=2, embedding=128
+            ),
+        },
+        tokens={"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3},
+    ),
+    "Electra": Family(
+        kind="Electra",
+        pretraining="ForPreTraining",
+        tiny=Shape(16, LAYERS, 2, 32, 60, positions=32, types=2, embedding=8),
+        published={
+            "google/electra-base-discriminator": Shape(
+                768, 12, 12, 3072, 30522, positions=512, types=2, embedding=768
+            ),
+            "google/electra-large-discriminator": Shape(
+                1024, 24, 16, 4096, 30522, positions=512, types=2, embedding=1024
+            ),
+        },
+        tokens={"pad_token_id": 0},
+    ),
+    "XLNet": Family(
+        kind="XLNet",
+        pretraining="LMHeadModel",
+        tiny=Shape(16, LAYERS, 2, 32, 60),
+        published={
+            "xlnet-base-cased": Shape(768, 12, 12, 3072, 32000),
+            "xlnet-large-cased": Shape(1024, 24, 16, 4096, 32000),
+        },
+        tokens={"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 5, "summary_type": "last"},
+    ),
+    "Bart": Family(
+        kind="Bart",
+        pretraining="ForConditionalGeneration",
+        tiny=Shape(16, LAYERS, 2, 32, 60, positions=32),
+        published={
+            "facebook/bart-base": Shape(768, 6, 12, 3072, 50265, positions=1024),
+            "facebook/bart-large": Shape(1024, 12, 16, 4096, 50265, positions=1024),
+        },
+        tokens={
+            "bos_token_id": 0,
+            "pad_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 2,
+        },
+    ),
+    "T5": Family(
+        kind="T5",
+        pretraining="ForConditionalGeneration",
+        tiny=Shape(16, LAYERS, 2, 32, 60, head_size=8),
+        published={
+            "t5-base": Shape(768, 12, 12, 3072, 32128, head_size=64),
+            "t5-large": Shape(1024, 24, 16, 4096, 32128, head_size=64),
+        },
+        tokens={"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0},
+    ),
+    "GPT2": Family(
+        kind="GPT2",
+        pretraining="LMHeadModel",
+        tiny=Shape(16, LAYERS, 2, 64, 60, positions=32),
+        published={
+            "gpt2": Shape(768, 12, 12, 3072, 50257, positions=1024),
+            "gpt2-large": Shape(1280, 36, 20, 5120, 50257, positions=1024),
+        },
+        tokens={"bos_token_id": 0, "eos_token_id": 0},
+    ),
+    "Llama": Family(
+        kind="Llama",
+        pretraining="ForCausalLM",
+        tiny=Shape(16, LAYERS, 2, 32, 60, kv_heads=2),
+        published={
+            "meta-llama/Llama-3.2-1B": Shape(2048, 16, 32, 8192, 128256, kv_heads=8),
+            "meta-llama/Llama-2-7b-hf": Shape(4096, 32, 32, 11008, 32000, kv_heads=32),
+        },
+        tokens={"bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False},
+    ),
+    "SmolLM2": Family(
+        kind="Llama",
+        pretraining="ForCausalLM",
+        tiny=Shape(16, LAYERS, 4, 32, 60, kv_heads=2),
+        published={
+            "HuggingFaceTB/SmolLM2-135M": Shape(576, 30, 9, 1536, 49152, kv_heads=3),
+            "HuggingFaceTB/SmolLM2-360M": Shape(960, 32, 15, 2560, 49152, kv_heads=5),
+        },
+        tokens={"bos_token_id": 0, "eos_token_id": 0, "tie_word_embeddings": True},
+    ),
+}
 
 
-def tiny(family: str, **options: object) -> nn.Module:
-    """A random sequence classifier of that family, without dropout, the same every time."""
-    config = getattr(transformers, f"{family}Config")(**_OPTIONS[family] | options)
+def configuration(family: str, shape: Shape, **options: object) -> PreTrainedConfig:
+    """The configuration of a model of that shape, without dropout."""
+    model = FAMILIES[family]
+    sizes = {
+        name: size
+        for part, size in asdict(shape).items()
+        if size is not None
+        for name in _NAMES[model.kind][part]
+    }
+    config = getattr(transformers, f"{model.kind}Config")(**sizes, **model.tokens)
     for name in list(vars(config)):
         if "dropout" in name or name.endswith("pdrop"):
             setattr(config, name, 0.0)
+    for name, value in options.items():
+        setattr(config, name, value)
+    return config
+
+
+def tiny(family: str, *, head: str = "ForSequenceClassification", **options: object) -> nn.Module:
+    """A random model of that family, the same every time: a classifier unless `head` says else.
+
+    It pads with token 0 where the family has no padding token.
+    """
+    options = {"num_labels": LABELS, "eos_token_id": END, **options}
+    config = configuration(family, FAMILIES[family].tiny, **options)
+    if config.pad_token_id is None and "pad_token_id" not in options:
+        config.pad_token_id = 0
     torch.manual_seed(0)
-    return getattr(transformers, f"{family}ForSequenceClassification")(config).eval()
+    return getattr(transformers, f"{FAMILIES[family].kind}{head}")(config).eval()
 
 
 def batch(rows: int = 3, length: int = 7) -> dict[str, Tensor]:
-    """Random tokens that end in the end-of-sequence token, and labels."""
+    """Random tokens, none of them special but the `END` of each text, and labels."""
     generator = torch.Generator().manual_seed(1)
-    tokens = torch.randint(3, VOCABULARY, (rows, length), generator=generator)
-    tokens[:, -1] = 2
+    tokens = torch.randint(6, 60, (rows, length), generator=generator)
+    tokens[:, -1] = END
     labels = torch.arange(rows) % LABELS
     return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What attaching a subspace did to a model.
-
-    Attributes:
-        D: number of weights.
-        trained: numbers that would be trained.
-        difference: largest difference of theta at z = 0 from theta_0; infinite where bits differ.
-        ties: names beyond the first that tensors go by.
-        groups: names of the SAID groups.
-        moved: share of the weights that differ from theta_0 at a random z.
-    """
-
-    D: int
-    trained: int
-    difference: float
-    ties: int
-    groups: tuple[str, ...]
-    moved: float
+def skeleton(family: str, shape: Shape) -> PreTrainedModel:
+    """A classifier of that shape on the meta device."""
+    config = configuration(family, shape, num_labels=PUBLISHED_LABELS)
+    with torch.device("meta"):
+        return getattr(transformers, f"{FAMILIES[family].kind}ForSequenceClassification")(config)
 
 
-def examine(model: nn.Module, d: int, method: str) -> Outcome:
-    """Attach a subspace, look, and detach it."""
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    subspace = attach(model, d=d, method=method, scale="rms")
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    # With a graph, so that it is computed: without one, theta at the start is theta_0 itself.
-    subspace.materialise()
-    difference = max(_difference(_at(model, name), tensor) for name, tensor in before.items())
-    with torch.no_grad():
-        subspace.z.copy_(torch.linspace(-1, 1, len(subspace.z)))
-    subspace.materialise()
-    moved = sum(int((_at(model, name) != tensor).sum()) for name, tensor in before.items())
-    groups = tuple(group.name for group in subspace.layout.groups)
-    detach(model)
-    D = subspace.layout.D
-    return Outcome(D, trained, difference, subspace.layout.ties, groups, moved / D)
+@cache
+def published_layout(family: str, name: str) -> Layout:
+    """Where the weights of a published shape lie in theta, grouped by layer."""
+    return _layout(skeleton(family, FAMILIES[family].published[name]))
 
 
-def _at(model: nn.Module, name: str) -> Tensor:
-    owner, _, attribute = name.rpartition(".")
-    return getattr(model.get_submodule(owner), attribute).detach()
+def _layout(model: nn.Module) -> Layout:
+    # The scale plays no part in the groups; this one needs no values.
+    return arrange(model, find_weights(model), groups="layer", scale="model")[0]
 
 
-def _difference(left: Tensor, right: Tensor) -> float:
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[left.element_size()]
-    same = torch.equal(left.view(bits), right.view(bits))
-    return 0.0 if same else float((left - right).abs().max()) or float("inf")
+def modules(group: Group, layout: Layout) -> list[str]:
+    """The outermost modules or tensors that hold this group's weights and no others."""
+    own = [slot.name for slot in group.slots]
+    others = [slot.name for slot in layout.slots if slot not in group.slots]
+    found: dict[str, None] = {}
+    for name in own:
+        parts = name.split(".")
+        paths = (".".join(parts[: n + 1]) for n in range(len(parts)))
+        found[next(p for p in paths if not any(f"{o}.".startswith(f"{p}.") for o in others))] = None
+    return list(found)
 
 
-ROWS: dict[str, Callable[[Outcome], str]] = {
-    "D": lambda o: f"{o.D:,}",
-    "trained": lambda o: str(o.trained),
-    "max difference at z = 0": lambda o: f"{o.difference:g}",
-    "tied names": lambda o: str(o.ties),
-    "weights moved at z ≠ 0": lambda o: f"{o.moved:.2%}",
-    "m": lambda o: str(len(o.groups)),
-    "groups": lambda o: ", ".join(f"`{name}`" for name in o.groups),
-}
-
-
-def main() -> None:
-    """Print the table, as Markdown."""
-    print("| model |", " | ".join(ROWS), "|")
-    print("|---" * (len(ROWS) + 1) + "|")
+def group_rows() -> Iterator[list[str]]:
+    """For each family the modules of its groups in a tiny classifier."""
+    yield [
+        "family",
+        "`embeddings`",
+        "blocks, one group each",
+        "left over, one group each",
+        "`head`",
+    ]
     for family in FAMILIES:
-        outcome = examine(tiny(family), d=50, method="said")
-        print(f"| {family} |", " | ".join(cell(outcome) for cell in ROWS.values()), "|")
+        layout = _layout(tiny(family))
+        cells: dict[str, list[str]] = {EMBEDDINGS: [], "blocks": [], "left over": [], HEAD: []}
+        for group in layout.groups:
+            paths = modules(group, layout)
+            is_block = group.name.rpartition(".")[2].isdigit()
+            kind = group.name if group.name in cells else "blocks" if is_block else "left over"
+            cells[kind] += [group.name] if is_block else paths
+        yield [family, *(", ".join(f"`{path}`" for path in cell) for cell in cells.values())]
+
+
+def size_rows() -> Iterator[list[str]]:
+    """For each family D and m of the tiny classifier and of published shapes, and its tests."""
+    sizes = ("published shape", "D", "m")
+    yield ["family", "tiny D", "m", "tied names", *sizes, *sizes, "tests"]
+    for family, models in FAMILIES.items():
+        layout = _layout(tiny(family))
+        row = [family, f"{layout.D:,}", str(layout.m), str(layout.ties)]
+        for name in models.published:
+            layout = published_layout(family, name)
+            row += [f"`{name}`", f"{layout.D:,}", str(layout.m)]
+        yield [*row, f'`-k "[{family}"`']
+
+
+def tables() -> list[str]:
+    """Both tables, as Markdown."""
+    found = []
+    for rows in (group_rows(), size_rows()):
+        header, *body = rows
+        lines = [header, ["---"] * len(header), *body]
+        found.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    print("\n\n".join(tables()))
