@@ -95,6 +95,40 @@ def test_the_best_epoch_counts_not_the_last(data: TokenisedTask, new_model):
     assert (outcome.metric, outcome.train_metric) == (best["metric"], best["train_metric"])
 
 
+@pytest.mark.parametrize("killed_at", [None, 7, 25])
+def test_what_was_trained_ends_as_it_was_at_the_best_epoch(
+    data: TokenisedTask, new_model, tmp_path: Path, killed_at: int | None
+):
+    settings = replace(SETTINGS, learning_rate=0.3, optimizer="sgd", epochs=4)
+    epochs: list[dict[str, torch.Tensor]] = []
+
+    def train_once(model: nn.Module, until: int | None) -> Outcome:
+        def watch(progress: Progress) -> None:
+            if progress.step % 12 == 0:
+                epochs.append({name: p.clone() for name, p in weights_of(model).items()})
+            if progress.step == until:
+                raise KeyboardInterrupt
+
+        return train(
+            model,
+            data,
+            settings,
+            on_progress=watch,
+            checkpoint_dir=tmp_path,
+            checkpoint_every=6,
+            keep_best=True,
+        )
+
+    if killed_at is not None:
+        with pytest.raises(KeyboardInterrupt):
+            train_once(new_model(), killed_at)
+    model = new_model()
+    outcome = train_once(model, None)
+    metrics = [epoch["metric"] for epoch in outcome.history]
+    best = epochs[metrics.index(max(metrics))]
+    assert all(torch.equal(p, best[name]) for name, p in weights_of(model).items())
+
+
 def test_steps_override_epochs(data: TokenisedTask, new_model):
     outcome = train(new_model(), data, replace(SETTINGS, steps=15))
     assert [epoch["step"] for epoch in outcome.history] == [12, 15]

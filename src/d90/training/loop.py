@@ -38,23 +38,25 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     checkpoint_dir: Path | None = None,
     checkpoint_every: int | None = None,
+    keep_best: bool = False,
 ) -> Outcome:
     """Train every parameter that requires a gradient, in place, and say what came of it.
 
     Args:
         model: a classification model of transformers, or one that a subspace is attached to. It
-            ends with its last weights, in evaluation mode.
+            ends with its last weights, or those of its best epoch, in evaluation mode.
         data: the tokenised task.
         settings: how.
         on_progress: called after every update and every evaluation.
         checkpoint_dir: where the run's state is kept at the end of each epoch, and where it
             continues from if there is one.
         checkpoint_every: keep it every so many updates too.
+        keep_best: end with what was trained as it was at the best epoch, which takes a copy of it.
 
     Raises:
         D90Error: the checkpoint is damaged or of another run; several processes.
     """
-    run = Run(model, data, settings)
+    run = Run(model, data, settings, keep_best=keep_best)
     if checkpoint_dir is not None:
         run.resume(checkpoint_dir / CHECKPOINT)
     status: Status = "ok"
@@ -73,6 +75,7 @@ def train(
         status, message = "diverged", f"after {run.state.step} updates: {error}"
     finally:
         run.close()
+    run.restore_best()
     return run.outcome(status, message)
 
 

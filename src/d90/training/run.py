@@ -36,10 +36,24 @@ _DROPOUT_BLOCK = 2**40 + 1  # A block of the data stream that no epoch reaches.
 
 
 class Run:
-    """A run that is under way."""
+    """A run that is under way.
 
-    def __init__(self, model: nn.Module, data: TokenisedTask, settings: TrainSettings) -> None:
-        self.data, self.settings = data, settings
+    Args:
+        model: it is trained in place.
+        data: the tokenised task.
+        settings: how.
+        keep_best: keep a copy of what is trained as it was at the best epoch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: TokenisedTask,
+        settings: TrainSettings,
+        *,
+        keep_best: bool = False,
+    ) -> None:
+        self.data, self.settings, self.keep_best = data, settings, keep_best
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.accelerator = _accelerator(settings, self.trained_numbers)
         self.model = model.to(self.accelerator.device)
@@ -53,6 +67,7 @@ class Run:
         self.state = State()
         self.started = perf_counter()
         self._epoch_batches: tuple[int, list[list[int]]] = (-1, [])
+        self._best: dict[str, torch.Tensor] = {}
 
     @property
     def trained_numbers(self) -> int:
@@ -149,14 +164,22 @@ class Run:
         )
         state.epochs.append(epoch)
         state.epoch_losses.clear()
+        if self.keep_best and state.best == len(state.epochs) - 1:
+            self._best = {name: p.detach().clone() for name, p in self.parameters.items()}
         if self.settings.log_with is not None:
             self.accelerator.log(scores.metrics, step=state.step)
+
+    def restore_best(self) -> None:
+        """Give what is trained the values that it had at the best epoch, if they were kept."""
+        for name, tensor in self._best.items():
+            self.parameters[name].data.copy_(tensor)
 
     def _identity(self) -> dict[str, Any]:
         return {
             **self.settings.plain(),
             "trained numbers": self.trained_numbers,
             "training rows": len(self.data.train),
+            "best kept": self.keep_best,
         }
 
     def save(self, file: Path) -> None:
@@ -166,6 +189,7 @@ class Run:
             for name, value in kept.items():
                 if value is not None:
                     tensors[f"optimizer.{index}.{name}"] = value
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
         state = {**self.state.to_json(), "seconds": self.seconds}
         save_checkpoint(file, tensors, {"identity": self._identity(), "run": state})
 
@@ -180,6 +204,8 @@ class Run:
             kind, _, name = key.partition(".")
             if kind == "parameter":
                 self.parameters[name].data.copy_(tensor)
+            elif kind == "best":
+                self._best[name] = tensor.to(self.parameters[name].device)
             else:
                 index, _, name = name.partition(".")
                 kept.setdefault(int(index), {})[name] = tensor
