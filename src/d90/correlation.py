@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 LEVEL = 0.95
 FEWEST = 4
@@ -55,7 +56,8 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Correlation | None:
         raise ValueError(f"{n} values of x and {len(y)} of y")
     if n < 2 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
-    rho = float(spearmanr(x, y).statistic)
+    found: Any = spearmanr(x, y)
+    rho = float(found.statistic)
     rho = max(-1.0, min(1.0, round(rho, 12)))
     if n < FEWEST:
         return Correlation(rho, None, None, n)

@@ -8,9 +8,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from d90.files import write_whole
 from d90.pretraining.folder import Evaluation
 from d90.report import drawing
-from d90.report.files import write_whole
 
 SIZE = 3.3, 2.2
 """Width and height in inches."""
@@ -30,7 +30,8 @@ def _figure(history: Sequence[Evaluation]) -> Figure:
     lines = {"training": (train, "-"), "held out": (held_out, (0, (5, 2)))}
     for (label, (points, dashes)), color in zip(lines.items(), drawing.COLOURS, strict=False):
         if points:
-            axes.plot(*zip(*points, strict=True), color=color, linestyle=dashes, linewidth=1, label=label)
+            xs, ys = zip(*points, strict=True)
+            axes.plot(xs, ys, color=color, linestyle=dashes, linewidth=1, label=label)
     axes.set_xlabel("updates")
     axes.set_ylabel("loss (nats a masked token)")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: drawing.short(value)))

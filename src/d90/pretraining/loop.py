@@ -164,12 +164,12 @@ class Session:
 def _open_run(job: Pretraining, folder: Path, corpus: Corpus) -> Run:
     settings = job.settings
     known = vocabulary(load_tokenizer(folder))
-    blocks = (
+    train, held_out = (
         open_blocks(folder, part, corpus, settings.max_length, known.start, job.held_out)
         for part in PARTS
     )
     model = new_model(job.fields, known, settings.max_length, settings.seed)
-    return Run(model, known, *blocks, settings)
+    return Run(model, known, train, held_out, settings)
 
 
 def write_checkpoint(run: Run, folder: Path) -> None:

@@ -67,7 +67,7 @@ def train_tokenizer(documents: Iterable[str], size: int) -> PreTrainedTokenizerB
     )
     learner.train_from_iterator(_sample(documents), trainer)
     learnt = json.loads(learner.to_str())["model"]
-    merges = [tuple(pair) for pair in learnt["merges"]]
+    merges: Any = [tuple(pair) for pair in learnt["merges"]]  # Annotated as texts of pairs.
     return RobertaTokenizer(vocab=learnt["vocab"], merges=merges)
 
 
@@ -132,9 +132,15 @@ def _number(token: Any) -> int:
     return int(token)
 
 
+def backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The tokenizer of `tokenizers` inside."""
+    inside: Any = tokenizer
+    return inside.backend_tokenizer
+
+
 def encoder(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     """What turns texts into tokens and nothing else: `<mask>` in a text is six characters."""
-    found = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    found = Tokenizer.from_str(backend(tokenizer).to_str())
     found.encode_special_tokens = True
     found.no_truncation()
     found.no_padding()

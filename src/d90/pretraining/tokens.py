@@ -123,7 +123,16 @@ def write_tokens(
                 on_progress(sum(counts), size)
     for part in PARTS:
         os.replace(_partial(folder, part), token_file(folder, part))
-    return Corpus(*counts, *tokens, size, digest.hexdigest(), vocabulary, tokenizer)
+    return Corpus(
+        documents=counts[0],
+        held_out_documents=counts[1],
+        tokens=tokens[0],
+        held_out_tokens=tokens[1],
+        bytes=size,
+        digest=digest.hexdigest(),
+        vocabulary=vocabulary,
+        tokenizer=tokenizer,
+    )
 
 
 def _partial(folder: Path, part: str) -> Path:
