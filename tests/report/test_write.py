@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from tests.report.studies import every_kind, runs, study
 
+from d90 import files
 from d90.errors import D90Error
+from d90.files import write_whole
 from d90.records import Record, Trial
-from d90.report import Summary, files, write_report
-from d90.report.files import write_whole
+from d90.report import Summary, write_report
 from d90.report.trials import COLUMNS, trials_csv
 
 FILES = {"summary.json", "trials.csv", "curve.png", "curve.svg", "index.html"}

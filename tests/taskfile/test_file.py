@@ -97,7 +97,7 @@ def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monke
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("d90.report.files.os.fsync", full)
+    monkeypatch.setattr("d90.files.os.fsync", full)
     with pytest.raises(D90Error, match="cannot be written: No space left on device"):
         made().coded(Float16()).save(path)
     assert path.read_bytes() == before

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from d90.errors import D90Error
-from d90.report import ReportPaths, Summary, render_text
-from d90.report.words import answer
+
+if TYPE_CHECKING:
+    from d90.report import ReportPaths, Summary
 
 
 def check_folder(folder: Path) -> None:
@@ -35,6 +37,9 @@ def check_folder(folder: Path) -> None:
 
 def show(summary: Summary, paths: ReportPaths, *, quiet: bool) -> None:
     """Print the table, the answer and where the report is; the answer alone when quiet."""
+    from d90.report import render_text
+    from d90.report.words import answer
+
     console = Console()
     if quiet:
         console.print(answer(summary), highlight=False)

@@ -16,8 +16,8 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from d90.errors import D90Error
+from d90.files import write_whole
 from d90.report import drawing
-from d90.report.files import write_whole
 from d90.report.page import TEMPLATES, inline
 
 Value = str | int | float | None

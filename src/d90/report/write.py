@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d90.errors import D90Error
+from d90.files import write_whole
 from d90.report.curve import curve_png, curve_svg
-from d90.report.files import write_whole
 from d90.report.page import page
 from d90.report.summary import FILE_NAME, Summary
 from d90.report.trials import trials_csv

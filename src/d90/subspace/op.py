@@ -53,11 +53,11 @@ def displace(
         A new tensor like each of theta_0.
     """
     out = [torch.empty_like(t) for t in theta_0]
-    _write(z, lam, theta_0, group, projection, D, seed, starts, scales, out)
+    write(z, lam, theta_0, group, projection, D, seed, starts, scales, out)
     return out
 
 
-def _write(
+def write(
     z: Tensor,
     lam: Tensor | None,
     theta_0: Sequence[Tensor],
@@ -161,7 +161,7 @@ class _IntoBuffers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, lam: Tensor | None, loan: Loan, *call: Any) -> Any:
         theta_0, *rest = call
-        _write(z, lam, theta_0, *rest, out=loan.tensors)
+        write(z, lam, theta_0, *rest, out=loan.tensors)
         # The kernels write behind autograd's back: a graph that still needs the old values is to
         # find out.
         increment_version(loan.tensors)

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from d90.errors import D90Error
-from d90.report.files import write_whole
+from d90.files import write_whole
 from d90.taskfile.codes import Code, Float32, Numbers, code_named, name_of
 from d90.taskfile.container import Content, pack, unpack
 
@@ -24,6 +24,8 @@ SCHEME = "philox-v1"
 
 LARGEST_FILE = 1 << 28
 """Bytes of a file that is read: 67 million numbers."""
+
+USUAL_DTYPE = "float32"
 
 KINDS = {"float32": "F32", "float16": "F16", "uniform": "U8", "levels": "U8"}
 
@@ -36,11 +38,13 @@ class Base:
         name: hub id, folder or packaged model, as it was given.
         revision: of the hub; empty where there is none.
         fingerprint: of the projected weights, `d90.taskfile.fingerprint`: 64 hexadecimal digits.
+        dtype: that they were loaded in.
     """
 
     name: str
     revision: str
     fingerprint: str
+    dtype: str = USUAL_DTYPE
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,9 @@ def _words(file: TaskFile) -> dict[str, str]:
             space.groups,
             *map(str, (space.d, space.D, space.m, space.seed, space.head_seed)),
         ),
-        "base": _joined(base.name, base.revision, _shorter(base.fingerprint)),
+        "base": _joined(
+            base.name, base.revision, _shorter(base.fingerprint), *_unusual(base.dtype)
+        ),
         "task": _joined(use.task, *use.text_columns),
         "labels": _joined(*use.labels),
         "metric": _joined(use.metric, f"{use.reached:.4f}", str(use.max_length)),
@@ -253,8 +259,15 @@ def _count(word: str) -> int:
 
 
 def _base(text: str) -> Base:
-    name, revision, fingerprint = _split(text)
-    return Base(name, revision, _longer(fingerprint))
+    name, revision, fingerprint, *unusual = _split(text)
+    if len(unusual) > 1 or unusual == [USUAL_DTYPE]:
+        raise D90Error("its base model is damaged.")
+    return Base(name, revision, _longer(fingerprint), *unusual)
+
+
+def _unusual(dtype: str) -> tuple[str, ...]:
+    """Said only where it is not float32: a file of bytes counts them."""
+    return () if dtype == USUAL_DTYPE else (dtype,)
 
 
 def _shorter(fingerprint: str) -> str:

@@ -59,7 +59,7 @@ def bell(spread: int, largest: int) -> NDArray[np.float64]:
     both = weights[:0:-1] + weights
     total = sum(both)
     # At least one step each: every symbol can be written, however unlikely.
-    steps = [max((weight << 22) // total, 1) for weight in both]
+    steps = [max((weight << 23) // total, 1) for weight in both]
     return np.array(steps, dtype=np.float64) / (1 << 23)
 
 
