@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from d90.measurement import measure, plan, run
     from d90.store import Store
     from d90.subspace import attach, detach
+    from d90.taskmodel import load
     from d90.tasks import load_task
 
     __version__: str
@@ -21,6 +22,7 @@ __all__ = [
     "__version__",
     "attach",
     "detach",
+    "load",
     "load_task",
     "measure",
     "plan",
@@ -31,6 +33,7 @@ _HOMES = {
     "Store": "d90.store",
     "attach": "d90.subspace",
     "detach": "d90.subspace",
+    "load": "d90.taskmodel",
     "load_task": "d90.tasks",
     "measure": "d90.measurement",
     "plan": "d90.measurement",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -51,6 +52,30 @@ class Encoded:
             for name, flat in self.columns.items()
         }
         return Encoded(columns, _offsets(self.lengths[list(rows)]), self.labels[list(rows)])
+
+
+class Padded(Protocol):
+    """What says how a model's inputs are filled up: `padding` by column, `padding_side`."""
+
+    @property
+    def padding(self) -> Mapping[str, int]: ...
+
+    @property
+    def padding_side(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts without a task, as a model reads them; the labels are all 0.
+
+    Attributes:
+        encoded: the texts.
+        padding, padding_side: as in `TokenisedTask`.
+    """
+
+    encoded: Encoded
+    padding: Mapping[str, int]
+    padding_side: str
 
 
 @dataclass(frozen=True)
@@ -113,7 +138,6 @@ def tokenise(
     train = _encode(tokenizer, task.train, "train", max_length)
     limit = len(task.evaluation[task.primary]) if train_eval_limit is None else train_eval_limit
     kept = random.order(0, len(train), block=_PROBE_BLOCK)[:limit]
-    padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     return TokenisedTask(
         classes=task.labels,
         metric=task.metric,
@@ -123,9 +147,25 @@ def tokenise(
             name: _encode(tokenizer, split, name, max_length)
             for name, split in task.evaluation.items()
         },
-        padding=padding,
+        padding=_padding(tokenizer),
         padding_side=tokenizer.padding_side,
     )
+
+
+def tokenise_texts(
+    texts: Sequence[tuple[str, ...]], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+) -> Texts:
+    """Tokenise texts, or pairs of them, that have no label.
+
+    Raises:
+        D90Error: a text that has no token.
+    """
+    encoded = _encode(tokenizer, Split(texts, [0] * len(texts)), "input", max_length)
+    return Texts(encoded, _padding(tokenizer), tokenizer.padding_side)
+
+
+def _padding(tokenizer: Any) -> Mapping[str, int]:
+    return {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
 
 
 def _encode(
@@ -198,7 +238,7 @@ def evaluation_batches(lengths: Tensor, batch_size: int) -> list[list[int]]:
 
 
 def collate(
-    task: TokenisedTask, split: Encoded, rows: Sequence[int], device: torch.device
+    task: Padded, split: Encoded, rows: Sequence[int], device: torch.device
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The model's inputs for these rows, padded to the longest of them, and their labels.
 

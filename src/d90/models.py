@@ -300,16 +300,24 @@ def _hint(folder: Path) -> str:
 @contextmanager
 def _one_line_errors(name: str, source: str) -> Iterator[None]:
     """Keep transformers quiet, and turn what it raises into one line that says what to do."""
+    try:
+        with quiet():
+            yield
+    except D90Error:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise D90Error(_explanation(name, source, error)) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the logs and progress bars of transformers off the terminal."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         yield
-    except D90Error:
-        raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise D90Error(_explanation(name, source, error)) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:

@@ -31,6 +31,15 @@ def check_sample(error: float, examples: int, delta: float) -> None:
     check_share("error", error)
     if examples < 1:
         raise D90Error(f"examples is {examples}: expected at least 1.")
+    check_delta(delta)
+
+
+def check_delta(delta: float) -> None:
+    """How often a bound may fail.
+
+    Raises:
+        D90Error: when it is no probability between 0 and 1.
+    """
     if not 0 < delta < 1:
         raise D90Error(f"delta is {delta}: expected a probability between 0 and 1.")
 

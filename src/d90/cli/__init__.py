@@ -5,14 +5,31 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 import d90
-from d90.cli import curves, generalization, measure, pretrain, report, scaling, table, trajectory
+from d90.cli import (
+    bound,
+    combine,
+    curves,
+    evaluate,
+    generalization,
+    inspect,
+    measure,
+    merge,
+    predict,
+    pretrain,
+    report,
+    scaling,
+    similarity,
+    table,
+    trajectory,
+    tune,
+)
 from d90.cli.narrow import Command, Group, is_narrow
 from d90.errors import D90Error
 
@@ -30,14 +47,35 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command("measure", cls=Command)(measure.measure)
-app.command("report", cls=Command)(report.report)
-app.command("table", cls=Command)(table.table)
-app.command("curves", cls=Command)(curves.curves)
-app.command("pretrain", cls=Command)(pretrain.pretrain)
-app.command("trajectory", cls=Command)(trajectory.trajectory)
-app.command("scaling", cls=Command)(scaling.scaling)
-app.command("generalization", cls=Command)(generalization.generalization)
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Measure": {
+        "measure": measure.measure,
+        "report": report.report,
+    },
+    "The paper's table and figures": {
+        "table": table.table,
+        "curves": curves.curves,
+        "pretrain": pretrain.pretrain,
+        "trajectory": trajectory.trajectory,
+        "scaling": scaling.scaling,
+        "generalization": generalization.generalization,
+    },
+    "Task files": {
+        "tune": tune.tune,
+        "inspect": inspect.inspect,
+        "evaluate": evaluate.evaluate,
+        "predict": predict.predict,
+        "merge": merge.merge,
+        "similarity": similarity.similarity,
+        "combine": combine.combine,
+        "bound": bound.bound,
+    },
+}
+"""Every command by its name, in the panels of the help page."""
+
+for panel, commands in COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, cls=Command, rich_help_panel=panel)(command)
 
 
 @app.callback(invoke_without_command=True)

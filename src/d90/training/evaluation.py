@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
-from d90.data import Encoded, TokenisedTask, collate, evaluation_batches
+from d90.data import Encoded, Padded, TokenisedTask, collate, evaluation_batches
 from d90.tasks import score
 
 
@@ -48,10 +48,9 @@ def evaluate(
     return Scores(metrics, classes)
 
 
-@torch.no_grad()
 def predict(
     model: nn.Module,
-    data: TokenisedTask,
+    data: Padded,
     split: Encoded,
     batches: Sequence[Sequence[int]],
     accelerator: Accelerator,
@@ -61,13 +60,28 @@ def predict(
     Raises:
         FloatingPointError: a prediction is not finite.
     """
+    found = logits(model, data, split, batches, accelerator)
+    return [label for part in found for label in part.argmax(-1).tolist()]
+
+
+@torch.no_grad()
+def logits(
+    model: nn.Module,
+    data: Padded,
+    split: Encoded,
+    batches: Iterable[Sequence[int]],
+    accelerator: Accelerator,
+) -> Iterator[Tensor]:
+    """What the model says of each batch, shape (rows, classes); it is left in evaluation mode.
+
+    Raises:
+        FloatingPointError: a prediction is not finite.
+    """
     model.eval()
-    predictions: list[int] = []
     for rows in batches:
         inputs, _ = collate(data, split, rows, accelerator.device)
         with accelerator.autocast():
-            logits = model(**inputs).logits
-        if not torch.isfinite(logits).all():
+            found = model(**inputs).logits
+        if not torch.isfinite(found).all():
             raise FloatingPointError("a prediction is not finite")
-        predictions += logits.argmax(-1).tolist()
-    return predictions
+        yield found

@@ -1,0 +1,72 @@
+"""What tells one base model from another: a digest of the weights that a subspace moves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from d90.subspace.layout import find_weights
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The digests of a model's weights, one a tensor: where one changes, one is made again.
+
+    Attributes:
+        lines: for each tensor its name, shape, dtype and the SHA-256 of its bytes.
+    """
+
+    lines: tuple[tuple[str, str], ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the sorted lines, 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, about in sorted(self.lines):
+            digest.update(f"{name} {about}\n".encode())
+        return digest.hexdigest()
+
+    def replaced(self, tensors: Iterable[tuple[str, Tensor]]) -> Weights:
+        """With other values for the tensors of these names."""
+        return Weights(tuple({**dict(self.lines), **_lines(tensors)}.items()))
+
+
+def weights(model: nn.Module) -> Weights:
+    """Of every trainable tensor of a model without a subspace, tied ones once, by their first name.
+
+    Raises:
+        D90Error: there is none.
+    """
+    found = ((weight.names[0], weight.parameter.detach()) for weight in find_weights(model))
+    return Weights(tuple(_lines(found).items()))
+
+
+def fingerprint(model: nn.Module) -> str:
+    """The fingerprint of a model without a subspace: 64 hexadecimal digits.
+
+    Raises:
+        D90Error: it has no trainable tensors.
+
+    >>> model = nn.Linear(2, 1)
+    >>> before = fingerprint(model)
+    >>> _ = model.weight.data[0, 0].neg_()
+    >>> len(before), before == fingerprint(model)
+    (64, False)
+    """
+    return weights(model).fingerprint
+
+
+def _lines(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, str]:
+    return {
+        name: f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} {_digest(tensor)}"
+        for name, tensor in tensors
+    }
+
+
+def _digest(tensor: Tensor) -> str:
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(data.numpy().tobytes()).hexdigest()
