@@ -111,3 +111,15 @@ def test_one_byte_more_or_less_is_refused() -> None:
         for other in (data[:-1], data + b"\0", data + b"\1\0\0\0", data[:2], b""):
             with pytest.raises(D90Error):
                 CODES[name].decode(other, 50)
+
+
+@pytest.mark.parametrize("code", [Uniform(1.0), Levels((0.0, 1.0))])
+def test_a_hundred_thousand_equal_numbers(code: Uniform | Levels) -> None:
+    """The commonest symbol costs something, and what is written is always read."""
+    numbers = np.zeros(100_000, dtype=np.float32)
+    numbers[17] = 1
+    data = code.encode(numbers)
+    assert len(data) < 200
+    assert (type(code).decode(data, len(numbers)) == numbers).all()
+    with pytest.raises(D90Error, match="cannot hold 1,000,000 of them"):
+        type(code).decode(data, 10**6)

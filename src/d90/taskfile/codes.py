@@ -119,7 +119,7 @@ class Levels(Code):
     """The nearest of r levels, which are in the file too, coded by how often each is used.
 
     Bytes: r (1 byte), the levels in ascending order (float16 each), how often each is used, as a
-    share of the commonest (1 byte each), the coded numbers of levels.
+    share of the commonest (1 byte each, 255 for that one), the coded numbers of levels.
 
     Attributes:
         levels: from 2 to 255 numbers.
@@ -135,7 +135,9 @@ class Levels(Code):
         nearest = np.abs(numbers[:, None] - levels.astype(np.float32)[None, :]).argmin(1)
         counts = np.bincount(nearest, minlength=len(levels))
         shares = np.maximum(np.rint(255 * counts / counts.max()), 1).astype(np.uint8)
-        coded = prior.encode(nearest.astype(np.int32), _as_probabilities(shares))
+        order = _rarest_first(shares)
+        places = np.argsort(order)[nearest].astype(np.int32)
+        coded = prior.encode(places, _as_probabilities(shares[order]))
         return bytes([len(levels)]) + levels.tobytes() + shares.tobytes() + coded
 
     @classmethod
@@ -148,7 +150,8 @@ class Levels(Code):
         shares = np.frombuffer(data[1 + 2 * r : body], dtype=np.uint8)
         if not np.isfinite(levels).all() or (np.diff(levels) <= 0).any() or (shares == 0).any():
             raise D90Error("the levels of the coded numbers are damaged.")
-        return levels[prior.decode(data[body:], _as_probabilities(shares), count)]
+        order = _rarest_first(shares)
+        return levels[order[prior.decode(data[body:], _as_probabilities(shares[order]), count)]]
 
 
 CODES: Mapping[str, type[Code]] = MappingProxyType(
@@ -171,6 +174,11 @@ def code_named(name: str) -> type[Code]:
 def name_of(code: Code) -> str:
     """The name of a code."""
     return next(name for name, kind in CODES.items() if isinstance(code, kind))
+
+
+def _rarest_first(shares: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The levels in the order of the coder, for which a last run of symbol 0 is free."""
+    return np.argsort(shares, kind="stable")
 
 
 def _as_probabilities(shares: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ No torch here: a file can be looked at where there is none.
 
 from __future__ import annotations
 
+import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -201,7 +202,10 @@ def from_bytes(content: bytes) -> TaskFile:
         raise D90Error(f"its numbers are {found.kind}, and its code is {code}.")
     numbers = _shifted(kind.decode(found.data, space.d), space.m if kind.departs else 0, 1)
     _check_numbers(numbers, space.d)
-    return TaskFile(numbers, space, base, use, code, found.data)
+    file = TaskFile(numbers, space, base, use, code, found.data)
+    if file.to_bytes() != content:
+        raise D90Error("its metadata are damaged (they are not as d90 writes them).")
+    return file
 
 
 def _words(file: TaskFile) -> dict[str, str]:
@@ -288,6 +292,8 @@ def _use(words: Mapping[str, str]) -> Use:
     if not 1 <= len(columns) <= 2 or len(labels) < 2 or len(set(labels)) < len(labels):
         raise D90Error("its columns or labels are damaged.")
     value = float(reached)
+    if math.isinf(value):
+        raise D90Error("the metric that it reached is infinite.")
     return Use(task, tuple(columns), labels, _count(max_length), metric, value)
 
 

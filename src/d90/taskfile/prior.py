@@ -32,6 +32,11 @@ _FIXED = 48
 LARGEST = 127
 """Largest K: symbols from -127 to 127."""
 
+COMMONEST = 255
+"""The commonest symbol is at most so many times as likely as all others together, so that no symbol
+is free: 1 / 177 of a bit at least. A reader then knows how many numbers some bytes can hold, and a
+short file cannot ask for much memory."""
+
 
 def bell(spread: int, largest: int) -> NDArray[np.float64]:
     """P(k) for k = -K .. K, each a multiple of 2^-23, shape (2K + 1,).
@@ -60,6 +65,8 @@ def bell(spread: int, largest: int) -> NDArray[np.float64]:
     total = sum(both)
     # At least one step each: every symbol can be written, however unlikely.
     steps = [max((weight << 23) // total, 1) for weight in both]
+    others = sum(steps) - steps[largest]
+    steps[largest] = min(steps[largest], COMMONEST * others)
     return np.array(steps, dtype=np.float64) / (1 << 23)
 
 
@@ -90,6 +97,20 @@ def encode(symbols: NDArray[np.int32], probabilities: NDArray[np.float64]) -> by
     return coder.get_compressed().astype("<u4").tobytes()
 
 
+FEW = 1 << 16
+"""So many symbols are read from any bytes: a run of symbol 0 at the end costs the coder nothing."""
+
+
+def most_symbols(size: int, probabilities: NDArray[np.float64]) -> int:
+    """How many symbols are read from so many bytes: all of them the commonest one, or a few.
+
+    >>> most_symbols(40_000, np.array([0.5, 0.5]))  # and a word that the coder may end with
+    320032
+    """
+    least = -math.log2(min(float(probabilities.max() / probabilities.sum()), 1 - 2**-20))
+    return max(math.floor((8 * size + 32) / least), FEW)
+
+
 def decode(data: bytes, probabilities: NDArray[np.float64], count: int) -> NDArray[np.int32]:
     """`count` symbols from exactly these bytes.
 
@@ -98,6 +119,8 @@ def decode(data: bytes, probabilities: NDArray[np.float64], count: int) -> NDArr
     """
     if len(data) % 4:
         raise D90Error("the coded numbers are not whole words.")
+    if count > most_symbols(len(data), probabilities):
+        raise D90Error(f"{len(data)} bytes of coded numbers cannot hold {count:,} of them.")
     try:
         coder = AnsCoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
     except ValueError as error:

@@ -1,0 +1,65 @@
+"""The scripts in `examples/`, each run by its `main` with a tiny model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from examples import accelerate_loop, trainer
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from d90.models import load
+from d90.subspace import Subspace
+
+D, STEPS = 30, 6
+
+
+def moved(model: nn.Module) -> bool:
+    """Whether exactly D numbers are trained, and have moved theta."""
+    subspace = next(module for module in model.modules() if isinstance(module, Subspace))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert sum(vector.numel() for vector in trained) == D
+    subspace.materialise()
+    return any(
+        not torch.equal(getattr(*subspace.places[slot][0]), theta_0)
+        for slot, theta_0 in subspace.theta_0.items()
+    )
+
+
+def saved(file: Path) -> int:
+    return sum(tensor.numel() for tensor in load_file(file).values())
+
+
+def test_trainer(ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
+    done = trainer.main(str(ready_folder), str(toy_folder), STEPS, D, str(tmp_path))
+    assert isinstance(done.model, nn.Module) and moved(done.model)
+    assert done.state.global_step == STEPS
+    assert math.isfinite(done.state.log_history[-1]["eval_loss"])
+    assert saved(tmp_path / "model.safetensors") == D
+
+
+def test_accelerate(ready_folder: Path, toy_folder: Path) -> None:
+    model, losses = accelerate_loop.main(str(ready_folder), str(toy_folder), STEPS, D)
+    assert moved(model)
+    assert len(losses) == STEPS and all(map(math.isfinite, losses))
+
+
+def test_peft(ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from examples import peft_adapter
+
+    done = peft_adapter.main(str(ready_folder), str(toy_folder), STEPS, D, str(tmp_path))
+    assert isinstance(done.model, nn.Module) and moved(done.model)
+    assert math.isfinite(done.state.log_history[-1]["train_loss"])
+    assert saved(tmp_path / "adapter" / "adapter_model.safetensors") == D
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    base, _ = load(str(ready_folder), num_labels=2)
+    tokens = torch.arange(8).view(2, 4)
+    with torch.no_grad():
+        expected = done.model.eval()(tokens).logits
+        torch.testing.assert_close(merged(tokens).logits, expected)
+        assert not torch.allclose(base(tokens).logits, expected)
