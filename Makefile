@@ -2,6 +2,7 @@
 # make test   make the environment if needed; lint, types and tests
 # make sanitize  the kernel tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 # make bench  measure what it costs, against copying the weights, full fine-tuning and PEFT
+# make fuzz   feed 200,000 mutated task files to the reader
 # make clean  remove what those made
 
 PYTHON ?= python3
@@ -18,7 +19,9 @@ DEMO_FLAGS ?= --projection onehot --dims 3000,10000,30000,100000 --learning-rate
 # Such as --quick, --only training or --threads 4.
 BENCH_FLAGS ?=
 
-.PHONY: demo test sanitize bench clean
+FUZZ_RUNS ?= 200000
+
+.PHONY: demo test sanitize bench fuzz clean
 
 demo: $(stamp)
 	HF_HUB_OFFLINE=1 $(venv_python) -m d90 measure minilm-l6 $(DEMO_TASK) --output demo \
@@ -40,6 +43,10 @@ sanitize: $(stamp)
 
 bench: $(bench_stamp)
 	HF_HUB_OFFLINE=1 $(venv_python) -m benchmarks $(BENCH_FLAGS)
+
+fuzz: $(stamp)
+	$(venv_python) -m pip install $(PIP_FLAGS) -c constraints.txt "atheris>=3"
+	$(venv_python) scripts/fuzz_task_files.py -runs=$(FUZZ_RUNS)
 
 clean:
 	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis

@@ -14,14 +14,16 @@ from __future__ import annotations
 import inspect
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-
-import atheris  # pyright: ignore[reportMissingImports]
+from typing import Any
 
 from d90.errors import D90Error
 from d90.taskfile import codes, container, prior
 from d90.taskfile import file as task_file
+
+atheris: Any = import_module("atheris")  # It has no types.
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "taskfile" / "golden"
 EVERY = 20_000
