@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from d90.data import evaluation_batches, tokenise_texts
 from d90.errors import D90Error
+from d90.taskfile import TaskFile
 from d90.taskmodel import TaskModel
 from d90.tasks import METRICS, Split, Task, majority_score, score
 from d90.training.evaluation import logits
@@ -101,23 +102,22 @@ def evaluate(
     Raises:
         D90Error: a task with other classes than the file's; as `probabilities`.
     """
-    check_classes(model, task)
-    return {
-        name: _scores(
-            task, split, predictions(model, split, batch_size=batch_size, on_rows=on_rows)
-        )
-        for name, split in task.evaluation.items()
-    }
+    if model.task is not None:
+        check_classes(model.task, task)
+    found = {}
+    for name, split in task.evaluation.items():
+        predicted = predictions(model, split, batch_size=batch_size, on_rows=on_rows)
+        found[name] = _scores(task, split, predicted)
+    return found
 
 
-def check_classes(model: TaskModel, task: Task) -> None:
-    """Refuse a task with other classes.
+def check_classes(file: TaskFile, task: Task) -> None:
+    """Refuse a task with other classes than a file's.
 
     Raises:
         D90Error: naming both.
     """
-    assert model.task is not None
-    labels = model.task.use.labels
+    labels = file.use.labels
     if tuple(task.labels) != labels:
         raise D90Error(
             f"the file's classes are {', '.join(labels)} and those of '{task.name}' are "

@@ -34,6 +34,9 @@ from d90.training.run import EVALUATION_FACTOR
 OnProgress = Callable[[Progress], None]
 
 AUTO = "auto"
+CHECKPOINT_EVERY = 100
+"""Updates between checkpoints, which hold d numbers a few times over."""
+
 BITS = ("32", "16", *(str(bits) for bits in range(1, MOST_BITS + 1)))
 TOLERANCE = 0.005
 """What `--bits auto` may lose of the metric."""
@@ -139,6 +142,7 @@ class Tuning:
             self.settings,
             on_progress=on_progress,
             checkpoint_dir=folder,
+            checkpoint_every=CHECKPOINT_EVERY,
             keep_best=True,
         )
         self.outcome = outcome

@@ -41,8 +41,8 @@ def bound(
         check_delta(delta)
         found = taskfile.load(file)
         data = load_task(task, text_columns=found.use.text_columns)
+        check_classes(found, data)
         model = load(base, found)
-        check_classes(model, data)
         validation = data.evaluation[data.primary]
         wrong = {}
         for name, split in (("train", data.train), ("validation", validation)):

@@ -47,8 +47,8 @@ def evaluate(
             metric=use.metric,
             eval_limit=eval_limit,
         )
+        prediction.check_classes(found, data)
         model = load(base, found)
-        prediction.check_classes(model, data)
         with rows_shown("evaluating", quiet=quiet) as on_rows:
             scores = prediction.evaluate(model, data, batch_size=batch_size, on_rows=on_rows)
     if quiet:

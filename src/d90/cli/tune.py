@@ -25,6 +25,7 @@ from d90.cli.options import (
     training_options,
 )
 from d90.cli.shared import takes
+from d90.errors import D90Error
 
 if TYPE_CHECKING:
     from d90.taskfile.quantise import Candidate
@@ -70,7 +71,7 @@ def tune(
     """Fine-tune MODEL on TASK with d numbers and write them to a file of a kilobyte or less.
 
     The file holds the seed of the projection, a fingerprint of the model and the numbers of the
-    best epoch. Stopped, the same command goes on from the last epoch.
+    best epoch. Stopped, the same command goes on.
 
     Example: d90 tune minilm-l6 wordnet-hypernym -d 1000 --projection onehot -o hypernym.safetensors
     """
@@ -82,6 +83,9 @@ def tune(
         from d90.tuning import Tuning, check_choice
 
         check_choice(bits, tolerance, quantised_epochs)
+        if output.is_dir():
+            raise D90Error(f"--output '{output}' is a folder: give the name of a file.")
+        check_folder(output.parent)
         study = measurement.plan(
             model,
             task,

@@ -1,0 +1,66 @@
+"""Task files of every family: the weights of the trained model, and another head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scripts.families import FAMILIES
+
+import d90
+from d90 import models
+from d90.subspace import attach
+from d90.taskfile import Base, Space, TaskFile, Use, new
+from d90.taskfile.fingerprint import fingerprint
+
+
+def made(folder: Path, classes: int, head_seed: int) -> tuple[TaskFile, dict[str, torch.Tensor]]:
+    """A file of a family's tiny model, and the weights that it means."""
+    model, _ = models.load(str(folder), num_labels=classes, head_seed=head_seed)
+    base = Base(str(folder), "", fingerprint(model))
+    subspace = attach(model, d=60, method="said", projection="onehot", seed=5)
+    numbers = np.random.default_rng(classes).normal(0, 0.1, 60).astype(np.float32)
+    numbers[60 - subspace.m :] += 1
+    labels = tuple(f"class {number}" for number in range(classes))
+    space = Space(
+        "onehot", "tensor", "said", "layer", 60, subspace.layout.D, subspace.m, 5, head_seed
+    )
+    file = new(numbers, space, base, Use("tiny", ("text",), labels, 30, "accuracy", 0.5))
+    with torch.no_grad():
+        subspace.z.copy_(torch.from_numpy(file.z))
+        assert subspace.lam is not None
+        subspace.lam.copy_(torch.from_numpy(file.lam))
+        subspace.materialise()
+    theta = {
+        name: getattr(*subspace.places[slot][0]).clone()
+        for slot in subspace.layout.slots
+        for name in (slot.name, *slot.aliases)
+    }
+    return file, theta
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return dict(model.named_parameters(remove_duplicate=False))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_load_and_switch(family: str, folders: Callable[[str], Path]) -> None:
+    folder = folders(family)
+    first, theta = made(folder, 2, 0)
+    model = d90.load(str(folder), first)
+    assert_same(weights(model), theta)
+    second, other = made(folder, 3, 7)
+    assert_same(weights(model.switch(second)), other)
+    assert model.num_labels == 3
+    assert_same(weights(model.switch(first)), theta)
+    base, _ = models.load(str(folder), num_labels=2)
+    assert_same(weights(model.switch(None)), weights(base))
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
