@@ -92,7 +92,7 @@ def composition(
     ) -> None:
         chosen = search.protocol(default=protocol)
         with silence(files.quiet):
-            options = {**subspace, **training.keywords(), **data}
+            options = {**subspace, **training.keywords(search.full_epochs), **data}
             cells = compose_cells(models, tasks, methods, chosen, options)
             run_cells(cells, files, name, report)
 

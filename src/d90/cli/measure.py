@@ -71,7 +71,7 @@ def measure(
             method=method,
             protocol=protocol,
             **subspace,
-            **training.keywords(),
+            **training.keywords(search.full_epochs),
             **data,
         )
         if files.plan:

@@ -79,6 +79,10 @@ def search_options(
             show_default=_listed(FULL_LEARNING_RATES),
         ),
     ] = None,
+    full_epochs: Annotated[
+        int | None,
+        option("Passes of full fine-tuning.", SEARCH, show_default="as the subspace runs"),
+    ] = None,
     seeds: Annotated[
         str,
         option("Projection seeds; two or more give an interval.", SEARCH, metavar="N,N,..."),
@@ -107,6 +111,7 @@ def search_options(
             "satisfaction": satisfaction,
             **own_rates,
         },
+        full_epochs,
     )
 
 
@@ -117,10 +122,12 @@ class Search:
     Attributes:
         name: of the protocol; None where it was not given.
         options: the other arguments of `d90.protocols.make`.
+        full_epochs: of the baseline; None as the subspace runs.
     """
 
     name: str | None
     options: Mapping[str, Any]
+    full_epochs: int | None
 
     def protocol(self, default: str = "grid") -> Protocol:
         """The protocol: `list` where there are dimensions, else the default, unless one was named.
@@ -135,10 +142,6 @@ class Search:
 def training_options(
     epochs: Annotated[int, option("Passes over the training split.", TRAINING)] = 4,
     steps: Annotated[int | None, option("Updates, in place of epochs.", TRAINING)] = None,
-    full_epochs: Annotated[
-        int | None,
-        option("Passes of full fine-tuning.", TRAINING, show_default="as the subspace runs"),
-    ] = None,
     batch_size: Annotated[int, option("Texts a step.", TRAINING)] = 32,
     max_length: Annotated[int, option("Tokens a text or pair, at most.", TRAINING)] = 128,
     dtype: Annotated[
@@ -155,7 +158,7 @@ def training_options(
         "batch_size": batch_size,
         "precision": precision,
     }
-    return Training(settings, full_epochs, {"max_length": max_length, "dtype": dtype})
+    return Training(settings, {"max_length": max_length, "dtype": dtype})
 
 
 @dataclass(frozen=True)
@@ -164,18 +167,17 @@ class Training:
 
     Attributes:
         settings: arguments of `d90.training.TrainSettings`.
-        full_epochs: of the baseline; None as the subspace runs.
         shape: keywords of `d90.measurement.plan` on the model and its inputs.
     """
 
     settings: Mapping[str, Any]
-    full_epochs: int | None
     shape: Mapping[str, Any]
 
-    def keywords(self) -> dict[str, Any]:
+    def keywords(self, full_epochs: int | None = None) -> dict[str, Any]:
         """Keywords of `d90.measurement.plan`; torch is loaded.
 
-        The baseline is trained like the subspace runs, but with AdamW, and maybe longer.
+        The baseline is trained like the subspace runs, but with AdamW, and longer if
+        `full_epochs` says so.
 
         Raises:
             D90Error: as `TrainSettings`.
@@ -184,8 +186,8 @@ class Training:
 
         training = TrainSettings(1.0, **self.settings)
         full = replace(training, optimizer="adamw", weight_decay=0.01)
-        if self.full_epochs is not None:
-            full = replace(full, epochs=self.full_epochs, steps=None)
+        if full_epochs is not None:
+            full = replace(full, epochs=full_epochs, steps=None)
         return {"training": training, "full_training": full, **self.shape}
 
 

@@ -68,7 +68,7 @@ def trajectory(
 
         chosen = None if checkpoints is None else whole_numbers("--checkpoints", checkpoints)
         steps = checkpoint_models(folder, chosen)
-        options = {**subspace, **training.keywords(), **data}
+        options = {**subspace, **training.keywords(search.full_epochs), **data}
         cells = compose_cells(list(steps), tasks, methods, protocol, options)
 
         def report(measured: Measured, links: Links, command: str) -> Document:
