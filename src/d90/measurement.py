@@ -12,6 +12,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -26,13 +27,14 @@ from d90 import models, random
 from d90.data import TokenisedTask
 from d90.errors import D90Error, unknown
 from d90.estimators import estimate
-from d90.executors.local import LocalExecutor
+from d90.executors import Executor, Here, LocalExecutor
+from d90.executors import make as make_executor
 from d90.projections import PROJECTIONS
 from d90.protocols import Grid, Protocol
 from d90.protocols.base import LARGEST_SEED, check_integers
 from d90.records import Record, Trial
 from d90.report import Summary
-from d90.store import Store, StudyStore, study_name
+from d90.store import Handle, Store, StudyStore, study_name
 from d90.subspace import GROUPINGS, METHODS, SCALES
 from d90.subspace.layout import arrange, find_weights
 from d90.tasks import METRICS, Task, load_task, majority_score
@@ -241,13 +243,19 @@ def plan(
 
 
 def run(
-    study: Study, store: Store, *, listener: Listener | None = None, command: str = ""
+    study: Study,
+    store: Store,
+    *,
+    executor: Executor | None = None,
+    listener: Listener | None = None,
+    command: str = "",
 ) -> Summary:
     """Run every trial that the protocol asks for and the store does not have, and sum up.
 
     Args:
         study: from `plan`.
         store: where finished runs are kept.
+        executor: where they run, from `d90.executors.make`; in this process where None.
         listener: told of everything that happens.
         command: what to type to run the study again, for the report.
 
@@ -255,13 +263,15 @@ def run(
         D90Error: when another driver runs the study; as the trials.
     """
     listener = listener or Listener()
-    with store.study(study.settings, study.prefix) as open_study:
+    with (
+        store.study(study.settings, study.prefix) as open_study,
+        executor or Here(study.executor) as workers,
+    ):
         facts = {"D": study.D, "m": study.m, "majority": study.majority, "command": command}
         open_study.set_facts(facts)
         listener.opened(study, open_study.records())
         started = _now()
-        while trials := study.protocol.next_trials(open_study.records()):
-            _run_one(study, open_study, trials[0], listener)
+        _drive(study, open_study, workers, listener)
         records = open_study.records()
     return summarise(study, records, command=command, started=started)
 
@@ -271,6 +281,8 @@ def measure(
     task: str | Path,
     *,
     store: str | Path = "d90.db",
+    executor: str = "local",
+    workers: int | None = None,
     listener: Listener | None = None,
     **options: Any,
 ) -> Summary:
@@ -279,6 +291,7 @@ def measure(
     Args:
         model, task, options: as in `plan`.
         store: a path (SQLite) or an SQLAlchemy URL; the same call continues there.
+        executor, workers: as in `d90.executors.make`.
         listener: told of everything that happens.
 
     Returns:
@@ -287,7 +300,9 @@ def measure(
     Raises:
         D90Error: for bad input, in one line.
     """
-    return run(plan(model, task, **options), Store(store), listener=listener)
+    study = plan(model, task, **options)
+    place = make_executor(executor, study.executor, workers=workers)
+    return run(study, Store(store), executor=place, listener=listener)
 
 
 def summarise(
@@ -337,16 +352,43 @@ def versions() -> dict[str, str]:
     }
 
 
-def _run_one(study: Study, open_study: StudyStore, trial: Trial, listener: Listener) -> None:
-    key = study.key(trial)
-    record = open_study.reuse(trial, key)
-    reused = record is not None
+def _drive(study: Study, open_study: StudyStore, workers: Executor, listener: Listener) -> None:
+    """Keep every worker busy with what the protocol asks for, until it asks for nothing."""
+    running: dict[Future[Record], Handle] = {}
+    while True:
+        while len(running) < workers.workers:
+            busy = {handle.trial for handle in running.values()}
+            wanted = study.protocol.next_trials(open_study.records())
+            trial = next((trial for trial in wanted if trial not in busy), None)
+            if trial is None:
+                break
+            if not _reuse(study, open_study, trial, listener):
+                future, handle = _start(study, open_study, trial, workers, listener)
+                running[future] = handle
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            open_study.finish(running.pop(future), future.result())
+            records = open_study.records()
+            listener.finished(study, future.result(), records, reused=False)
+
+
+def _reuse(study: Study, open_study: StudyStore, trial: Trial, listener: Listener) -> bool:
+    """Whether another study of the store had this run."""
+    record = open_study.reuse(trial, study.key(trial))
     if record is None:
-        handle = open_study.start(trial, key)
-        listener.started(trial)
-        record = study.executor.run(trial, lambda progress: listener.progressed(trial, progress))
-        open_study.finish(handle, record)
-    listener.finished(study, record, open_study.records(), reused=reused)
+        return False
+    listener.finished(study, record, open_study.records(), reused=True)
+    return True
+
+
+def _start(
+    study: Study, open_study: StudyStore, trial: Trial, workers: Executor, listener: Listener
+) -> tuple[Future[Record], Handle]:
+    handle = open_study.start(trial, study.key(trial))
+    listener.started(trial)
+    future = workers.submit(trial, lambda progress: listener.progressed(trial, progress))
+    return future, handle
 
 
 def _check_names(given: Mapping[str, str]) -> None:

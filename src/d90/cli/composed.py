@@ -133,7 +133,12 @@ def run_cells(cells: Sequence[Cell], files: Files, name: str, report: Report) ->
     command = shlex.join(["d90", *sys.argv[1:]])
     with Display(Console(), quiet=files.quiet) as display:
         measured = measure_cells(
-            cells, store, folder=folder / "studies", listener=display, command=command
+            cells,
+            store,
+            executor=files.make_executor,
+            folder=folder / "studies",
+            listener=display,
+            command=command,
         )
     show_document(report(measured, _links(folder), command), folder, quiet=files.quiet)
 

@@ -93,10 +93,11 @@ def _run(study: Study, files: Files) -> None:
     from d90.report import write_report
     from d90.store import Store
 
+    executor = files.make_executor(study.executor)
     opened = Store(files.store)
     folder = files.output or Path("reports") / study.name
     check_folder(folder)
     command = shlex.join(["d90", *sys.argv[1:]])
     with Display(Console(), quiet=files.quiet) as display:
-        summary = run(study, opened, listener=display, command=command)
+        summary = run(study, opened, executor=executor, listener=display, command=command)
     show(summary, write_report(summary, folder), quiet=files.quiet)

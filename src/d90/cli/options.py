@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,13 +13,17 @@ from d90.cli.config import from_file
 from d90.cli.lists import names, rates, whole_numbers
 from d90.protocols import FULL_LEARNING_RATES, LEARNING_RATES, Protocol, make
 
+if TYPE_CHECKING:
+    from d90.executors import Executor, LocalExecutor
+
 MODEL_HELP = "minilm-l6, a folder with config.json and safetensors, or a hub id."
 TASK_HELP = (
     "mrpc, qqp, sst2, mnli, anli, yelp, wordnet-supersense, wordnet-hypernym, or a folder with "
     "train and validation files (JSON lines, CSV, TSV, Parquet)."
 )
 
-SUBSPACE, SEARCH, TRAINING, DATA, FILES = "Subspace", "Search", "Training", "Data", "Files"
+SUBSPACE, SEARCH, TRAINING, DATA = "Subspace", "Search", "Training", "Data"
+FILES, EXECUTION = "Files", "Execution"
 
 
 def option(help: str, panel: str, **settings: Any) -> Any:
@@ -238,9 +242,17 @@ def file_options(
     ] = None,
     plan: Annotated[bool, option("Print the trials, memory and time, and stop.", FILES)] = False,
     quiet: Annotated[bool, option("Print the answer only.", FILES)] = False,
+    executor: Annotated[
+        str,
+        option("Where runs are made: local (in this process) or processes (several).", EXECUTION),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        option("Runs at once, of processes.", EXECUTION, show_default="one a core"),
+    ] = None,
 ) -> Files:
-    """Where runs and reports are kept; what is printed."""
-    return Files(store, output, plan, quiet)
+    """Where runs are made and kept, where reports go; what is printed."""
+    return Files(store, output, plan, quiet, executor, workers)
 
 
 @dataclass(frozen=True)
@@ -252,9 +264,23 @@ class Files:
         output: folder of the report; None for one under `reports/`.
         plan: only say what would run.
         quiet: print the answer and nothing else.
+        executor: a name in `d90.executors.EXECUTORS`.
+        workers: of the executor; None for its own number.
     """
 
     store: str
     output: Path | None
     plan: bool
     quiet: bool
+    executor: str
+    workers: int | None
+
+    def make_executor(self, trainer: LocalExecutor) -> Executor:
+        """Where the runs of a study are made.
+
+        Raises:
+            D90Error: as `d90.executors.make`.
+        """
+        from d90.executors import make
+
+        return make(self.executor, trainer, workers=self.workers)

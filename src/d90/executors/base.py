@@ -1,21 +1,33 @@
-"""Where trials run."""
+"""What a driver wants of an executor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Protocol
 
 from d90.records import Record, Trial
 from d90.training import Progress
 
+OnProgress = Callable[[Progress], None]
+
 
 class Executor(Protocol):
-    """Something that runs one trial at a time and always comes back with a record.
+    """Runs trials, at most `workers` of them at once; a context that ends what still runs."""
 
-    What goes wrong in a trial (memory, a numerical error) is its record's status, `failed`. Bad
-    input (`D90Error`) and an interrupt are raised: no other trial would fare better.
-    """
+    @property
+    def workers(self) -> int:
+        """How many trials run at once."""
+        ...
 
-    def run(self, trial: Trial, on_progress: Callable[[Progress], None] | None = None) -> Record:
-        """Run a trial; the same trial gives the same record."""
+    def __enter__(self) -> Executor: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
+        """Start a trial. Progress may be told from another thread.
+
+        A trial that raises gives a record that says so (`failed`); the future itself raises only
+        what ends the study.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Trials in this process, one after another."""
+"""What runs a trial, with the weights loaded once and the texts tokenised once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ _log = logging.getLogger(__name__)
 
 
 class LocalExecutor:
-    """Runs trials here: the weights are loaded once, the texts tokenised once.
+    """Runs trials where it was made: the weights are loaded once, the texts tokenised once.
+
+    `recipe` has the arguments of another one that gives the same records, in another process.
 
     Every trial starts from a copy of theta_0, which no trial can touch, so trials do not depend on
     those before them. On one device, with one thread, the same trial gives the same record.
@@ -77,6 +79,19 @@ class LocalExecutor:
             D90Error: as `load` and `tokenise`; a `max_length` that the model cannot take; not
                 enough memory for full fine-tuning, said before anything is loaded.
         """
+        self.recipe: Mapping[str, Any] = {
+            "model_name": model_name,
+            "task": task,
+            "settings": settings,
+            "full_settings": full_settings,
+            "subspace_options": dict(subspace_options or {}),
+            "head_seed": head_seed,
+            "dtype": dtype,
+            "max_length": max_length,
+            "train_eval_limit": train_eval_limit,
+            "checkpoint_dir": checkpoint_dir,
+            "checkpoint_every": checkpoint_every,
+        }
         self.model_name, self.task = model_name, task
         self.settings = settings
         self.full_settings = full_settings or replace(

@@ -7,13 +7,14 @@ finished is never repeated, and cells share what they have in common, such as a 
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from d90 import measurement, models
 from d90.errors import D90Error, unknown
+from d90.executors import Executor, Here, LocalExecutor
 from d90.measurement import Listener, Study
 from d90.protocols import Protocol
 from d90.report import Summary, write_report
@@ -122,6 +123,7 @@ def measure_cells(
     cells: Sequence[Cell],
     store: Store,
     *,
+    executor: Callable[[LocalExecutor], Executor] = Here,
     folder: Path | None = None,
     listener: CellListener | None = None,
     command: str = "",
@@ -133,6 +135,7 @@ def measure_cells(
     Args:
         cells: from `compose`.
         store: where finished runs are kept.
+        executor: makes the place where the runs of a cell are made; by default this process.
         folder: where each cell's report goes, in a folder of its own; None for no reports.
         listener: told of everything that happens.
         command: what to type to run all of it again.
@@ -150,7 +153,13 @@ def measure_cells(
         except D90Error as error:
             failures[cell.name] = str(error)
             continue
-        summary = measurement.run(study, store, listener=listener, command=command)
+        summary = measurement.run(
+            study,
+            store,
+            executor=executor(study.executor),
+            listener=listener,
+            command=command,
+        )
         if folder is not None:
             write_report(summary, folder / study.name)
         summaries.append(summary)

@@ -1,0 +1,179 @@
+"""Trials in several processes of this machine, each with the model and the texts loaded once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any
+
+import torch
+
+from d90.errors import D90Error
+from d90.executors.base import OnProgress
+from d90.executors.local import LocalExecutor
+from d90.memory import available_memory
+from d90.records import Record, Trial
+from d90.training import Progress
+
+ATTEMPTS = 3
+"""A trial whose worker died so often has failed: it would kill the next one too."""
+
+SECONDS_BETWEEN = 0.2
+"""Progress is told no more often."""
+
+
+class Processes:
+    """An executor of several workers, which share nothing but the machine.
+
+    A worker that dies, killed for want of memory for example, is replaced, and its trial starts
+    again; the others are not disturbed. Where the driver dies, however it does, its workers end at
+    their next update.
+
+    Args:
+        trainer: what runs a trial; each worker makes its own of the same arguments.
+        workers: trials at once; one a core where None.
+    """
+
+    def __init__(self, trainer: LocalExecutor, workers: int | None = None) -> None:
+        self.workers = workers or len(os.sched_getaffinity(0))
+        _check_memory(trainer, self.workers)
+        self._recipe = trainer.recipe
+        self._threads = max(torch.get_num_threads() // self.workers, 1)
+        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
+        self._alive: set[_Worker] = set()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Processes:
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="d90-worker")
+        for _ in range(self.workers):
+            self._idle.put(None)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self._pool is not None
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        # A thread that waits for a worker is told by its death.
+        pool, self._pool = self._pool, None
+        for worker in [*self._alive]:
+            worker.kill()
+        pool.shutdown(wait=True)
+
+    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
+        """Start the trial in an idle worker, in `Executor`'s terms."""
+        assert self._pool is not None, "enter the executor first"
+        return self._pool.submit(self._run, trial, on_progress)
+
+    def _run(self, trial: Trial, on_progress: OnProgress) -> Record:
+        worker = self._idle.get()
+        started = monotonic()
+        try:
+            for _ in range(ATTEMPTS):
+                if worker is None:
+                    worker = self._new_worker()
+                try:
+                    return worker.run(trial, on_progress)
+                except (EOFError, OSError):
+                    self._alive.discard(worker)
+                    worker.kill()
+                    worker = None
+                    if self._pool is None:  # The study is over: so is the trial.
+                        raise D90Error("the study was ended while this trial ran.") from None
+            message = f"its worker died {ATTEMPTS} times: too little memory?"
+            return Record(trial, "failed", seconds=monotonic() - started, message=message)
+        finally:
+            self._idle.put(worker)
+
+    def _new_worker(self) -> _Worker:
+        worker = _Worker(self._recipe, self._threads)
+        self._alive.add(worker)
+        return worker
+
+
+def _check_memory(trainer: LocalExecutor, workers: int) -> None:
+    """Stop before training where so many runs cannot fit beside one another.
+
+    Raises:
+        D90Error: more is needed than there is.
+    """
+    need = workers * trainer.predicted_memory(None).total
+    free = available_memory(trainer.device)
+    if need > free:
+        raise D90Error(
+            f"{workers} runs of '{trainer.model_name}' at once need about {need / 1e9:.1f} GB and "
+            f"{free / 1e9:.1f} GB of memory is free: give fewer --workers."
+        )
+
+
+class _Worker:
+    """A process that runs one trial after another."""
+
+    def __init__(self, recipe: Mapping[str, Any], threads: int) -> None:
+        context = get_context("spawn")  # A fork of a process with threads may hang.
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, recipe, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def run(self, trial: Trial, on_progress: OnProgress) -> Record:
+        """The record of the trial.
+
+        Raises:
+            EOFError, OSError: the process died.
+            D90Error: as `LocalExecutor`.
+        """
+        self._ours.send(trial)
+        while True:
+            said = self._ours.recv()
+            if isinstance(said, Progress):
+                on_progress(said)
+            elif isinstance(said, Record):
+                return replace(said, trial=trial)
+            else:
+                raise D90Error(said)
+
+    def kill(self) -> None:
+        """End the process now."""
+        self._process.kill()
+        self._process.join()
+        self._ours.close()
+
+
+def _serve(connection: Connection, recipe: Mapping[str, Any], threads: int) -> None:
+    """What a worker does: trials in, progress and records out, until the driver is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver.
+    torch.set_num_threads(threads)
+    try:
+        trainer = LocalExecutor(**recipe)
+        while True:
+            trial = connection.recv()
+            connection.send(trainer.run(trial, _Teller(connection)))
+    except D90Error as error:
+        connection.send(str(error))
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+class _Teller:
+    """Sends progress, now and then, and always a new metric and the last update."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._next = 0.0
+        self._metric: float | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        is_news = progress.metric != self._metric or progress.step == progress.steps
+        if monotonic() < self._next and not is_news:
+            return
+        self._next, self._metric = monotonic() + SECONDS_BETWEEN, progress.metric
+        try:
+            self._connection.send(progress)
+        except OSError:  # Nobody listens: the driver is dead.
+            os._exit(0)

@@ -1,0 +1,177 @@
+"""Several processes: the records of one process, whatever dies on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import d90
+from d90.errors import D90Error
+from d90.executors import EXECUTORS, Executor, Here, LocalExecutor, Processes, make
+from d90.executors import processes as module
+from d90.protocols import Listed
+from d90.records import Record, Trial
+from d90.report import Summary
+from d90.tasks import Task
+from d90.training import Progress, TrainSettings
+
+SETTINGS = TrainSettings(1.0, epochs=2, batch_size=8, precision="no")
+LONG = replace(SETTINGS, epochs=2000)
+TRIALS = [Trial(None, 0.02), *(Trial(d, 0.012, seed) for d in (20, 50) for seed in (0, 1))]
+
+
+@pytest.fixture(scope="module")
+def trainer(ready_folder: Path, toy_task: Task) -> Callable[..., LocalExecutor]:
+    def new(settings: TrainSettings = SETTINGS) -> LocalExecutor:
+        return LocalExecutor(str(ready_folder), toy_task, settings, max_length=16)
+
+    return new
+
+
+def silent(_: Progress) -> None:
+    pass
+
+
+def timeless(record: Record) -> Record:
+    return replace(record, seconds=0.0)
+
+
+def children() -> list[psutil.Process]:
+    """The workers of this process: children that run d90, and not Python's own helper."""
+    found = psutil.Process().children()
+    return [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_two_processes_give_the_records_of_one(trainer: Callable[..., LocalExecutor]) -> None:
+    told: list[Progress] = []
+    with Here(trainer()) as here, Processes(trainer(), 2) as both:
+        expected = [timeless(here.submit(trial, silent).result()) for trial in TRIALS]
+        futures = [both.submit(trial, told.append) for trial in TRIALS]
+        found = [timeless(future.result()) for future in futures]
+        assert len(children()) == 2
+    assert found == expected
+    assert children() == []
+    assert max(progress.step for progress in told) == 24
+
+
+def test_a_worker_that_dies_is_replaced(trainer: Callable[..., LocalExecutor]) -> None:
+    expected = timeless(Here(trainer()).submit(TRIALS[1], silent).result())
+    with Processes(trainer(), 1) as one:
+        killed: list[int] = []
+
+        def kill_once(progress: Progress) -> None:
+            if not killed:
+                killed.extend(child.pid for child in children())
+                os.kill(killed[0], signal.SIGKILL)
+
+        found = one.submit(TRIALS[1], kill_once).result()
+        assert [child.pid for child in children()] != killed
+    assert timeless(found) == expected
+
+
+def test_a_trial_that_kills_every_worker_has_failed(
+    trainer: Callable[..., LocalExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ATTEMPTS", 2)
+
+    def kill(progress: Progress) -> None:
+        for child in children():
+            child.kill()
+
+    with Processes(trainer(LONG), 1) as one:
+        record = one.submit(TRIALS[1], kill).result()
+    assert (record.status, record.metric) == ("failed", None)
+    assert record.message == "its worker died 2 times: too little memory?"
+
+
+def test_leaving_ends_what_still_runs(trainer: Callable[..., LocalExecutor]) -> None:
+    with Processes(trainer(LONG), 1) as one:
+        started: list[Progress] = []
+        future = one.submit(TRIALS[1], started.append)
+        while not started:
+            time.sleep(0.05)
+    assert children() == []
+    assert isinstance(future.exception(), D90Error)
+
+
+SEARCH = Listed(
+    dims=(10, 50), learning_rates=(0.01,), full_learning_rates=(0.01, 0.02), seeds=(0, 1)
+)
+
+
+def measured(model: Path, task: Path, store: Path, **options: Any) -> Summary:
+    return d90.measure(
+        str(model),
+        task,
+        store=store,
+        protocol=SEARCH,
+        training=TrainSettings(1.0, steps=12, batch_size=8, precision="no"),
+        max_length=16,
+        head_seed=3,
+        **options,
+    )
+
+
+def test_a_study_has_the_same_answer(ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
+    one = measured(ready_folder, toy_folder, tmp_path / "one.db")
+    two = measured(ready_folder, toy_folder, tmp_path / "two.db", executor="processes", workers=2)
+    assert len(one.trials) == 6
+    assert [*map(timeless, two.ordered_trials)] == [*map(timeless, one.ordered_trials)]
+    assert (two.d90, two.status, two.interval) == (one.d90, one.status, one.interval)
+
+
+DRIVER = """
+import sys, d90
+from d90.protocols import Listed
+from d90.training import TrainSettings
+if __name__ == "__main__":
+    d90.measure(sys.argv[1], sys.argv[2], store=sys.argv[3], protocol=Listed(dims=(10, 50)),
+        training=TrainSettings(1.0, steps=100_000, batch_size=8, precision="no"), max_length=16,
+        executor="processes", workers=2)
+"""
+
+
+def test_workers_end_with_a_driver_that_was_killed(
+    ready_folder: Path, toy_folder: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    driver = subprocess.Popen(
+        [sys.executable, script, str(ready_folder), str(toy_folder), str(tmp_path / "d.db")]
+    )
+    workers: list[psutil.Process] = []
+    while len(workers) < 2 or min(worker.cpu_times().user for worker in workers) < 3:
+        assert driver.poll() is None
+        time.sleep(0.2)
+        found = psutil.Process(driver.pid).children()
+        workers = [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+    driver.kill()
+    driver.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    for worker in alive:
+        worker.kill()
+    assert alive == []
+
+
+def test_names_and_numbers(trainer: Callable[..., LocalExecutor]) -> None:
+    found: list[Executor] = [make(name, trainer()) for name in EXECUTORS]
+    assert [type(executor) for executor in found] == [Here, Processes]
+    assert [executor.workers for executor in found] == [1, len(os.sched_getaffinity(0))]
+    for arguments, message in (
+        (("ray2", None), "unknown executor 'ray2'"),
+        (("processes", 0), "workers 0: expected at least 1"),
+        (("local", 2), "choose 'processes'"),
+        (("processes", 10**7), "give fewer --workers"),
+    ):
+        with pytest.raises(D90Error, match=message):
+            make(arguments[0], trainer(), workers=arguments[1])
