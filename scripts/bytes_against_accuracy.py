@@ -1,6 +1,8 @@
 """Bytes against accuracy: PEFT's small methods on a task, each at its best of four learning rates.
 
-    python scripts/bytes_against_accuracy.py minilm-l6 data/mrpc --epochs 1 -o peft.json
+    d90 measure MODEL TASK --dims 50,200,1000 --epochs 4 --output bytes-d90 ...
+    python scripts/bytes_against_accuracy.py MODEL TASK --epochs 4 -o peft.json \\
+        --study bytes-d90 --figure bytes.svg
 
 Every method is trained by d90's own loop, on the same batches, with the same fresh head, which PEFT
 trains beside the adapter. The bytes are those of the folder that PEFT saves, head included, without
@@ -13,15 +15,19 @@ import argparse
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure
 from peft import FourierFTConfig, LoraConfig, TaskType, UniLoraConfig, VeraConfig, get_peft_model
 
 from d90.executors.local import LocalExecutor
 from d90.files import write_whole
+from d90.report import Summary, drawing
+from d90.taskfile import Base, Float16, Space, Use, new
 from d90.tasks import load_task
 from d90.training import TrainSettings, train
 
@@ -48,6 +54,23 @@ METHODS: dict[str, tuple[Callable[[], Any], tuple[float, ...]]] = {
 """For each method its settings and a ladder of learning rates by factors of about 3."""
 
 
+@dataclass(frozen=True)
+class Point:
+    """A method at its best learning rate.
+
+    Attributes:
+        numbers: trained, `head` of them in a head beside the adapter.
+        size: bytes of what is saved.
+    """
+
+    name: str
+    numbers: int
+    head: int
+    size: int
+    metric: float
+    rate: float
+
+
 def main() -> None:
     """Run what is not in the output yet, and print the table."""
     parser = argparse.ArgumentParser(description="Bytes against accuracy of PEFT's methods.")
@@ -57,6 +80,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--study", type=Path, help="a report of d90 measure, of as many epochs")
+    parser.add_argument("--figure", type=Path, help="an SVG to write; a PNG goes beside it")
     options = parser.parse_args()
     settings = TrainSettings(
         1.0, epochs=options.epochs, batch_size=options.batch_size, precision=options.precision
@@ -70,7 +95,15 @@ def main() -> None:
                 found.append(one_run(executor, settings, method, config(), rate))
                 write_whole(options.output, json.dumps(found, indent=1) + "\n")
                 print(found[-1], flush=True)
-    show(found)
+    points = of_peft(found)
+    if options.study is not None:
+        points += of_study(options.study)
+    show(points)
+    if options.figure is not None:
+        task = load_task(options.task)
+        majority = task.evaluation[task.primary].majority
+        write_whole(options.figure, drawing.svg(lambda: draw(points, majority)))
+        write_whole(options.figure.with_suffix(".png"), drawing.png(lambda: draw(points, majority)))
 
 
 def one_run(
@@ -96,17 +129,81 @@ def one_run(
     }
 
 
-def show(found: list[dict[str, Any]]) -> None:
-    """The best run of each method, as a table of Markdown."""
-    print("| method | numbers (of the head) | bytes | accuracy | learning rate |")
-    print("|---|---|---|---|---|")
+def of_study(folder: Path) -> list[Point]:
+    """Task files in float16 at each d of a study, and full fine-tuning, each at its best rate."""
+    summary = Summary.load(folder)
+    found = []
+    for d in dict.fromkeys(record.trial.d for record in summary.ordered_trials):
+        runs = [r for r in summary.ordered_trials if r.trial.d == d and r.metric is not None]
+        best = max(runs, key=lambda run: run.metric or 0)
+        name = "full fine-tuning" if d is None else f"d90, d = {d:,}"
+        numbers = summary.D if d is None else d
+        size = 4 * summary.D if d is None else file_size(summary, d)
+        found.append(Point(name, numbers, 0, size, best.metric or 0, best.trial.learning_rate))
+    return found
+
+
+def file_size(summary: Summary, d: int) -> int:
+    """Bytes of a task file of this study at d, in float16."""
+    space = Space(
+        summary.projection,
+        summary.scale,
+        summary.method,
+        summary.groups or "layer",
+        *(d, summary.D, summary.m or 0, 0, 0),
+    )
+    base = Base(summary.model, "", "0" * 64)
+    columns, labels = ("sentence1", "sentence2"), ("0", "1")
+    use = Use(summary.task, columns, labels, 128, summary.metric, 0.5)
+    return len(new(np.ones(d, dtype=np.float32), space, base, use).coded(Float16()).to_bytes())
+
+
+def of_peft(found: list[dict[str, Any]]) -> list[Point]:
+    """The best run of each method."""
+    points = []
     for method in dict.fromkeys(run["method"] for run in found):
         runs = [run for run in found if run["method"] == method]
         best = max(runs, key=lambda run: run["metric"] or 0)
-        print(
-            f"| {method} | {best['numbers']:,} ({best['of the head']:,}) | {best['bytes']:,} | "
-            f"{best['metric']:.4f} | {best['learning_rate']:g} |"
-        )
+        head, size = best["of the head"], best["bytes"]
+        rate = best["learning_rate"]
+        points.append(Point(method, best["numbers"], head, size, best["metric"] or 0, rate))
+    return points
+
+
+def show(points: list[Point]) -> None:
+    """The points as a table of Markdown."""
+    print("| method | numbers (of the head beside it) | bytes | accuracy | learning rate |")
+    print("|---|---|---|---|---|")
+    for p in sorted(points, key=lambda point: point.size):
+        head = f" ({p.head:,})" if p.head else ""
+        numbers = f"{p.numbers:,}{head}"
+        print(f"| {p.name} | {numbers} | {p.size:,} | {p.metric:.3f} | {p.rate:g} |")
+
+
+def draw(points: list[Point], majority: float) -> Figure:
+    """Accuracy against bytes, a point a method."""
+    figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    marks = drawing.markers(p.name for p in points)
+    hues = drawing.colours(p.name for p in points)
+    for p in sorted(points, key=lambda point: point.size):
+        style: dict[str, Any] = {"marker": marks[p.name], "color": hues[p.name], "linestyle": ""}
+        axes.plot([p.size], [p.metric], markersize=6, label=p.name, **style)
+    axes.axhline(majority, color=drawing.SOFT, linewidth=0.8, linestyle=":")
+    axes.annotate(
+        "majority class",
+        (1, majority),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=7,
+        color=drawing.SOFT,
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel("bytes, everything that is needed to load it")
+    axes.set_ylabel("accuracy")
+    axes.legend(frameon=False, fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
 
 
 if __name__ == "__main__":
