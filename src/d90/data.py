@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from d90 import random
 from d90.errors import D90Error
-from d90.tasks import METRICS, Split, Task
+from d90.tasks import Split, Task, metrics_of
 
 POOL = 32
 """Batches whose texts are sorted by length together: less padding, still well mixed."""
@@ -108,7 +108,7 @@ class TokenisedTask:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that a task of so many classes can have."""
-        return tuple(name for name in METRICS if name != "f1" or len(self.classes) == 2)
+        return metrics_of(len(self.classes))
 
 
 def tokenise(

@@ -13,7 +13,7 @@ from d90.data import evaluation_batches, tokenise_texts
 from d90.errors import D90Error
 from d90.taskfile import TaskFile
 from d90.taskmodel import TaskModel
-from d90.tasks import METRICS, Split, Task, majority_score, score
+from d90.tasks import Split, Task, majority_score, metrics_of, score
 from d90.training.evaluation import logits
 
 BATCH = 64
@@ -126,7 +126,7 @@ def check_classes(file: TaskFile, task: Task) -> None:
 
 
 def _scores(task: Task, split: Split, predicted: Sequence[int]) -> SplitScores:
-    names = [name for name in METRICS if name != "f1" or len(task.labels) == 2]
+    names = metrics_of(len(task.labels))
     return SplitScores(
         rows=len(split),
         metrics={name: score(name, split.labels, predicted) for name in names},

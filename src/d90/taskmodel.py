@@ -23,7 +23,7 @@ from d90.models import DTYPES
 from d90.projections import PROJECTIONS
 from d90.subspace import GROUPINGS, METHODS, SCALES, Layout
 from d90.subspace.layout import Weight, arrange, find_weights
-from d90.subspace.op import write
+from d90.subspace.op import signed, write
 from d90.taskfile import Space, TaskFile
 from d90.taskfile.fingerprint import Weights, weights
 
@@ -255,7 +255,6 @@ def _write_theta(base: Base, file: TaskFile, layout: Layout, ordered: Sequence[W
     targets = dict(zip(layout.slots, ordered, strict=True))
     device = _parameter(ordered[0]).device
     z, lam = (torch.from_numpy(numbers.copy()).to(device) for numbers in (file.z, file.lam))
-    seed = file.space.seed if file.space.seed < 2**63 else file.space.seed - 2**64
     for slot, weight in targets.items():
         if not slot.scale:
             _parameter(weight).copy_(base.theta_0[slot.name])
@@ -267,7 +266,7 @@ def _write_theta(base: Base, file: TaskFile, layout: Layout, ordered: Sequence[W
             number,
             file.space.projection,
             layout.D,
-            seed,
+            signed(file.space.seed),
             [slot.offset for slot in group.moving],
             [slot.scale for slot in group.moving],
             [_parameter(targets[slot]).data for slot in group.moving],

@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 
 from d90.data import evaluation_batches
 from d90.errors import D90Error
+from d90.executors.base import OnProgress
 from d90.measurement import Study
 from d90.records import Trial
 from d90.subspace import Subspace, attach
@@ -27,11 +28,9 @@ from d90.taskfile.codes import Numbers
 from d90.taskfile.fingerprint import fingerprint
 from d90.taskfile.quantise import MOST_BITS, Candidate, candidates, in_bits
 from d90.tasks import score
-from d90.training import Outcome, Progress, train
+from d90.training import Outcome, train
 from d90.training.evaluation import predict
 from d90.training.run import EVALUATION_FACTOR
-
-OnProgress = Callable[[Progress], None]
 
 AUTO = "auto"
 CHECKPOINT_EVERY = 100

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.tracking import GeneralTracker
+from tests.trackers import ListTracker
 from torch import nn
 
 from d90 import models
@@ -286,28 +286,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(quick: Planner, tmp_path: Path) 
 def test_too_little_text(quick: Planner, tmp_path: Path) -> None:
     with pytest.raises(D90Error, match=r"the corpus has .* tokens to train on, fewer than a block"):
         run(quick(document_limit=1, max_length=128), tmp_path)
-
-
-class ListTracker(GeneralTracker):
-    """Keeps what it is given."""
-
-    name = "list"
-    requires_logging_directory = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.config: dict = {}
-        self.lines: list[tuple[int | None, dict]] = []
-
-    @property
-    def tracker(self) -> list:
-        return self.lines
-
-    def store_init_configuration(self, values: dict) -> None:
-        self.config = values
-
-    def log(self, values: dict, step: int | None = None, **_: object) -> None:
-        self.lines.append((step, values))
 
 
 def test_trackers_of_accelerate(quick: Planner, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.tracking import GeneralTracker
 from safetensors.torch import save_file
+from tests.trackers import ListTracker
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -268,28 +268,6 @@ def test_bf16_autocast_trains(data: TokenisedTask, new_model):
     outcome = train(new_model(), data, replace(SETTINGS, precision="bf16"))
     assert outcome.metric is not None
     assert outcome.metric > 0.9
-
-
-class ListTracker(GeneralTracker):
-    """Keeps what it is given."""
-
-    name = "list"
-    requires_logging_directory = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.config: dict = {}
-        self.lines: list[tuple[int | None, dict]] = []
-
-    @property
-    def tracker(self) -> list:
-        return self.lines
-
-    def store_init_configuration(self, values: dict) -> None:
-        self.config = values
-
-    def log(self, values: dict, step: int | None = None, **_) -> None:
-        self.lines.append((step, values))
 
 
 def test_trackers_of_accelerate(data: TokenisedTask, new_model):

@@ -95,7 +95,6 @@ def tune(
             **training.keywords(),
             **data,
         )
-        check_folder(output.parent)
         _run(Tuning(study, quantised_epochs=quantised_epochs), output, bits, tolerance, quiet)
 
 

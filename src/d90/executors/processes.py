@@ -78,6 +78,10 @@ class Processes:
                 if worker is None:
                     worker = self._new_worker()
                 try:
+                    # Looked at after the worker is known to `__exit__`, which sets it before it
+                    # kills: whichever comes first, no worker outlives the study.
+                    if self._pool is None:
+                        raise EOFError
                     return worker.run(trial, on_progress)
                 except (EOFError, OSError):
                     self._alive.discard(worker)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from d90.errors import D90Error
 from d90.subspace.buffers import Buffers, Loan
 from d90.subspace.layout import Layout, Place, Slot, Weight
-from d90.subspace.op import displace, displace_into
+from d90.subspace.op import displace, displace_into, signed
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -105,7 +105,7 @@ class Subspace(nn.Module):
         self.z = nn.Parameter(torch.zeros(d - m, dtype=dtype, device=device))
         self.lam = nn.Parameter(torch.ones(m, dtype=dtype, device=device)) if m else None
         # DDP sends the first process's buffers to the others, but not theta_0, which is long.
-        self._checksum = [_sum_of_bits(theta_0), _signed(seed)]
+        self._checksum = [_sum_of_bits(theta_0), signed(seed)]
         checksum = torch.tensor(self._checksum, device=device)
         self.register_buffer("checksum", checksum, persistent=False)
         self._memory = [Buffers() for _ in layout.moving]
@@ -154,7 +154,7 @@ class Subspace(nn.Module):
                 number,
                 self.projection,
                 self.layout.D,
-                _signed(self.seed),
+                signed(self.seed),
                 [slot.offset for slot in group.moving],
                 [slot.scale for slot in group.moving],
             )
@@ -195,11 +195,6 @@ def _clone(tensor: Tensor | None, *, detached: bool = False) -> Tensor | None:
     if tensor is None:
         return None
     return tensor.detach().clone() if detached else tensor.clone()
-
-
-def _signed(seed: int) -> int:
-    """The seed as torch's whole numbers have it: from 2^63 on, negative."""
-    return seed - 2**64 if seed >= 2**63 else seed
 
 
 def _sum_of_bits(tensors: Sequence[Tensor]) -> int:

@@ -57,6 +57,11 @@ def displace(
     return out
 
 
+def signed(seed: int) -> int:
+    """The seed as torch's whole numbers have it, and so these ops: from 2^63 on, negative."""
+    return seed - 2**64 if seed >= 2**63 else seed
+
+
 def write(
     z: Tensor,
     lam: Tensor | None,

@@ -12,7 +12,7 @@ from d90.tasks.hub import HubTask
 from d90.tasks.labels import find_classes
 from d90.tasks.limits import kept_rows
 from d90.tasks.local import read_bundled, read_folder
-from d90.tasks.metrics import METRICS, check_metric, majority_score, score
+from d90.tasks.metrics import METRICS, check_metric, majority_score, metrics_of, score
 from d90.tasks.tables import (
     Table,
     Tables,
@@ -22,7 +22,16 @@ from d90.tasks.tables import (
 )
 from d90.tasks.task import Split, Task
 
-__all__ = ["METRICS", "TASKS", "Split", "Task", "load_task", "majority_score", "score"]
+__all__ = [
+    "METRICS",
+    "TASKS",
+    "Split",
+    "Task",
+    "load_task",
+    "majority_score",
+    "metrics_of",
+    "score",
+]
 
 TASKS: dict[str, Callable[[], Tables]] = {
     "mrpc": HubTask("nyu-mll/glue", "mrpc").read,

@@ -51,6 +51,15 @@ def majority_score(metric: str, labels: Sequence[int]) -> float:
     return max(score(metric, labels, [label] * len(labels)) for label in set(labels))
 
 
+def metrics_of(classes: int) -> tuple[str, ...]:
+    """Every metric that a task of so many classes can have.
+
+    >>> metrics_of(3)
+    ('accuracy', 'macro_f1')
+    """
+    return tuple(name for name in METRICS if name != "f1" or classes == 2)
+
+
 def check_metric(metric: str, classes: Sequence[str]) -> str:
     """The metric, where it is one that a task of these classes can have.
 
