@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -109,6 +110,15 @@ class TokenisedTask:
     def metrics(self) -> tuple[str, ...]:
         """Every metric that a task of so many classes can have."""
         return metrics_of(len(self.classes))
+
+    def digest(self) -> str:
+        """SHA-256 of the texts as the model reads them."""
+        digest = hashlib.sha256(repr((dict(self.padding), self.padding_side)).encode())
+        for split in (self.train, self.probe, *self.evaluation.values()):
+            for name, values in {**split.columns, "lengths": split.lengths}.items():
+                digest.update(f"{name} {values.dtype} {len(values)}\n".encode())
+                digest.update(values.numpy().tobytes())
+        return digest.hexdigest()
 
 
 def tokenise(

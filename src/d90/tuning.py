@@ -31,6 +31,7 @@ from d90.tasks import score
 from d90.training import Outcome, train
 from d90.training.evaluation import predict
 from d90.training.run import EVALUATION_FACTOR
+from d90.training.together import join
 
 AUTO = "auto"
 CHECKPOINT_EVERY = 100
@@ -94,6 +95,7 @@ class Tuning:
             fingerprint=fingerprint(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."),
         )
+        self.together = join()
         self.accelerator = Accelerator(mixed_precision=self.settings.autocast)
         self.model.to(executor.device)
         self.subspace: Subspace = attach(
@@ -177,7 +179,9 @@ class Tuning:
         self.set_numbers(numbers)
         split = self.data.evaluation[self.data.primary]
         batches = evaluation_batches(split.lengths, EVALUATION_FACTOR * self.settings.batch_size)
-        predictions = predict(self.model, self.data, split, batches, self.accelerator)
+        predictions = predict(
+            self.model, self.data, split, batches, self.accelerator, self.together
+        )
         labels = split.labels[[row for rows in batches for row in rows]].tolist()
         return score(self.metric_name, labels, predictions)
 

@@ -32,6 +32,7 @@ from d90.training import (
     subspace_learning_rate,
     train,
 )
+from d90.training.together import join
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ class LocalExecutor:
                 f"precision '{settings.precision}' in subspaces and "
                 f"'{self.full_settings.precision}' in full fine-tuning: give both the same."
             )
+        self.together = join()
         self.device = Accelerator(mixed_precision=self.precision).device
         classes = len(task.labels)
         self._max_length = max_length
@@ -129,7 +131,11 @@ class LocalExecutor:
         )
 
     def run(self, trial: Trial, on_progress: Callable[[Progress], None] | None = None) -> Record:
-        """Run a trial, in `Executor`'s terms."""
+        """Run a trial, in `Executor`'s terms.
+
+        Of several processes that run it together, one that raises ends the study: the others could
+        not go on without it, nor find out.
+        """
         start = perf_counter()
         folder = self._folder(trial)
         try:
@@ -146,10 +152,12 @@ class LocalExecutor:
         except D90Error:
             raise
         except Exception as error:
+            if self.together.world > 1:
+                raise
             _log.debug("trial %s failed", trial, exc_info=True)
             message = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             record = Record(trial, "failed", seconds=perf_counter() - start, message=message)
-        if folder is not None:
+        if folder is not None and self.together.is_first:
             shutil.rmtree(folder, ignore_errors=True)
         return record
 

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from d90.data import Encoded, Padded, TokenisedTask, collate, evaluation_batches
 from d90.tasks import score
+from d90.training.together import Together
+
+NOT_FINITE = "a prediction is not finite"
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,17 @@ class Scores:
     classes: int
 
 
+ALONE = Together()
+
+
 def evaluate(
-    model: nn.Module, data: TokenisedTask, batch_size: int, accelerator: Accelerator
+    model: nn.Module,
+    data: TokenisedTask,
+    batch_size: int,
+    accelerator: Accelerator,
+    together: Together = ALONE,
 ) -> Scores:
-    """Measure every evaluation split and the training probe.
+    """Measure every evaluation split and the training probe; the same in every process.
 
     Raises:
         FloatingPointError: a prediction is not finite.
@@ -39,7 +49,7 @@ def evaluate(
     classes = 0
     for name, split in {**data.evaluation, "train": data.probe}.items():
         batches = evaluation_batches(split.lengths, batch_size)
-        predictions = predict(model, data, split, batches, accelerator)
+        predictions = predict(model, data, split, batches, accelerator, together)
         labels = split.labels[[row for rows in batches for row in rows]].tolist()
         if name == data.primary:
             classes = len(set(predictions))
@@ -50,18 +60,36 @@ def evaluate(
 
 def predict(
     model: nn.Module,
-    data: Padded,
+    data: TokenisedTask,
     split: Encoded,
     batches: Sequence[Sequence[int]],
     accelerator: Accelerator,
+    together: Together = ALONE,
 ) -> list[int]:
     """The class of each row, in the order of the batches; the model is left in evaluation mode.
 
+    Of several processes each predicts its share of the batches, and all have all predictions: a
+    byte a row crosses the wire, four where there are more than 256 classes.
+
     Raises:
-        FloatingPointError: a prediction is not finite.
+        FloatingPointError: a prediction is not finite; in every process.
     """
-    found = logits(model, data, split, batches, accelerator)
-    return [label for part in found for label in part.argmax(-1).tolist()]
+    dtype = torch.uint8 if len(data.classes) <= 256 else torch.int32
+    ends = torch.tensor([len(rows) for rows in batches]).cumsum(0).tolist()
+    # Zeros where another process predicts, and a last entry that says that something is wrong.
+    predictions = torch.zeros(ends[-1] + 1, dtype=dtype, device=accelerator.device)
+    mine = together.share(range(len(batches)))
+    try:
+        found = logits(model, data, split, [batches[i] for i in mine], accelerator)
+        for i, part in zip(mine, found, strict=True):
+            predictions[ends[i] - len(batches[i]) : ends[i]] = part.argmax(-1).to(dtype)
+    except FloatingPointError:
+        predictions[-1] = 1
+    together.largest(predictions, "evaluation")
+    *classes, is_wrong = predictions.tolist()
+    if is_wrong:
+        raise FloatingPointError(NOT_FINITE)
+    return classes
 
 
 @torch.no_grad()
@@ -83,5 +111,5 @@ def logits(
         with accelerator.autocast():
             found = model(**inputs).logits
         if not torch.isfinite(found).all():
-            raise FloatingPointError("a prediction is not finite")
+            raise FloatingPointError(NOT_FINITE)
         yield found

@@ -42,19 +42,22 @@ def train(
 ) -> Outcome:
     """Train every parameter that requires a gradient, in place, and say what came of it.
 
+    Several processes, each with the same model and data, make one run of it: they share the rows
+    of every batch, and end with the same bits.
+
     Args:
         model: a classification model of transformers, or one that a subspace is attached to. It
             ends with its last weights, or those of its best epoch, in evaluation mode.
         data: the tokenised task.
         settings: how.
-        on_progress: called after every update and every evaluation.
+        on_progress: called after every update and every evaluation, in the first process.
         checkpoint_dir: where the run's state is kept at the end of each epoch, and where it
-            continues from if there is one.
+            continues from if there is one; of several processes the first one writes and reads.
         checkpoint_every: keep it every so many updates too.
         keep_best: end with what was trained as it was at the best epoch, which takes a copy of it.
 
     Raises:
-        D90Error: the checkpoint is damaged or of another run; several processes.
+        D90Error: the checkpoint is damaged or of another run; processes that do not have the same.
     """
     run = Run(model, data, settings, keep_best=keep_best)
     if checkpoint_dir is not None:
@@ -66,7 +69,7 @@ def train(
             loss = run.update()
             if run.ends_epoch:
                 run.evaluate()
-            if on_progress is not None:
+            if on_progress is not None and run.together.is_first:
                 on_progress(Progress(run.state.step, run.steps, loss, run.state.last_metric))
             due = checkpoint_every is not None and run.state.step % checkpoint_every == 0
             if checkpoint_dir is not None and (run.ends_epoch or due):
@@ -96,7 +99,7 @@ def predicted_seconds(
     batches = evaluation_batches(primary.lengths, run.evaluation_batch_size)
     middle = batches[len(batches) // 2]
     start = perf_counter()
-    predict(model, data, primary, [middle], run.accelerator)
+    predict(model, data, primary, [middle], run.accelerator, run.together)
     row = (perf_counter() - start) / len(middle)
     run.close()
     steps = settings.steps or settings.epochs * run.steps_an_epoch

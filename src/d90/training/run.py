@@ -1,9 +1,12 @@
-"""A training run that is under way: its updates, its evaluations, its checkpoints."""
+"""A training run that is under way: its updates, its evaluations, its checkpoints.
+
+In several processes each takes part in all of it; the first one writes (`d90.training.together`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
@@ -24,6 +27,7 @@ from d90.training.checkpoint import load_checkpoint, save_checkpoint
 from d90.training.evaluation import evaluate
 from d90.training.history import WINDOW, Epoch, Outcome, State
 from d90.training.settings import OPTIMIZERS, TrainSettings, learning_rate_factor
+from d90.training.together import Gradients, Together, digest_of, digest_of_weights, join
 
 EVALUATION_FACTOR = 4
 """Evaluation batches are so many times as large: they keep no activations."""
@@ -32,7 +36,7 @@ EXPLOSION = 5.0
 """A run has diverged when its mean loss over the last `WINDOW` updates is above this many times
 that of its first update or of a constant prediction, whichever is larger."""
 
-_DROPOUT_BLOCK = 2**40 + 1  # A block of the data stream that no epoch reaches.
+_DROPOUT_BLOCK = 2**40 + 1  # Blocks of the data stream from here on: no epoch reaches them.
 
 
 class Run:
@@ -55,8 +59,14 @@ class Run:
     ) -> None:
         self.data, self.settings, self.keep_best = data, settings, keep_best
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.accelerator = _accelerator(settings, self.trained_numbers)
+        self.together = join()
+        self.accelerator = _accelerator(settings, self.trained_numbers, self.together)
         self.model = model.to(self.accelerator.device)
+        if self.together.world > 1:
+            self.together.check_same("run", self._digests())
+        if settings.gradient_checkpointing:
+            _checkpoint_gradients(self.model)
+        self._gradients = Gradients(self.parameters.values(), self.together)
         self.optimizer = OPTIMIZERS[settings.optimizer](
             self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -82,6 +92,10 @@ class Run:
         return self.state.step == self.steps or self._is_stale
 
     @property
+    def _tracks(self) -> bool:
+        return self.settings.log_with is not None and self.together.is_first
+
+    @property
     def _is_stale(self) -> bool:
         best, patience = self.state.best, self.settings.patience
         if best is None or patience is None:
@@ -96,7 +110,7 @@ class Run:
         """One optimizer update; its loss, the mean over its texts in nats."""
         step = self.state.step
         # Dropout is seeded step by step, so that no generator's state has to outlive an update.
-        set_seed(_dropout_seed(self.settings.seed, step))
+        set_seed(_dropout_seed(self.settings.seed, step, self.together.rank))
         factor = learning_rate_factor(step, self.steps, self.settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * factor
@@ -120,17 +134,21 @@ class Run:
         return self._epoch_batches[1][start : start + self.settings.accumulation]
 
     def _gradient(self, batches: Sequence[Sequence[int]]) -> tuple[float, float]:
-        """The mean loss over the texts of these batches; the norm of its gradient, then clipped."""
+        """The mean loss over the texts of these batches; the norm of its gradient, then clipped.
+
+        A process that has no row of a batch leaves it out, and takes part in the sum all the same.
+        """
         self.model.train()
         count = sum(map(len, batches))
         loss = torch.zeros((), device=self.accelerator.device)
-        for rows in batches:
+        for rows in filter(None, map(self.together.share, batches)):
             inputs, labels = collate(self.data, self.data.train, rows, self.accelerator.device)
             with self.accelerator.autocast():
                 logits = self.model(**inputs).logits
             part = cross_entropy(logits.float(), labels, reduction="sum") / count
             self.accelerator.backward(part)
             loss += part.detach()
+        loss = self._gradients.add_up(loss)
         largest = math.inf if self.settings.clip is None else self.settings.clip
         norm = clip_grad_norm_(self.parameters.values(), largest)
         return float(loss), float(norm)
@@ -142,7 +160,7 @@ class Run:
         state.step += 1
         state.epoch_losses.append(loss)
         state.recent.append(loss)
-        if self.settings.log_with is not None:
+        if self._tracks:
             rate = self.optimizer.param_groups[0]["lr"]
             self.accelerator.log({"loss": loss, "learning_rate": rate}, step=state.step)
         usual = max(state.first_loss, math.log(len(self.data.classes)))
@@ -152,7 +170,9 @@ class Run:
     def evaluate(self) -> None:
         """Close the epoch with an evaluation."""
         state, data = self.state, self.data
-        scores = evaluate(self.model, data, self.evaluation_batch_size, self.accelerator)
+        scores = evaluate(
+            self.model, data, self.evaluation_batch_size, self.accelerator, self.together
+        )
         epoch = Epoch(
             epoch=len(state.epochs) + 1,
             step=state.step,
@@ -166,7 +186,7 @@ class Run:
         state.epoch_losses.clear()
         if self.keep_best and state.best == len(state.epochs) - 1:
             self._best = {name: p.detach().clone() for name, p in self.parameters.items()}
-        if self.settings.log_with is not None:
+        if self._tracks:
             self.accelerator.log(scores.metrics, step=state.step)
 
     def restore_best(self) -> None:
@@ -182,8 +202,19 @@ class Run:
             "best kept": self.keep_best,
         }
 
+    def _digests(self) -> dict[str, str]:
+        """What has to be the same in every process, by what it is."""
+        labels = [split.labels.tolist() for split in (self.data.train, self.data.probe)]
+        return {
+            "settings": repr(self._identity()),
+            "data": digest_of(self.data.digest(), labels),
+            "weights": digest_of_weights(self.model),
+        }
+
     def save(self, file: Path) -> None:
-        """Write all that the run needs to go on from here."""
+        """Write all that the run needs to go on from here, in the first process."""
+        if not self.together.is_first:
+            return
         tensors = {f"parameter.{name}": p for name, p in self.parameters.items()}
         for index, kept in self.optimizer.state_dict()["state"].items():
             for name, value in kept.items():
@@ -194,11 +225,20 @@ class Run:
         save_checkpoint(file, tensors, {"identity": self._identity(), "run": state})
 
     def resume(self, file: Path) -> None:
-        """Go on from a checkpoint, if there is one."""
-        found = load_checkpoint(file, identity=self._identity())
-        if found is None:
+        """Go on from a checkpoint, if there is one where the first process runs."""
+        read: dict[str, torch.Tensor] = {}
+
+        def load() -> dict[str, Any] | None:
+            found = load_checkpoint(file, identity=self._identity())
+            if found is None:
+                return None
+            read.update(found[0])
+            return found[1]
+
+        state = self.together.tell(load)
+        if state is None:
             return
-        tensors, state = found
+        tensors = self.together.tell_tensors(read)
         kept: dict[int, dict[str, torch.Tensor]] = {}
         for key, tensor in tensors.items():
             kind, _, name = key.partition(".")
@@ -226,20 +266,20 @@ class Run:
 
     def close(self) -> None:
         self.model.eval()
-        if self.settings.log_with is not None:
+        if self.settings.gradient_checkpointing:
+            _checkpointing(self.model, "disable")()
+        if self._tracks:
             self.accelerator.end_training()
 
 
-def _accelerator(settings: TrainSettings, trained_numbers: int) -> Accelerator:
+def _accelerator(settings: TrainSettings, trained_numbers: int, together: Together) -> Accelerator:
     rate, seed = settings.learning_rate, settings.seed
     accelerator = Accelerator(
         mixed_precision=settings.autocast,
         log_with=settings.log_with,
         project_dir=f"runs/{trained_numbers}-numbers-rate-{rate:g}-seed-{seed}",
     )
-    if accelerator.num_processes > 1:
-        raise D90Error("a run trains in one process: start d90 without a launcher.")
-    if settings.log_with is not None:
+    if settings.log_with is not None and together.is_first:
         if not accelerator.log_with:
             raise D90Error(f"log_with '{settings.log_with}': its package is not installed.")
         known = {name: value for name, value in settings.plain().items() if value is not None}
@@ -247,6 +287,27 @@ def _accelerator(settings: TrainSettings, trained_numbers: int) -> Accelerator:
     return accelerator
 
 
-def _dropout_seed(seed: int, step: int) -> int:
-    block = _DROPOUT_BLOCK
+def _checkpoint_gradients(model: nn.Module) -> None:
+    """Have a model of transformers compute the activations of its layers again.
+
+    Raises:
+        D90Error: for a model that cannot.
+    """
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        raise D90Error(
+            f"{type(model).__name__} has no gradient checkpointing: leave gradient_checkpointing "
+            "out and lower the batch size."
+        )
+    _checkpointing(model, "enable")({"use_reentrant": False})
+
+
+def _checkpointing(model: nn.Module, what: str) -> Callable[..., None]:
+    """The model's method, whose first name transformers is giving up."""
+    new = getattr(model, f"activation_checkpointing_{what}", None)
+    return new or getattr(model, f"gradient_checkpointing_{what}")
+
+
+def _dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Another one for each process: one mask must not serve several rows of a batch."""
+    block = _DROPOUT_BLOCK + rank
     return int(random.words(seed, random.Stream.DATA, step, step + 1, block=block))

@@ -19,6 +19,9 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 PRECISIONS = ("auto", "no", "bf16")
 
+NO_RESULT = ("gradient_checkpointing", "log_with")
+"""Settings on which no result depends, or by rounding alone: they are in no study's identity."""
+
 EXPONENT = 0.5
 REFERENCE_D = 200
 """How the subspace learning rate depends on d: `subspace_learning_rate`."""
@@ -41,6 +44,8 @@ class TrainSettings:
         precision: `no`, `bf16` (autocast), or `auto`: bf16 where the machine has it (`has_bf16`).
         patience: the run ends after so many epochs without a better one; None to never.
         seed: of the data order and of dropout.
+        gradient_checkpointing: keep no activations inside the layers, and compute them again in
+            the backward pass: less memory, a third more time, the same result but for rounding.
         log_with: a tracker of accelerate, such as `tensorboard` (under `runs/`); None for none.
     """
 
@@ -56,6 +61,7 @@ class TrainSettings:
     precision: str = "auto"
     patience: int | None = None
     seed: int = 0
+    gradient_checkpointing: bool = False
     log_with: str | GeneralTracker | None = None
 
     def __post_init__(self) -> None:
@@ -84,8 +90,8 @@ class TrainSettings:
         return "bf16" if has_bf16() else "no"
 
     def plain(self) -> dict[str, float | str | None]:
-        """The settings by name, but for `log_with`, on which no result depends."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "log_with"}
+        """The settings by name, but for those on which no result depends."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NO_RESULT}
 
 
 def subspace_learning_rate(learning_rate: float, d: int) -> float:
