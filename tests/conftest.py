@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from tests.postgres import Server, missing, running
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -18,6 +20,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from d90 import random
 from d90.executors.local import LocalExecutor
+from d90.store import Store
 from d90.tasks import Split, Task
 from d90.training import TrainSettings, train
 
@@ -160,3 +163,29 @@ def ready_folder(
     for file in tiny_folder.glob("tokenizer*"):
         shutil.copy(file, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, where one is installed."""
+    if why := missing():
+        pytest.skip(why)
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_tables(postgres: Server) -> str:
+    """A database with the tables of a store, which take seconds to make."""
+    postgres.execute("CREATE DATABASE d90_template")
+    Store(postgres.url("d90_template"))._storage.remove_session()
+    postgres.drop_connections("d90_template")
+    return "d90_template"
+
+
+@pytest.fixture
+def postgres_url(postgres: Server, postgres_tables: str) -> str:
+    """A store of its own for each test."""
+    name = f"d90_{uuid.uuid4().hex[:12]}"
+    postgres.execute(f"CREATE DATABASE {name} TEMPLATE {postgres_tables}")
+    return postgres.url(name)

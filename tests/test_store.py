@@ -19,6 +19,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.postgres import Server
 
 from d90.errors import D90Error
 from d90.records import Record, Status, Trial
@@ -41,6 +42,18 @@ def path(tmp_path: Path, empty_store: Path) -> Path:
     return Path(shutil.copy(empty_store, tmp_path))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest) -> str | Path:
+    """An empty store of either kind, as a user names it."""
+    return request.getfixturevalue("path" if request.param == "sqlite" else "postgres_url")
+
+
+def url_of(place: str | Path) -> str:
+    """As Optuna wants it."""
+    url = f"sqlite:///{place}" if isinstance(place, Path) else place
+    return url.replace("postgresql://", "postgresql+psycopg://")
+
+
 def ok(trial: Trial = TRIAL, metric: float = 0.75) -> Record:
     return Record(
         trial,
@@ -57,22 +70,22 @@ def ok(trial: Trial = TRIAL, metric: float = 0.75) -> Record:
 
 
 class TestRecords:
-    def test_round_trip_through_the_database(self, path: Path) -> None:
+    def test_round_trip_through_the_database(self, place: str | Path) -> None:
         records = [
             ok(),
             ok(Trial(None, 1e-4)),
             Record(Trial(100, 0.02), "collapsed", metric=0.5),
             Record(Trial(100, 0.03), "failed", message="CUDA out of memory"),
         ]
-        with Store(path).study(SETTINGS, "mrpc-did") as study:
+        with Store(place).study(SETTINGS, "mrpc-did") as study:
             for record in records:
                 study.finish(study.start(record.trial, str(record.trial)), record)
             assert study.records() == records
-        assert Store(path).records(study.name) == records
-        with Store(path).study(SETTINGS, "mrpc-did") as study:
-            assert study.records() == records
+        assert Store(place).records(study.name) == records
+        with Store(place).study(SETTINGS, "mrpc-did") as study:
+            assert study.records() == records[:-1]
 
-    def test_what_is_not_finite_survives(self, path: Path) -> None:
+    def test_what_is_not_finite_survives(self, place: str | Path) -> None:
         record = Record(
             TRIAL,
             "diverged",
@@ -80,9 +93,9 @@ class TestRecords:
             metrics={"validation/loss": math.inf},
             history=({"epoch": 1, "loss": -math.inf},),
         )
-        with Store(path).study(SETTINGS, "x") as study:
+        with Store(place).study(SETTINGS, "x") as study:
             study.finish(study.start(TRIAL, "key"), record)
-        (back,) = Store(path).records(study.name)
+        (back,) = Store(place).records(study.name)
         assert repr(back) == repr(record)
 
     @given(
@@ -108,13 +121,13 @@ class TestRecords:
     def test_encoding_loses_nothing(self, record: Record) -> None:
         assert repr(decode(encode(record))) == repr(record)
 
-    def test_reads_well_in_other_optuna_tools(self, path: Path) -> None:
-        with Store(path).study(SETTINGS, "x") as study:
+    def test_reads_well_in_other_optuna_tools(self, place: str | Path) -> None:
+        with Store(place).study(SETTINGS, "x") as study:
             study.finish(study.start(TRIAL, "a"), ok())
             study.finish(study.start(Trial(None, 1e-4), "b"), ok(Trial(None, 1e-4), 0.8))
             lost = Trial(100, 0.02)
             study.finish(study.start(lost, "c"), Record(lost, "collapsed", metric=0.9))
-        seen = optuna.load_study(study_name=study.name, storage=f"sqlite:///{path}")
+        seen = optuna.load_study(study_name=study.name, storage=url_of(place))
         assert (seen.best_value, seen.user_attrs["settings"]) == (0.8, SETTINGS)
         states = [(trial.state.name, trial.value, trial.params) for trial in seen.trials]
         assert states == [
@@ -125,8 +138,8 @@ class TestRecords:
 
 
 class TestIdentity:
-    def test_a_changed_setting_is_another_study(self, path: Path) -> None:
-        store = Store(path)
+    def test_a_changed_setting_is_another_study(self, place: str | Path) -> None:
+        store = Store(place)
         with store.study(SETTINGS, "mrpc") as one:
             one.finish(one.start(TRIAL, "key"), ok())
         with store.study(SETTINGS | {"learning_rates": [0.01]}, "mrpc") as other:
@@ -135,48 +148,48 @@ class TestIdentity:
         assert [study.name for study in store.studies()] == [one.name, other.name]
         assert store.studies()[0].settings == SETTINGS
 
-    def test_the_order_of_settings_does_not_matter(self, path: Path) -> None:
+    def test_the_order_of_settings_does_not_matter(self, place: str | Path) -> None:
         reordered = dict(reversed(SETTINGS.items()))
-        with Store(path).study(SETTINGS, "x") as one:
+        with Store(place).study(SETTINGS, "x") as one:
             pass
-        with Store(path).study(reordered, "x") as same:
+        with Store(place).study(reordered, "x") as same:
             assert same.name == one.name
 
-    def test_the_name_is_frozen(self, path: Path) -> None:
+    def test_the_name_is_frozen(self, place: str | Path) -> None:
         """Another name for the same settings would lose every study that users have."""
-        with Store(path).study({"b": [1, 2.5, None], "a": "é"}, "mrpc-did") as study:
+        with Store(place).study({"b": [1, 2.5, None], "a": "é"}, "mrpc-did") as study:
             assert study.name == "mrpc-did-84afbf1d"
 
-    def test_a_prefix_that_is_no_file_name(self, path: Path) -> None:
-        with Store(path).study(SETTINGS, "bert/base on my task") as study:
+    def test_a_prefix_that_is_no_file_name(self, place: str | Path) -> None:
+        with Store(place).study(SETTINGS, "bert/base on my task") as study:
             assert study.name.startswith("bert-base-on-my-task-")
 
-    def test_settings_that_json_cannot_hold(self, path: Path) -> None:
+    def test_settings_that_json_cannot_hold(self, place: str | Path) -> None:
         for settings in ({"x": math.nan}, {"x": {1, 2}}):
-            with pytest.raises((TypeError, ValueError)), Store(path).study(settings, "x"):
+            with pytest.raises((TypeError, ValueError)), Store(place).study(settings, "x"):
                 pass
 
-    def test_facts(self, path: Path) -> None:
-        with Store(path).study(SETTINGS, "x") as study:
+    def test_facts(self, place: str | Path) -> None:
+        with Store(place).study(SETTINGS, "x") as study:
             study.set_facts({"D": 22_713_216})
             study.set_facts({"D": 22_713_216, "majority": 0.684})
-        assert Store(path).studies()[0].facts == {"D": 22_713_216, "majority": 0.684}
+        assert Store(place).studies()[0].facts == {"D": 22_713_216, "majority": 0.684}
 
-    def test_an_unknown_study(self, path: Path) -> None:
-        with Store(path).study(SETTINGS, "mrpc") as study:
+    def test_an_unknown_study(self, place: str | Path) -> None:
+        with Store(place).study(SETTINGS, "mrpc") as study:
             pass
         with pytest.raises(D90Error, match=f"did you mean '{study.name}'"):
-            Store(path).records(study.name[:-1])
+            Store(place).records(study.name[:-1])
 
-    def test_studies_of_other_programs_are_left_alone(self, path: Path) -> None:
-        optuna.create_study(storage=f"sqlite:///{path}", study_name="theirs")
-        assert Store(path).studies() == []
-        assert Store(path).find("key") is None
+    def test_studies_of_other_programs_are_left_alone(self, place: str | Path) -> None:
+        optuna.create_study(storage=url_of(place), study_name="theirs")
+        assert Store(place).studies() == []
+        assert Store(place).find("key") is None
 
 
 class TestOnce:
-    def test_a_finished_run_is_not_started_again(self, path: Path) -> None:
-        with Store(path).study(SETTINGS, "x") as study:
+    def test_a_finished_run_is_not_started_again(self, place: str | Path) -> None:
+        with Store(place).study(SETTINGS, "x") as study:
             handle = study.start(TRIAL, "key")
             with pytest.raises(RuntimeError, match="is running"):
                 study.start(TRIAL, "key")
@@ -187,98 +200,138 @@ class TestOnce:
                 study.reuse(TRIAL, "key")
             with pytest.raises(RuntimeError, match="finished or never started"):
                 study.finish(handle, ok())
-        with Store(path).study(SETTINGS, "x") as study, pytest.raises(RuntimeError):
+        with Store(place).study(SETTINGS, "x") as study, pytest.raises(RuntimeError):
             study.start(TRIAL, "key")
 
-    def test_a_record_of_another_trial(self, path: Path) -> None:
-        with Store(path).study(SETTINGS, "x") as study:
+    def test_a_run_that_failed_is_tried_again_by_the_next_driver(self, place: str | Path) -> None:
+        failed = Record(TRIAL, "failed", message="CUDA out of memory")
+        with Store(place).study(SETTINGS, "x") as study:
+            study.finish(study.start(TRIAL, "key"), failed)
+            with pytest.raises(RuntimeError, match="is finished"):
+                study.start(TRIAL, "key")
+        with Store(place).study(SETTINGS, "x") as study:
+            assert study.records() == []
+            handle = study.start(TRIAL, "key")
+            assert Store(place).records(study.name) == [failed]
+            study.finish(handle, ok())
+            assert Store(place).records(study.name) == [ok()]
+        with Store(place).study(SETTINGS, "x") as study:
+            assert study.records() == [ok()]
+
+    def test_a_record_of_another_trial(self, place: str | Path) -> None:
+        with Store(place).study(SETTINGS, "x") as study:
             handle = study.start(TRIAL, "key")
             with pytest.raises(ValueError, match="the record is of"):
                 study.finish(handle, ok(Trial(7, 0.01)))
 
-    def test_a_run_left_unfinished_is_failed_and_may_start_again(self, path: Path) -> None:
-        with Store(path).study(SETTINGS, "x") as study:
+    def test_a_run_left_unfinished_is_failed_and_may_start_again(self, place: str | Path) -> None:
+        with Store(place).study(SETTINGS, "x") as study:
             study.start(TRIAL, "key")
-        with Store(path).study(SETTINGS, "x") as study:
+        with Store(place).study(SETTINGS, "x") as study:
             assert study.records() == []
             study.finish(study.start(TRIAL, "key"), ok())
-        seen = optuna.load_study(study_name=study.name, storage=f"sqlite:///{path}")
+        seen = optuna.load_study(study_name=study.name, storage=url_of(place))
         assert [trial.state.name for trial in seen.trials] == ["FAIL", "COMPLETE"]
 
-    def test_a_record_saved_just_before_the_end_is_kept(self, path: Path) -> None:
-        with Store(path).study(SETTINGS, "x") as study:
+    def test_a_record_saved_just_before_the_end_is_kept(self, place: str | Path) -> None:
+        with Store(place).study(SETTINGS, "x") as study:
             handle = study.start(TRIAL, "key")
             # Killed between the two statements of `finish`.
             study._storage.set_trial_user_attr(handle.id, "record", encode(ok()))
-        with Store(path).study(SETTINGS, "x") as study:
+        with Store(place).study(SETTINGS, "x") as study:
             assert study.records() == [ok()]
 
 
 class TestReuse:
-    def test_a_run_of_another_study_is_copied(self, path: Path) -> None:
+    def test_a_run_of_another_study_is_copied(self, place: str | Path) -> None:
         baseline = ok(Trial(None, 1e-4), 0.8)
-        with Store(path).study({"scale": "tensor"}, "a") as first:
+        with Store(place).study({"scale": "tensor"}, "a") as first:
             first.start(TRIAL, "unfinished")
             first.finish(first.start(baseline.trial, "full"), baseline)
-        with Store(path).study({"scale": "rms"}, "b") as second:
+        with Store(place).study({"scale": "rms"}, "b") as second:
             assert second.reuse(TRIAL, "unfinished") is None
             assert second.reuse(TRIAL, "nobody's") is None
             assert second.reuse(baseline.trial, "full") == baseline
             assert second.records() == [baseline]
-        assert Store(path).records(second.name) == [baseline]
-        assert Store(path).find("full") == baseline
-        seen = optuna.load_study(study_name=second.name, storage=f"sqlite:///{path}")
+        assert Store(place).records(second.name) == [baseline]
+        assert Store(place).find("full") == baseline
+        seen = optuna.load_study(study_name=second.name, storage=url_of(place))
         assert seen.trials[0].user_attrs["reused_from"] == f"{first.name}#1"
         assert (seen.trials[0].state.name, seen.trials[0].value) == ("COMPLETE", 0.8)
 
-    def test_a_collapsed_run_is_copied_and_a_failed_one_is_not(self, path: Path) -> None:
-        with Store(path).study({"scale": "tensor"}, "a") as first:
+    def test_a_collapsed_run_is_copied_and_a_failed_one_is_not(self, place: str | Path) -> None:
+        with Store(place).study({"scale": "tensor"}, "a") as first:
             lost: list[tuple[Trial, Status]] = [(TRIAL, "collapsed"), (Trial(7, 0.01), "failed")]
             for trial, status in lost:
                 first.finish(first.start(trial, status), Record(trial, status, metric=0.5))
-        with Store(path).study({"scale": "rms"}, "b") as second:
+        with Store(place).study({"scale": "rms"}, "b") as second:
             assert second.reuse(TRIAL, "collapsed") == Record(TRIAL, "collapsed", metric=0.5)
             assert second.reuse(Trial(7, 0.01), "failed") is None
 
 
 class TestOneDriver:
-    def test_the_second_in_one_process(self, path: Path) -> None:
+    def test_the_second_in_one_process(self, place: str | Path) -> None:
         message = f"already being run by process {os.getpid()} on "
-        with Store(path).study(SETTINGS, "x"):
-            with pytest.raises(D90Error, match=message), Store(path).study(SETTINGS, "x"):
+        with Store(place).study(SETTINGS, "x"):
+            with pytest.raises(D90Error, match=message), Store(place).study(SETTINGS, "x"):
                 pass
-            with Store(path).study({"another": 1}, "x"):
+            with Store(place).study({"another": 1}, "x"):
                 pass
-        with Store(path).study(SETTINGS, "x"):
+        with Store(place).study(SETTINGS, "x"):
             pass
 
-    def test_a_reader_needs_no_lock(self, path: Path) -> None:
-        with Store(path).study(SETTINGS, "x") as study:
+    def test_a_reader_needs_no_lock(self, place: str | Path) -> None:
+        with Store(place).study(SETTINGS, "x") as study:
             study.finish(study.start(TRIAL, "key"), ok())
-            assert Store(path).records(study.name) == [ok()]
+            assert Store(place).records(study.name) == [ok()]
 
-    def test_the_second_process_and_a_killed_one(self, path: Path) -> None:
+    def test_the_second_process_and_a_killed_one(self, place: str | Path) -> None:
         held = "print('open', flush=True); time.sleep(60)"
-        driver = driver_process(path, held)
+        driver = driver_process(place, held)
         try:
             assert driver.stdout is not None
             assert driver.stdout.readline() == "open\n"
             message = f"already being run by process {driver.pid} on .* same command again"
-            with pytest.raises(D90Error, match=message) as error, study_of(path):
+            with pytest.raises(D90Error, match=message) as error, study_of(place):
                 pass
             assert "\n" not in str(error.value)
         finally:
             driver.kill()
             driver.wait()
-        with study_of(path):
+        with study_of(place):
             pass
 
     def test_several_processes_make_a_store_at_once(self, tmp_path: Path) -> None:
-        path = tmp_path / "folder" / "d90.db"
+        self.made_at_once(tmp_path / "folder" / "d90.db")
+
+    def test_several_processes_make_the_tables_of_a_server(self, postgres: Server) -> None:
+        postgres.execute("CREATE DATABASE d90_empty")
+        self.made_at_once(postgres.url("d90_empty"))
+
+    def made_at_once(self, place: str | Path) -> None:
         code = "study.finish(study.start(Trial(1, .1), 'k'), Record(Trial(1, .1), 'ok', .5))"
-        drivers = [driver_process(path, code, prefix=name) for name in ("a", "b", "c")]
+        drivers = [driver_process(place, code, prefix=name) for name in ("a", "b", "c")]
         assert [driver.wait() for driver in drivers] == [0, 0, 0]
-        assert len(Store(path).studies()) == 3
+        assert len(Store(place).studies()) == 3
+
+
+class TestUrls:
+    @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+    def test_psycopg_is_what_postgresql_means(self, scheme: str) -> None:
+        with pytest.raises(D90Error, match=r"'postgresql\+psycopg://u@127.0.0.1:1/x' cannot be us"):
+            Store(f"{scheme}://u@127.0.0.1:1/x")
+
+    def test_another_driver_can_be_named(self) -> None:
+        with pytest.raises(D90Error, match="needs a database driver: pip install it"):
+            Store("postgresql+pg8000://u@127.0.0.1:1/x")
+
+    def test_without_psycopg(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "psycopg", None)
+        with pytest.raises(
+            D90Error, match=r"database driver: pip install 'd90\[postgres\]'"
+        ) as error:
+            Store("postgresql://user:secret@127.0.0.1:1/x")
+        assert "\n" not in str(error.value) and "secret" not in str(error.value)
 
 
 class TestBadStores:
@@ -397,16 +450,16 @@ LOOP = """
 """
 
 
-def driver_process(path: Path, body: str, prefix: str = "x") -> subprocess.Popen[str]:
+def driver_process(place: str | Path, body: str, prefix: str = "x") -> subprocess.Popen[str]:
     """A driver of the study of `study_of`, in a process of its own."""
     code = DRIVER + (body if body.startswith("\n") else f"    {body}")
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(path), prefix], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(place), prefix], stdout=subprocess.PIPE, text=True
     )
 
 
-def study_of(path: Path) -> AbstractContextManager[StudyStore]:
-    return Store(path).study({"driver": 1}, "x")
+def study_of(place: str | Path) -> AbstractContextManager[StudyStore]:
+    return Store(place).study({"driver": 1}, "x")
 
 
 def test_killed_five_times(tmp_path: Path) -> None:

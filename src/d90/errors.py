@@ -1,7 +1,9 @@
-"""The one error that a user can cause."""
+"""The one error that a user can cause, and its forms that several places share."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -23,3 +25,24 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> D90Error:
     nearest = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
     return D90Error(f"unknown {kind} '{name}': {hint}Choices: {', '.join(known)}.")
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""No space left, and no space left for this user."""
+
+
+def no_space(what: str, number: int) -> D90Error:
+    """The error of a full disk: nothing is lost, and the same command goes on.
+
+    Args:
+        what: the file that could not be written.
+        number: one of `FULL`.
+
+    >>> print(no_space("store 'd90.db'", errno.ENOSPC))
+    store 'd90.db' cannot be written: No space left on device: make room and give the same command \
+again.
+    """
+    return D90Error(
+        f"{what} cannot be written: {os.strerror(number)}: make room and give the same command "
+        "again."
+    )

@@ -9,27 +9,33 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
+from d90.database import (
+    AWAY_SECONDS,
+    one_line_errors,
+    open_storage,
+    parse,
+    patiently,
+    sqlite_file,
+)
 from d90.errors import D90Error, unknown
-from d90.locks import FileLock, LeaseLock, Lock
+from d90.locks import AdvisoryLock, FileLock, LeaseLock, Lock
 from d90.records import Record, Trial
+
+T = TypeVar("T")
 
 SETTINGS, FACTS = "settings", "facts"
 TRIAL, KEY, RECORD, REUSED = "trial", "key", "record", "reused_from"
@@ -40,12 +46,6 @@ DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(1e-30, 1e30, log=True),
     "seed": IntDistribution(0, 2**64),
 }
-
-BUSY_SECONDS = 60
-"""How long a statement waits for another process's write to an SQLite file."""
-
-OPENING_ATTEMPTS = 50
-"""Several drivers may meet in making a store: each collision leaves one table more."""
 
 
 @dataclass(frozen=True)
@@ -76,41 +76,50 @@ class Store:
 
     Args:
         url: path of an SQLite file (made with its folders when absent), or any SQLAlchemy URL,
-            such as `postgresql+psycopg://user@host/d90`.
+            such as `postgresql://user@host/d90`.
         create: False only opens a file that exists.
+        patience: seconds to wait, within a study, for a database server that went away.
 
     Raises:
         D90Error: when the database cannot be opened, or is none.
     """
 
-    def __init__(self, url: str | Path, *, create: bool = True) -> None:
+    def __init__(
+        self, url: str | Path, *, create: bool = True, patience: float = AWAY_SECONDS
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        database = _database(url)
-        self.label = database.render_as_string() if "://" in str(url) else str(url)
-        self._file = _sqlite_file(database, self.label, create=create)
-        with _one_line_errors(self.label):
-            self._storage = _open(database)
+        self._database = parse(url)
+        self.label = self._database.render_as_string() if "://" in str(url) else str(url)
+        self._file = sqlite_file(self._database, self.label, create=create)
+        self._patience = patience
+        with one_line_errors(self.label, self._file):
+            self._storage = open_storage(self._database)
 
     def studies(self) -> list[StudyInfo]:
         """The studies, in the order in which they were made."""
-        with _one_line_errors(self.label):
+        with one_line_errors(self.label, self._file):
             return [
                 StudyInfo(s.study_name, s.user_attrs[SETTINGS], s.user_attrs.get(FACTS, {}))
-                for s in self._storage.get_all_studies()
+                for s in self.patiently(self._storage.get_all_studies)
                 if SETTINGS in s.user_attrs
             ]
 
     def records(self, name: str) -> list[Record]:
         """The finished runs of a study, in the order in which they were started; no lock is taken.
 
+        Of several attempts at a run that `failed`, the last.
+
         Raises:
             D90Error: for a name that is not in the store.
         """
-        with _one_line_errors(self.label):
-            ids = {s.study_name: s._study_id for s in self._storage.get_all_studies()}
+        with one_line_errors(self.label, self._file):
+            studies = self.patiently(self._storage.get_all_studies)
+            ids = {s.study_name: s._study_id for s in studies}
             if name not in ids:
                 raise unknown(f"study in {self.label}", name, ids)
-            return [record for _, record in _finished(self._storage, ids[name])]
+            found = self.patiently(lambda: _finished(self._storage, ids[name]))
+            last = {record.trial: number for number, (_, record) in enumerate(found)}
+            return [r for number, (_, r) in enumerate(found) if last[r.trial] == number]
 
     def find(self, key: str) -> Record | None:
         """A finished run of that key in any study; one that `failed` may succeed and is none."""
@@ -132,33 +141,51 @@ class Store:
                 fails or another driver takes the study over.
             TypeError, ValueError: for settings that JSON cannot hold.
         """
-        canonical = _canonical(settings)
         name = study_name(settings, name_prefix)
-        with _one_line_errors(self.label):
-            study_id = _study_id(self._storage, name)
-            known = self._storage.get_study_user_attrs(study_id).get(SETTINGS)
-            if known is None:
-                self._storage.set_study_user_attr(study_id, SETTINGS, json.loads(canonical))
-            elif known != json.loads(canonical):
-                raise D90Error(
-                    f"study '{name}' has other settings under the same name: use another store "
-                    f"than {self.label}."
-                )
-            with self._lock(study_id, name) as lock:
-                yield StudyStore(self, study_id, name, lock)
+        with one_line_errors(self.label, self._file), ExitStack() as stack:
+            study_id = self.patiently(lambda: self._made(settings, name))
+            lock = self._lock(study_id, name)
+            self.patiently(lock.__enter__)
+            stack.push(lock.__exit__)
+            yield self.patiently(lambda: StudyStore(self, study_id, name, lock))
+
+    def patiently(self, action: Callable[[], T]) -> T:
+        """What the action returns, once a server that went away is back; see `d90.database`."""
+        if self._file is not None:  # A file does not come back.
+            return action()
+        return patiently(action, self.label, seconds=self._patience)
+
+    def _made(self, settings: Mapping[str, Any], name: str) -> int:
+        """The id of the study of these settings, which is made when there is none."""
+        study_id = _study_id(self._storage, name)
+        plain = json.loads(_canonical(settings))
+        known = self._storage.get_study_user_attrs(study_id).get(SETTINGS)
+        if known is None:
+            self._storage.set_study_user_attr(study_id, SETTINGS, plain)
+        elif known != plain:
+            raise D90Error(
+                f"study '{name}' has other settings under the same name: use another store "
+                f"than {self.label}."
+            )
+        return study_id
 
     def _lock(self, study_id: int, name: str) -> Lock:
-        if self._file is None:
-            return LeaseLock(self._storage, study_id, name)
-        return FileLock(self._file.with_name(f"{self._file.name}.{name}.lock"), name)
+        if self._file is not None:
+            return FileLock(self._file.with_name(f"{self._file.name}.{name}.lock"), name)
+        if self._database.get_backend_name() == "postgresql":
+            return AdvisoryLock(self._database, self._storage, study_id, name)
+        return LeaseLock(self._storage, study_id, name)
 
     def _find(self, key: str) -> tuple[str, Record] | None:
         """A finished run of that key and where it is: `study#number`."""
-        with _one_line_errors(self.label):
-            for study in self._storage.get_all_studies():
-                for trial, record in _finished(self._storage, study._study_id):
-                    if trial.user_attrs[KEY] == key and record.status != "failed":
-                        return f"{study.study_name}#{trial.number}", record
+        with one_line_errors(self.label, self._file):
+            return self.patiently(lambda: self._look_for(key))
+
+    def _look_for(self, key: str) -> tuple[str, Record] | None:
+        for study in self._storage.get_all_studies():
+            for trial, record in _finished(self._storage, study._study_id):
+                if trial.user_attrs[KEY] == key and record.status != "failed":
+                    return f"{study.study_name}#{trial.number}", record
         return None
 
 
@@ -166,7 +193,11 @@ class StudyStore:
     """One study, opened by its only driver: made by `Store.study`.
 
     Runs that a dead driver left unfinished are marked as failed when the study is opened; they
-    have no record, so the protocol asks for them again.
+    have no record, so the protocol asks for them again. So it does for runs that `failed` in
+    earlier sessions: what they wanted, memory for example, may be there now.
+
+    Every write may be made twice with the same effect, since a connection can break after the
+    server has written and before it has said so.
     """
 
     def __init__(self, store: Store, study_id: int, name: str, lock: Lock) -> None:
@@ -176,8 +207,9 @@ class StudyStore:
         self._study_id = study_id
         self._lock = lock
         self._running: dict[int, Trial] = {}
-        _end_stale(self._storage, study_id)
-        self._records = {t._trial_id: r for t, r in _finished(self._storage, study_id)}
+        _end_stale(self._storage, study_id, self._running)
+        finished = _finished(self._storage, study_id)
+        self._records = {t._trial_id: r for t, r in finished if r.status != "failed"}
 
     def records(self) -> list[Record]:
         """The finished runs, in the order in which they were started."""
@@ -191,21 +223,17 @@ class StudyStore:
             key: determines the result of the run entirely, in any study.
 
         Raises:
-            D90Error: when another driver has taken the study over.
+            D90Error: when another driver has taken the study over; the database stays away.
             RuntimeError: when the trial is finished or running: no run is repeated.
         """
         self._check_new(trial)
-        template = create_trial(state=TrialState.RUNNING, **_described(trial, key))
-        self._lock.check()
-        id = self._storage.create_new_trial(self._study_id, template)
-        self._running[id] = trial
-        return Handle(trial, id)
+        return self._start(trial, _described(trial, key))
 
     def finish(self, handle: Handle, record: Record) -> None:
         """Save what came of a run that was started.
 
         Raises:
-            D90Error: when another driver has taken the study over.
+            D90Error: when another driver has taken the study over; the database stays away.
             RuntimeError: when the run was not started here, or is finished already.
             ValueError: when the record is of another trial.
         """
@@ -213,9 +241,7 @@ class StudyStore:
             raise RuntimeError(f"{handle.trial} is not running: it is finished or never started")
         if record.trial != handle.trial:
             raise ValueError(f"the record is of {record.trial}, the run of {handle.trial}")
-        self._lock.check()
-        self._storage.set_trial_user_attr(handle.id, RECORD, encode(record))
-        _end(self._storage, handle.id, record)
+        self._write(lambda: self._save(handle.id, record))
         del self._running[handle.id]
         self._records[handle.id] = record
 
@@ -225,7 +251,7 @@ class StudyStore:
         The copy says where it is from: the user attribute `reused_from`.
 
         Raises:
-            D90Error: when another driver has taken the study over.
+            D90Error: when another driver has taken the study over; the database stays away.
             RuntimeError: when the trial is finished or running: no run is repeated.
         """
         self._check_new(trial)
@@ -233,13 +259,14 @@ class StudyStore:
         if found is None:
             return None
         source, record = found[0], replace(found[1], trial=trial)
-        state, values = _outcome(record)
         described = _described(trial, key)
-        described["user_attrs"] |= {RECORD: encode(record), REUSED: source}
-        template = create_trial(state=state, values=values, **described)
-        self._lock.check()
-        self._records[self._storage.create_new_trial(self._study_id, template)] = record
+        described["user_attrs"] |= {REUSED: source}
+        self.finish(self._start(trial, described), record)
         return record
+
+    def knows(self, key: str) -> bool:
+        """Whether `reuse` would find a run of that key."""
+        return self._store.find(key) is not None
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """Save what is not a setting but belongs in a report, such as D or the majority rate.
@@ -247,8 +274,36 @@ class StudyStore:
         Args:
             facts: JSON values; they replace those saved before.
         """
-        self._lock.check()
-        self._storage.set_study_user_attr(self._study_id, FACTS, dict(facts))
+        self._write(lambda: self._storage.set_study_user_attr(self._study_id, FACTS, dict(facts)))
+
+    def _start(self, trial: Trial, described: Mapping[str, Any]) -> Handle:
+        template = create_trial(state=TrialState.RUNNING, **described)
+        id = self._write(lambda: self._storage.create_new_trial(self._study_id, template))
+        self._running[id] = trial
+        # An attempt that was written though its connection broke has left a second one.
+        self._write(lambda: _end_stale(self._storage, self._study_id, self._running))
+        return Handle(trial, id)
+
+    def _save(self, id: int, record: Record) -> None:
+        try:
+            self._storage.set_trial_user_attr(id, RECORD, encode(record))
+            _end(self._storage, id, record)
+        except RuntimeError as error:  # It has ended already: by an earlier attempt of ours?
+            saved = self._storage.get_trial(id).user_attrs.get(RECORD)
+            if saved != json.loads(json.dumps(encode(record))):
+                raise D90Error(
+                    f"a run of study '{self.name}' was ended by another program: give the same "
+                    "command again when that has ended."
+                ) from error
+
+    def _write(self, write: Callable[[], T]) -> T:
+        """Write as the study's driver, once the database answers."""
+
+        def attempt() -> T:
+            self._lock.check()
+            return write()
+
+        return self._store.patiently(attempt)
 
     def _check_new(self, trial: Trial) -> None:
         if trial in self._running.values():
@@ -347,9 +402,11 @@ def _end(storage: BaseStorage, trial_id: int, record: Record) -> None:
     storage.set_trial_state_values(trial_id, state, values)
 
 
-def _end_stale(storage: BaseStorage, study_id: int) -> None:
-    """End the runs of a dead driver; one whose record was saved just before is not lost."""
+def _end_stale(storage: BaseStorage, study_id: int, running: Mapping[int, Trial]) -> None:
+    """End the runs that nobody runs; one whose record was saved just before is not lost."""
     for trial in storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial._trial_id in running:
+            continue
         if RECORD in trial.user_attrs:
             _end(storage, trial._trial_id, decode(trial.user_attrs[RECORD]))
         else:
@@ -368,85 +425,3 @@ def _study_id(storage: BaseStorage, name: str) -> int:
         return storage.create_new_study([StudyDirection.MAXIMIZE], name)
     except DuplicatedStudyError:
         return storage.get_study_id_from_name(name)
-
-
-def _database(url: str | Path) -> URL:
-    """The URL; a plain path is an SQLite file."""
-    if "://" not in str(url):
-        return URL.create("sqlite", database=os.path.abspath(Path(url).expanduser()))
-    try:
-        return make_url(str(url))
-    except (SQLAlchemyError, ValueError) as error:
-        raise D90Error(
-            f"store '{url}' is not a database URL: expected a path or a URL such as "
-            "postgresql+psycopg://user@host/name."
-        ) from error
-
-
-def _sqlite_file(database: URL, label: str, *, create: bool) -> Path | None:
-    """The file of an SQLite database, its folder made; None for other databases."""
-    if database.get_backend_name() != "sqlite":
-        return None
-    if database.database in (None, "", ":memory:"):
-        raise D90Error(f"store '{label}' is in memory and would keep nothing: give a path.")
-    path = Path(database.database).absolute()
-    if path.is_dir():
-        raise D90Error(f"store '{label}' is a folder: give the path of a file in it.")
-    if not path.exists() and not create:
-        raise D90Error(f"no store at '{label}': check the path; `d90 measure` makes it.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("rb") if path.exists() else open(os.devnull, "rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise D90Error(
-            f"cannot open store '{label}': {error.strerror}: {error.filename}."
-        ) from error
-    if start not in (b"", b"SQLite format 3\0"):
-        raise D90Error(f"store '{label}' is not an SQLite database: give another path.")
-    return path
-
-
-def _open(database: URL) -> BaseStorage:
-    """The storage, its tables made where they are missing."""
-    for _ in range(OPENING_ATTEMPTS):
-        try:
-            return _storage(database)
-        except (IntegrityError, OperationalError, ProgrammingError) as error:
-            # Another process is making the same tables.
-            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
-                raise
-            time.sleep(0.1)
-    return _storage(database)
-
-
-def _storage(database: URL) -> BaseStorage:
-    url = database.render_as_string(hide_password=False)
-    sqlite = database.get_backend_name() == "sqlite"
-    try:
-        storage = RDBStorage(
-            # The storage fills a template with it, where braces have a meaning.
-            url.replace("{", "{{").replace("}", "}}"),
-            engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}} if sqlite else {},
-        )
-    except ImportError as error:
-        label = database.render_as_string()
-        raise D90Error(f"store '{label}' needs a database driver: pip install it.") from error
-    except RuntimeError as error:
-        # Its schema is of another version of Optuna; the message says how to upgrade.
-        raise D90Error(f"store '{database.render_as_string()}': {error}") from error
-    # What `optuna.create_study` does too: finished trials are read from the database only once.
-    return get_storage(storage)
-
-
-@contextmanager
-def _one_line_errors(label: str) -> Iterator[None]:
-    """Turn what databases raise into one line that a user can act on."""
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        what = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0].rstrip(".")
-        raise D90Error(
-            f"store '{label}' cannot be used: {what}; check that it can be reached and written."
-        ) from error

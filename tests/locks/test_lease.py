@@ -14,9 +14,9 @@ import pytest
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 
-from d90 import locks
 from d90.errors import D90Error
-from d90.locks import LEASE, LeaseLock
+from d90.locks import DRIVER, LeaseLock
+from d90.locks import lease as module
 from d90.records import Record, Trial
 from d90.store import Store
 
@@ -50,7 +50,7 @@ def dead_process() -> int:
 def test_held_and_released(storage: BaseStorage, study_id: int) -> None:
     with quick(storage, study_id) as lock:
         lock.check()
-        owner = storage.get_study_user_attrs(study_id)[LEASE]
+        owner = storage.get_study_user_attrs(study_id)[DRIVER]
         assert (owner["pid"], owner["host"]) == (os.getpid(), socket.gethostname())
         with (
             pytest.raises(D90Error, match=f"'mrpc-did' is already .* process {os.getpid()} on"),
@@ -58,7 +58,7 @@ def test_held_and_released(storage: BaseStorage, study_id: int) -> None:
         ):
             pass
         lock.check()
-    assert storage.get_study_user_attrs(study_id)[LEASE] is None
+    assert storage.get_study_user_attrs(study_id)[DRIVER] is None
     with quick(storage, study_id):
         pass
 
@@ -73,11 +73,11 @@ def test_held_and_released(storage: BaseStorage, study_id: int) -> None:
     ids=["another host", "another host, our process id", "this host, alive"],
 )
 def test_a_lease_that_binds(storage: BaseStorage, study_id: int, owner: dict[str, Any]) -> None:
-    storage.set_study_user_attr(study_id, LEASE, owner)
+    storage.set_study_user_attr(study_id, DRIVER, owner)
     message = f"process {owner['pid']} on {owner['host']}: wait"
     with pytest.raises(D90Error, match=message), quick(storage, study_id):
         pass
-    assert storage.get_study_user_attrs(study_id)[LEASE] == owner
+    assert storage.get_study_user_attrs(study_id)[DRIVER] == owner
 
 
 @pytest.mark.parametrize(
@@ -91,51 +91,51 @@ def test_a_lease_that_binds(storage: BaseStorage, study_id: int, owner: dict[str
     ids=["not renewed", "not renewed here", "dead", "our process id before a restart"],
 )
 def test_a_lease_that_is_free(storage: BaseStorage, study_id: int, owner: dict[str, Any]) -> None:
-    storage.set_study_user_attr(study_id, LEASE, owner)
+    storage.set_study_user_attr(study_id, DRIVER, owner)
     with quick(storage, study_id) as lock:
         lock.check()
 
 
 def test_it_is_renewed(storage: BaseStorage, study_id: int) -> None:
     with quick(storage, study_id, seconds=0.2):
-        first = storage.get_study_user_attrs(study_id)[LEASE]["expires"]
+        first = storage.get_study_user_attrs(study_id)[DRIVER]["expires"]
         deadline = time.monotonic() + 5
-        while storage.get_study_user_attrs(study_id)[LEASE]["expires"] == first:
+        while storage.get_study_user_attrs(study_id)[DRIVER]["expires"] == first:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
 
 def test_a_driver_that_was_replaced_stops(storage: BaseStorage, study_id: int) -> None:
     with quick(storage, study_id, seconds=0.1) as lock:
-        storage.set_study_user_attr(study_id, LEASE, lease())
+        storage.set_study_user_attr(study_id, DRIVER, lease())
         lock._renewal.join(timeout=5)
         assert not lock._renewal.is_alive()
         with pytest.raises(D90Error, match="process 1234 on elsewhere"):
             lock.check()
-    assert storage.get_study_user_attrs(study_id)[LEASE]["token"] == "other"
+    assert storage.get_study_user_attrs(study_id)[DRIVER]["token"] == "other"
 
 
 def test_of_two_writers_the_last_one_holds_it(
     storage: BaseStorage, study_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def another_writes(seconds: float) -> None:
-        storage.set_study_user_attr(study_id, LEASE, lease())
+        storage.set_study_user_attr(study_id, DRIVER, lease())
 
-    monkeypatch.setattr(locks.time, "sleep", another_writes)
+    monkeypatch.setattr(module.time, "sleep", another_writes)
     with pytest.raises(D90Error, match="on elsewhere"), quick(storage, study_id):
         pass
 
 
 def test_a_study_under_a_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store as it is on a server: every write is refused once the lease is lost."""
-    monkeypatch.setattr(locks.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
     store, trial = Store(tmp_path / "d90.db"), Trial(10, 0.01)
-    monkeypatch.setattr(store, "_file", None)
+    monkeypatch.setattr(store, "_file", None)  # So that it has no lock file.
     with store.study({"a": 1}, "x") as study:
         handle = study.start(trial, "key")
         study.finish(handle, Record(trial, "ok", metric=0.5))
         running = study.start(Trial(20, 0.01), "other")
-        store._storage.set_study_user_attr(study._study_id, LEASE, lease())
+        store._storage.set_study_user_attr(study._study_id, DRIVER, lease())
         for write in (
             lambda: study.start(Trial(30, 0.01), "third"),
             lambda: study.finish(running, Record(running.trial, "ok", metric=0.5)),

@@ -1,0 +1,268 @@
+"""The databases that stores are in: opened, waited for while they are away, errors in one line."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+
+from d90.errors import D90Error, no_space
+
+T = TypeVar("T")
+
+DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
+"""What a database that cannot do as it is told raises."""
+
+BUSY_SECONDS = 60
+"""How long a statement waits for another process's write to an SQLite file."""
+
+AWAY_SECONDS = 60.0
+"""How long a study waits for a database server that went away."""
+
+PAUSE_SECONDS = 0.5
+"""Between two attempts to reach it."""
+
+DROPPED_SECONDS = 30
+"""After so long without a sign of life either end of a connection takes the other for dead."""
+
+PROBES, PROBE_SECONDS = 3, 5
+"""TCP asks so often, so many seconds apart, at the end of that time."""
+
+OPENING_ATTEMPTS = 50
+"""Several drivers may meet in making a store: each collision leaves one table more."""
+
+LIBPQ = ("psycopg", "psycopg2")
+"""Drivers of PostgreSQL that take libpq's connection parameters."""
+
+_ROOM = 64 * 1024
+"""Bytes that SQLite needs to write anything: a disk with less is full."""
+
+_log = logging.getLogger(__name__)
+
+
+def parse(url: str | Path) -> URL:
+    """The URL; a plain path is an SQLite file, `postgresql://` uses psycopg 3.
+
+    Raises:
+        D90Error: for what is neither.
+
+    >>> parse("postgresql://user@host/d90").drivername
+    'postgresql+psycopg'
+    """
+    if "://" not in str(url):
+        return URL.create("sqlite", database=os.path.abspath(Path(url).expanduser()))
+    try:
+        database = make_url(str(url))
+    except (SQLAlchemyError, ValueError) as error:
+        raise D90Error(
+            f"store '{url}' is not a database URL: expected a path or a URL such as "
+            "postgresql://user@host/name."
+        ) from error
+    if database.drivername in ("postgresql", "postgres"):
+        return database.set(drivername="postgresql+psycopg")
+    return database
+
+
+def sqlite_file(database: URL, label: str, *, create: bool) -> Path | None:
+    """The file of an SQLite database, its folder made; None for other databases.
+
+    Raises:
+        D90Error: when it cannot be one.
+    """
+    if database.get_backend_name() != "sqlite":
+        return None
+    if database.database in (None, "", ":memory:"):
+        raise D90Error(f"store '{label}' is in memory and would keep nothing: give a path.")
+    path = Path(database.database).absolute()
+    if path.is_dir():
+        raise D90Error(f"store '{label}' is a folder: give the path of a file in it.")
+    if not path.exists() and not create:
+        raise D90Error(f"no store at '{label}': check the path; `d90 measure` makes it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") if path.exists() else open(os.devnull, "rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise D90Error(
+            f"cannot open store '{label}': {error.strerror}: {error.filename}."
+        ) from error
+    if start not in (b"", b"SQLite format 3\0"):
+        raise D90Error(f"store '{label}' is not an SQLite database: give another path.")
+    return path
+
+
+def open_storage(database: URL) -> BaseStorage:
+    """The storage, its tables made where they are missing.
+
+    Raises:
+        D90Error: no driver; a schema of another version.
+        SQLAlchemyError: it cannot be reached or written.
+    """
+    for _ in range(OPENING_ATTEMPTS):
+        try:
+            return _storage(database)
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            # Another process is making the same tables.
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(0.1)
+    return _storage(database)
+
+
+def _storage(database: URL) -> BaseStorage:
+    url = database.render_as_string(hide_password=False)
+    try:
+        storage = RDBStorage(
+            # The storage fills a template with it, where braces have a meaning.
+            url.replace("{", "{{").replace("}", "}}"),
+            engine_kwargs=_engine_options(database),
+        )
+    except ImportError as error:
+        what = "it"
+        if database.drivername == "postgresql+psycopg":
+            what = "'d90[postgres]'"
+        raise D90Error(
+            f"store '{database.render_as_string()}' needs a database driver: pip install {what}."
+        ) from error
+    except RuntimeError as error:
+        # Its schema is of another version of Optuna; the message says how to upgrade.
+        raise D90Error(f"store '{database.render_as_string()}': {error}") from error
+    # What `optuna.create_study` does too: finished trials are read from the database only once.
+    return get_storage(storage)
+
+
+def _engine_options(database: URL) -> dict[str, Any]:
+    if database.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": BUSY_SECONDS}}
+    # A connection that died while a run was training is replaced before it is used.
+    return {"pool_pre_ping": True, "connect_args": connect_arguments(database)}
+
+
+def connect_arguments(database: URL) -> dict[str, Any]:
+    """What makes a connection notice within `DROPPED_SECONDS` that its server is gone.
+
+    What the URL says itself (`?connect_timeout=3`) is left as it is.
+    """
+    if database.get_driver_name() not in LIBPQ:
+        return {}
+    arguments = {
+        "application_name": "d90",
+        "connect_timeout": 10,
+        "keepalives_idle": DROPPED_SECONDS - PROBES * PROBE_SECONDS,
+        "keepalives_interval": PROBE_SECONDS,
+        "keepalives_count": PROBES,
+        "tcp_user_timeout": 1000 * DROPPED_SECONDS,
+    }
+    return {name: value for name, value in arguments.items() if name not in database.query}
+
+
+def patiently(action: Callable[[], T], label: str, *, seconds: float = AWAY_SECONDS) -> T:
+    """What the action returns, once the database answers.
+
+    Args:
+        action: may be called again after a failure whose effect is not known: what it writes must
+            be the same when it is written twice.
+        label: of the store, for messages.
+        seconds: how long to wait for a server that went away.
+
+    Raises:
+        D90Error: it did not come back in time.
+        SQLAlchemyError, StorageInternalError: any other error of the database, at once.
+    """
+    gone: float | None = None
+    while True:
+        try:
+            result = action()
+        except DATABASE_ERRORS as error:
+            if not is_away(error):
+                raise
+            gone = _still_waiting(error, label, gone, seconds)
+        else:
+            if gone is not None:
+                _log.warning("store '%s' answers again: the study goes on.", label)
+            return result
+
+
+def _still_waiting(error: BaseException, label: str, gone: float | None, seconds: float) -> float:
+    """When the database went away, after a pause; D90Error where that is too long ago."""
+    now = time.monotonic()
+    if gone is None:
+        gone = now
+        _log.warning(
+            "store '%s' does not answer (%s): trying again for %.0f seconds.",
+            label,
+            in_a_line(error),
+            seconds,
+        )
+    if now - gone >= seconds:
+        raise D90Error(
+            f"store '{label}' did not answer for {seconds:.0f} seconds: {in_a_line(error)}; when "
+            "it can be reached, give the same command again."
+        ) from error
+    time.sleep(PAUSE_SECONDS)
+    return gone
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a server could not be reached, or its connection broke: it may come back."""
+    cause = _cause(error)
+    if not isinstance(cause, DBAPIError):
+        return False
+    return cause.connection_invalidated or isinstance(cause, (OperationalError, InterfaceError))
+
+
+def in_a_line(error: BaseException) -> str:
+    """What the database said, without SQL."""
+    cause = _cause(error)
+    said = str(getattr(cause, "orig", None) or cause).strip() or type(cause).__name__
+    return said.splitlines()[0].rstrip(".")
+
+
+def _cause(error: BaseException) -> BaseException:
+    if isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        return error.__cause__
+    return error
+
+
+@contextmanager
+def one_line_errors(label: str, file: Path | None) -> Iterator[None]:
+    """Turn what databases raise into one line that a user can act on.
+
+    Args:
+        label: of the store.
+        file: of an SQLite store; None for others.
+    """
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        what = in_a_line(error)
+        if file is not None and _is_full(file, what):
+            raise no_space(f"store '{file}'", errno.ENOSPC) from error
+        raise D90Error(
+            f"store '{label}' cannot be used: {what}; check that it can be reached and written."
+        ) from error
+
+
+def _is_full(file: Path, what: str) -> bool:
+    """Whether SQLite failed for want of room; it also says `disk I/O error`."""
+    if "disk is full" in what:
+        return True
+    return "disk I/O error" in what and shutil.disk_usage(file.parent).free < _ROOM

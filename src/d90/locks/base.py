@@ -1,0 +1,50 @@
+"""What every lock of a study is."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from d90.errors import D90Error
+
+DRIVER = "driver"
+"""Study attribute that says who drives the study: process, host, and a token of this session."""
+
+
+class Lock(Protocol):
+    """The right to drive one study, held between `__enter__` and `__exit__`."""
+
+    def __enter__(self) -> Lock: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+    def check(self) -> None:
+        """Raise D90Error when the lock is not held any more."""
+        ...
+
+
+def identity() -> dict[str, Any]:
+    """This process, as written into a lock."""
+    return {"pid": os.getpid(), "host": socket.gethostname()}
+
+
+def busy(study: str, owner: Mapping[str, Any]) -> D90Error:
+    """The error of the second driver."""
+    return D90Error(
+        f"study '{study}' is already being run by {_who(owner)}: wait for it to end or stop it, "
+        "then give the same command again."
+    )
+
+
+def taken_over(study: str, owner: Mapping[str, Any]) -> D90Error:
+    """The error of a driver that lost its lock, and another has driven the study since."""
+    return D90Error(
+        f"study '{study}' was taken over by {_who(owner)} after this one had lost its lock: this "
+        "one stops; give the same command again when the other has ended."
+    )
+
+
+def _who(owner: Mapping[str, Any]) -> str:
+    return f"process {owner['pid']} on {owner['host']}" if "pid" in owner else "another process"
