@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from d90.errors import FULL, no_space
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write beside the file, then rename: a reader or a crash never sees half of it.
 
     Raises:
-        OSError: if the folder cannot be written; the old file is then untouched.
+        D90Error: if the disk is full; the old file is then untouched, as always.
+        OSError: if the folder cannot be written.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -20,5 +23,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.errno in FULL:
+            raise no_space(f"'{path}'", error.errno) from error
+        raise
     finally:
         beside.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ Transformer Models* (2022), equation 1.
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from d90.subspace.groups import by_layer
 
 STATE_NUMBERS = {"adam": 2, "adamw": 2, "sgd": 0}
 """Numbers that an optimizer keeps for each trained number."""
+
+NO_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says in errors that have no class of their own."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,16 @@ def _activations(model: nn.Module, batch: int, length: int) -> int:
     bytes_a_number = next(model.parameters()).element_size()
     per_layer = length * batch * (34 * hidden + 5 * heads * length)
     return layers * per_layer * bytes_a_number // 2
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is for want of memory, of the machine or of its device."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch's allocator of the CPU and cuBLAS have no class of their own.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    )
 
 
 def available_memory(device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,43 @@ def test_what_goes_wrong_in_a_trial_is_its_record(new_executor, monkeypatch: pyt
     assert record.status == "failed"
     assert record.message == "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB."
     assert not record.usable
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_want_of_memory_that_passes_changes_nothing(
+    new_executor, error: Exception, caplog: pytest.LogCaptureFixture
+):
+    executor = new_executor()
+    raised = []
+
+    def raise_once(progress: Progress) -> None:
+        if progress.step == 5 and not raised:
+            raised.append(error)
+            raise error
+
+    assert timeless(executor.run(SMALL, raise_once)) == timeless(executor.run(SMALL))
+    assert raised
+    assert f"ran out of memory ({error})" in caplog.text
+
+
+def test_another_error_is_not_tried_again(new_executor):
+    raised = []
+
+    def break_down(_: Progress) -> None:
+        raised.append(1)
+        raise RuntimeError("shape mismatch")
+
+    assert new_executor().run(SMALL, break_down).message == "RuntimeError: shape mismatch"
+    assert len(raised) == 1
 
 
 def test_bad_input_and_interrupts_are_raised(new_executor):

@@ -19,8 +19,8 @@ from transformers import PreTrainedModel
 
 from d90 import models
 from d90.data import tokenise
-from d90.errors import D90Error
-from d90.memory import Memory, check_memory, predicted_memory
+from d90.errors import FULL, D90Error, no_space
+from d90.memory import Memory, check_memory, is_out_of_memory, predicted_memory
 from d90.records import Record, Trial
 from d90.subspace import attach
 from d90.tasks import Task
@@ -94,10 +94,10 @@ class LocalExecutor:
             "checkpoint_every": checkpoint_every,
         }
         self.model_name, self.task = model_name, task
-        self.settings = settings
-        self.full_settings = full_settings or replace(
-            settings, optimizer="adamw", weight_decay=0.01
-        )
+        # `auto` is the precision of the driver's machine, wherever the trials then run.
+        self.settings = replace(settings, precision=settings.autocast)
+        full = full_settings or replace(settings, optimizer="adamw", weight_decay=0.01)
+        self.full_settings = replace(full, precision=full.autocast)
         self.subspace_options = dict(subspace_options or {})
         self.checkpoint_dir, self.checkpoint_every = checkpoint_dir, checkpoint_every
         self.data_settings = {
@@ -130,8 +130,16 @@ class LocalExecutor:
             task, tokenizer, max_length=max_length, train_eval_limit=train_eval_limit
         )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrived in another process, whose device may be another one."""
+        self.__dict__.update(state)
+        self.device = Accelerator(mixed_precision=self.precision).device
+
     def run(self, trial: Trial, on_progress: Callable[[Progress], None] | None = None) -> Record:
         """Run a trial, in `Executor`'s terms.
+
+        A trial that runs out of memory is tried once more before it has failed: what took the
+        memory may be gone. A full disk is not the trial's fault and ends the study.
 
         Of several processes that run it together, one that raises ends the study: the others could
         not go on without it, nor find out.
@@ -139,19 +147,12 @@ class LocalExecutor:
         start = perf_counter()
         folder = self._folder(trial)
         try:
-            with self._prepared(trial) as model:
-                outcome = train(
-                    model,
-                    self.data,
-                    self.trial_settings(trial),
-                    on_progress=on_progress,
-                    checkpoint_dir=folder,
-                    checkpoint_every=self.checkpoint_every,
-                )
-            record = _record(trial, outcome)
+            record = _record(trial, self._outcome(trial, on_progress, folder))
         except D90Error:
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise no_space(f"'{error.filename or 'a file of the run'}'", error.errno) from error
             if self.together.world > 1:
                 raise
             _log.debug("trial %s failed", trial, exc_info=True)
@@ -160,6 +161,32 @@ class LocalExecutor:
         if folder is not None and self.together.is_first:
             shutil.rmtree(folder, ignore_errors=True)
         return record
+
+    def _outcome(
+        self, trial: Trial, on_progress: Callable[[Progress], None] | None, folder: Path | None
+    ) -> Outcome:
+        try:
+            return self._train(trial, on_progress, folder)
+        except Exception as error:
+            if self.together.world > 1 or not is_out_of_memory(error):
+                raise
+            _log.warning("%s ran out of memory (%s): it is tried once more.", trial, error)
+        # Out of the `except`: until its end the error keeps what the attempt had allocated.
+        self._give_back()
+        return self._train(trial, on_progress, folder)
+
+    def _train(
+        self, trial: Trial, on_progress: Callable[[Progress], None] | None, folder: Path | None
+    ) -> Outcome:
+        with self._prepared(trial) as model:
+            return train(
+                model,
+                self.data,
+                self.trial_settings(trial),
+                on_progress=on_progress,
+                checkpoint_dir=folder,
+                checkpoint_every=self.checkpoint_every,
+            )
 
     def predicted_memory(self, d: int | None) -> Memory:
         """Bytes that a trial takes, full fine-tuning for None."""
@@ -194,9 +221,12 @@ class LocalExecutor:
             yield model
         finally:
             del model
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _folder(self, trial: Trial) -> Path | None:
         if self.checkpoint_dir is None:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from d90.errors import D90Error
+from d90.errors import FULL, D90Error, no_space
 
 
 def save_checkpoint(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -25,12 +27,28 @@ def save_checkpoint(file: Path, tensors: Mapping[str, Tensor], state: Mapping[st
         file: where to; its folder is made.
         tensors: what must be the same to the bit.
         state: what JSON can hold. Python's floats come back to the bit too.
+
+    Raises:
+        D90Error: it cannot be written, on a full disk for example; the earlier one is whole.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, partial, metadata={"state": json.dumps(state)})
-    os.replace(partial, file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(contiguous, partial, metadata={"state": json.dumps(state)})
+        os.replace(partial, file)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise _unwritten(file, error) from error
+
+
+def _unwritten(file: Path, error: Exception) -> D90Error:
+    # safetensors has one error for everything, and says the number in words.
+    if getattr(error, "errno", None) in FULL or f"os error {errno.ENOSPC}" in str(error):
+        return no_space(f"checkpoint '{file}'", errno.ENOSPC)
+    why = " ".join(str(error).split())
+    return D90Error(f"checkpoint '{file}' cannot be written ({why}): give a folder that can.")
 
 
 def load_checkpoint(
