@@ -12,7 +12,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -24,7 +23,7 @@ import torch
 from transformers import PreTrainedModel
 
 from d90 import models, random
-from d90.data import TokenisedTask
+from d90.driver import Driver
 from d90.errors import D90Error, unknown
 from d90.estimators import estimate
 from d90.executors import Executor, Here, LocalExecutor
@@ -34,7 +33,7 @@ from d90.protocols import Grid, Protocol
 from d90.protocols.base import LARGEST_SEED, check_integers
 from d90.records import Record, Trial
 from d90.report import Summary
-from d90.store import Handle, Store, StudyStore, study_name
+from d90.store import Store, study_name
 from d90.subspace import GROUPINGS, METHODS, SCALES
 from d90.subspace.layout import arrange, find_weights
 from d90.tasks import METRICS, Task, load_task, majority_score
@@ -73,6 +72,9 @@ class Listener:
         self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
     ) -> None:
         """A run has ended; `reused` when another study of the store had it already."""
+
+    def cancelled(self, trial: Trial) -> None:
+        """A run made ahead is not needed any more, and ends without a record."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Study:
             "theta_0": models.fingerprint(self.executor.model),
             "architecture": _architecture(self.executor.model),
             "data": self.task.digest(),
-            "tokens": _tokens(self.executor.data),
+            "tokens": self.executor.data.digest(),
             "random": random.SCHEME,
         }
 
@@ -271,7 +273,7 @@ def run(
         open_study.set_facts(facts)
         listener.opened(study, open_study.records())
         started = _now()
-        _drive(study, open_study, workers, listener)
+        Driver(study, open_study, workers, listener).run()
         records = open_study.records()
     return summarise(study, records, command=command, started=started)
 
@@ -282,7 +284,7 @@ def measure(
     *,
     store: str | Path = "d90.db",
     executor: str = "local",
-    workers: int | None = None,
+    execution: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
     **options: Any,
 ) -> Summary:
@@ -291,7 +293,8 @@ def measure(
     Args:
         model, task, options: as in `plan`.
         store: a path (SQLite) or an SQLAlchemy URL; the same call continues there.
-        executor, workers: as in `d90.executors.make`.
+        executor: its name, as in `d90.executors.make`.
+        execution: its other arguments there, such as `{"workers": 2}`.
         listener: told of everything that happens.
 
     Returns:
@@ -301,7 +304,7 @@ def measure(
         D90Error: for bad input, in one line.
     """
     study = plan(model, task, **options)
-    place = make_executor(executor, study.executor, workers=workers)
+    place = make_executor(executor, study.executor, **(execution or {}))
     return run(study, Store(store), executor=place, listener=listener)
 
 
@@ -352,45 +355,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def _drive(study: Study, open_study: StudyStore, workers: Executor, listener: Listener) -> None:
-    """Keep every worker busy with what the protocol asks for, until it asks for nothing."""
-    running: dict[Future[Record], Handle] = {}
-    while True:
-        while len(running) < workers.workers:
-            busy = {handle.trial for handle in running.values()}
-            wanted = study.protocol.next_trials(open_study.records())
-            trial = next((trial for trial in wanted if trial not in busy), None)
-            if trial is None:
-                break
-            if not _reuse(study, open_study, trial, listener):
-                future, handle = _start(study, open_study, trial, workers, listener)
-                running[future] = handle
-        if not running:
-            return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            open_study.finish(running.pop(future), future.result())
-            records = open_study.records()
-            listener.finished(study, future.result(), records, reused=False)
-
-
-def _reuse(study: Study, open_study: StudyStore, trial: Trial, listener: Listener) -> bool:
-    """Whether another study of the store had this run."""
-    record = open_study.reuse(trial, study.key(trial))
-    if record is None:
-        return False
-    listener.finished(study, record, open_study.records(), reused=True)
-    return True
-
-
-def _start(
-    study: Study, open_study: StudyStore, trial: Trial, workers: Executor, listener: Listener
-) -> tuple[Future[Record], Handle]:
-    handle = open_study.start(trial, study.key(trial))
-    listener.started(trial)
-    future = workers.submit(trial, lambda progress: listener.progressed(trial, progress))
-    return future, handle
-
-
 def _check_names(given: Mapping[str, str]) -> None:
     """Refuse an unknown name before anything is read."""
     for option, name in given.items():
@@ -429,16 +393,6 @@ def _architecture(model: PreTrainedModel) -> str:
     """A digest of what the weights do not say, such as dropout and the number of heads."""
     config = model.config.to_diff_dict()
     return _digest({name: config[name] for name in config.keys() - NOT_ARCHITECTURE})
-
-
-def _tokens(data: TokenisedTask) -> str:
-    """A digest of the texts as the model reads them."""
-    digest = hashlib.sha256(repr((dict(data.padding), data.padding_side)).encode())
-    for split in (data.train, data.probe, *data.evaluation.values()):
-        for name, values in {**split.columns, "lengths": split.lengths}.items():
-            digest.update(f"{name} {values.dtype} {len(values)}\n".encode())
-            digest.update(values.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _digest(value: Any) -> str:

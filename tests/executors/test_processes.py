@@ -17,8 +17,9 @@ import pytest
 
 import d90
 from d90.errors import D90Error
-from d90.executors import EXECUTORS, Executor, Here, LocalExecutor, Processes, make
+from d90.executors import Executor, Here, LocalExecutor, Processes, make
 from d90.executors import processes as module
+from d90.executors.base import Cancelled
 from d90.protocols import Listed
 from d90.records import Record, Trial
 from d90.report import Summary
@@ -94,6 +95,23 @@ def test_a_trial_that_kills_every_worker_has_failed(
     assert record.message == "its worker died 2 times: too little memory?"
 
 
+def test_a_cancelled_trial_ends_and_its_worker_is_free(
+    trainer: Callable[..., LocalExecutor],
+) -> None:
+    with Processes(trainer(LONG), 1) as one:
+        started: list[Progress] = []
+        cancelled = one.submit(TRIALS[1], started.append)
+        waiting = one.submit(TRIALS[2], silent)
+        while not started:
+            time.sleep(0.05)
+        workers = children()
+        one.cancel(TRIALS[2])
+        one.cancel(TRIALS[1])
+        assert isinstance(cancelled.exception(20), Cancelled)
+        assert waiting.cancelled()
+        assert children() == workers
+
+
 def test_leaving_ends_what_still_runs(trainer: Callable[..., LocalExecutor]) -> None:
     with Processes(trainer(LONG), 1) as one:
         started: list[Progress] = []
@@ -124,7 +142,13 @@ def measured(model: Path, task: Path, store: Path, **options: Any) -> Summary:
 
 def test_a_study_has_the_same_answer(ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
     one = measured(ready_folder, toy_folder, tmp_path / "one.db")
-    two = measured(ready_folder, toy_folder, tmp_path / "two.db", executor="processes", workers=2)
+    two = measured(
+        ready_folder,
+        toy_folder,
+        tmp_path / "two.db",
+        executor="processes",
+        execution={"workers": 2},
+    )
     assert len(one.trials) == 6
     assert [*map(timeless, two.ordered_trials)] == [*map(timeless, one.ordered_trials)]
     assert (two.d90, two.status, two.interval) == (one.d90, one.status, one.interval)
@@ -137,7 +161,7 @@ from d90.training import TrainSettings
 if __name__ == "__main__":
     d90.measure(sys.argv[1], sys.argv[2], store=sys.argv[3], protocol=Listed(dims=(10, 50)),
         training=TrainSettings(1.0, steps=100_000, batch_size=8, precision="no"), max_length=16,
-        executor="processes", workers=2)
+        executor="processes", execution={"workers": 2})
 """
 
 
@@ -164,14 +188,18 @@ def test_workers_end_with_a_driver_that_was_killed(
 
 
 def test_names_and_numbers(trainer: Callable[..., LocalExecutor]) -> None:
-    found: list[Executor] = [make(name, trainer()) for name in EXECUTORS]
+    found: list[Executor] = [make(name, trainer()) for name in ("local", "processes")]
     assert [type(executor) for executor in found] == [Here, Processes]
     assert [executor.workers for executor in found] == [1, len(os.sched_getaffinity(0))]
-    for arguments, message in (
-        (("ray2", None), "unknown executor 'ray2'"),
-        (("processes", 0), "workers 0: expected at least 1"),
-        (("local", 2), "choose 'processes'"),
-        (("processes", 10**7), "give fewer --workers"),
-    ):
+    assert [executor.slots for executor in found] == [executor.workers for executor in found]
+    refused: list[tuple[str, dict[str, Any], str]] = [
+        ("ray2", {}, "unknown executor 'ray2'"),
+        ("processes", {"workers": 0}, "workers 0: expected at least 1"),
+        ("local", {"workers": 2}, "choose 'processes'"),
+        ("processes", {"workers": 10**7}, "give fewer --workers"),
+        ("processes", {"address": "auto"}, "'processes' has no address .*: choose 'ray'"),
+        ("local", {"gpus_per_trial": 1}, "'local' has no address .*: choose 'ray'"),
+    ]
+    for name, options, message in refused:
         with pytest.raises(D90Error, match=message):
-            make(arguments[0], trainer(), workers=arguments[1])
+            make(name, trainer(), **options)

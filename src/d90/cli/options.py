@@ -147,6 +147,10 @@ def training_options(
     epochs: Annotated[int, option("Passes over the training split.", TRAINING)] = 4,
     steps: Annotated[int | None, option("Updates, in place of epochs.", TRAINING)] = None,
     batch_size: Annotated[int, option("Texts a step.", TRAINING)] = 32,
+    accumulation: Annotated[int, option("Batches an update.", TRAINING)] = 1,
+    gradient_checkpointing: Annotated[
+        bool, option("Less memory, a third more time, the same result.", TRAINING)
+    ] = False,
     max_length: Annotated[int, option("Tokens a text or pair, at most.", TRAINING)] = 128,
     dtype: Annotated[
         str, option("Of the weights, whatever the checkpoint holds.", TRAINING)
@@ -160,6 +164,8 @@ def training_options(
         "epochs": epochs,
         "steps": steps,
         "batch_size": batch_size,
+        "accumulation": accumulation,
+        "gradient_checkpointing": gradient_checkpointing,
         "precision": precision,
     }
     return Training(settings, {"max_length": max_length, "dtype": dtype})
@@ -244,15 +250,39 @@ def file_options(
     quiet: Annotated[bool, option("Print the answer only.", FILES)] = False,
     executor: Annotated[
         str,
-        option("Where runs are made: local (in this process) or processes (several).", EXECUTION),
+        option(
+            "Where runs are made: local (in this process), processes (several) or ray (a cluster).",
+            EXECUTION,
+        ),
     ] = "local",
     workers: Annotated[
         int | None,
-        option("Runs at once, of processes.", EXECUTION, show_default="one a core"),
+        option(
+            "Runs at once, of processes and ray.",
+            EXECUTION,
+            show_default="one a core, or all that a cluster has room for",
+        ),
     ] = None,
+    address: Annotated[
+        str | None,
+        option(
+            "Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.",
+            EXECUTION,
+            show_default="RAY_ADDRESS, else one started here",
+        ),
+    ] = None,
+    cpus_per_trial: Annotated[float, option("Cores of a run, of ray.", EXECUTION)] = 1,
+    gpus_per_trial: Annotated[float, option("GPUs of a run, of ray.", EXECUTION)] = 0,
 ) -> Files:
     """Where runs are made and kept, where reports go; what is printed."""
-    return Files(store, output, plan, quiet, executor, workers)
+    execution = {
+        "name": executor,
+        "workers": workers,
+        "address": address,
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+    }
+    return Files(store, output, plan, quiet, execution)
 
 
 @dataclass(frozen=True)
@@ -264,16 +294,14 @@ class Files:
         output: folder of the report; None for one under `reports/`.
         plan: only say what would run.
         quiet: print the answer and nothing else.
-        executor: a name in `d90.executors.EXECUTORS`.
-        workers: of the executor; None for its own number.
+        execution: arguments of `d90.executors.make`.
     """
 
     store: str
     output: Path | None
     plan: bool
     quiet: bool
-    executor: str
-    workers: int | None
+    execution: Mapping[str, Any]
 
     def make_executor(self, trainer: LocalExecutor) -> Executor:
         """Where the runs of a study are made.
@@ -283,4 +311,4 @@ class Files:
         """
         from d90.executors import make
 
-        return make(self.executor, trainer, workers=self.workers)
+        return make(trainer=trainer, **self.execution)

@@ -1,4 +1,4 @@
-"""Where trials run: in this process, or in several on this machine."""
+"""Where trials run: in this process, in several on this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,27 +7,44 @@ from d90.executors.base import Executor
 from d90.executors.here import Here
 from d90.executors.local import LocalExecutor
 from d90.executors.processes import Processes
+from d90.executors.ray import RayTrials
 
-__all__ = ["EXECUTORS", "Executor", "Here", "LocalExecutor", "Processes", "make"]
+__all__ = ["EXECUTORS", "Executor", "Here", "LocalExecutor", "Processes", "RayTrials", "make"]
 
-EXECUTORS = ("local", "processes")
+EXECUTORS = ("local", "processes", "ray")
 
 
-def make(name: str, trainer: LocalExecutor, *, workers: int | None = None) -> Executor:
+def make(
+    name: str,
+    trainer: LocalExecutor,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    cpus_per_trial: float = 1,
+    gpus_per_trial: float = 0,
+) -> Executor:
     """The executor of that name.
 
     Args:
         name: one of `EXECUTORS`.
         trainer: what runs a trial, loaded in this process.
-        workers: trials at once (`processes` only); one a core where None.
+        workers: trials at once, of `processes` (one a core where None) and of `ray` (as many as
+            the cluster has room for where None).
+        address, cpus_per_trial, gpus_per_trial: of `ray`: see `RayTrials`.
 
     Raises:
-        D90Error: an unknown name, or a number of workers that it cannot have.
+        D90Error: an unknown name, or an argument that it cannot have.
     """
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
     if workers is not None and workers < 1:
         raise D90Error(f"workers {workers}: expected at least 1.")
+    if name == "ray":
+        return _make_ray(trainer, workers, address, cpus_per_trial, gpus_per_trial)
+    if address is not None or cpus_per_trial != 1 or gpus_per_trial != 0:
+        raise D90Error(
+            f"the executor '{name}' has no address and shares out no cores or GPUs: choose 'ray'."
+        )
     if name == "processes":
         return Processes(trainer, workers)
     if workers not in (None, 1):
@@ -35,3 +52,12 @@ def make(name: str, trainer: LocalExecutor, *, workers: int | None = None) -> Ex
             f"workers {workers}: the executor 'local' runs one trial at a time; choose 'processes'."
         )
     return Here(trainer)
+
+
+def _make_ray(
+    trainer: LocalExecutor, workers: int | None, address: str | None, cpus: float, gpus: float
+) -> RayTrials:
+    for name, share in (("cpus_per_trial", cpus), ("gpus_per_trial", gpus)):
+        if share < 0 or (share > 1 and share != int(share)):
+            raise D90Error(f"{name} {share:g}: expected a part of one, or a whole number.")
+    return RayTrials(trainer, workers, address=address, cpus_per_trial=cpus, gpus_per_trial=gpus)

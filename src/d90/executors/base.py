@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from time import monotonic
 from typing import Protocol
 
 from d90.records import Record, Trial
@@ -11,13 +12,39 @@ from d90.training import Progress
 
 OnProgress = Callable[[Progress], None]
 
+SECONDS_BETWEEN = 0.2
+"""Progress goes from one process to another no more often."""
+
+
+def now_and_then(tell: OnProgress) -> OnProgress:
+    """Tell at most five times a second, but always a new metric and the last update."""
+    due, last_metric = 0.0, None
+
+    def tell_some(progress: Progress) -> None:
+        nonlocal due, last_metric
+        is_news = progress.metric != last_metric or progress.step == progress.steps
+        if monotonic() >= due or is_news:
+            due, last_metric = monotonic() + SECONDS_BETWEEN, progress.metric
+            tell(progress)
+
+    return tell_some
+
+
+class Cancelled(BaseException):
+    """Raised in a run that is not needed any more; not an error, which would be a result."""
+
 
 class Executor(Protocol):
-    """Runs trials, at most `workers` of them at once; a context that ends what still runs."""
+    """Runs trials; a context that ends what still runs."""
 
     @property
     def workers(self) -> int:
-        """How many trials run at once."""
+        """How many trials it takes at once; what exceeds its slots waits."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many trials can run at once now, at most `workers`."""
         ...
 
     def __enter__(self) -> Executor: ...
@@ -30,4 +57,8 @@ class Executor(Protocol):
         A trial that raises gives a record that says so (`failed`); the future itself raises only
         what ends the study.
         """
+        ...
+
+    def cancel(self, trial: Trial) -> None:
+        """End a trial that was submitted, at its next update; what its future gives is void."""
         ...

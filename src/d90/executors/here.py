@@ -16,6 +16,7 @@ class Here:
 
     trainer: LocalExecutor
     workers: int = 1
+    slots: int = 1
 
     def __enter__(self) -> Here:
         return self
@@ -28,3 +29,6 @@ class Here:
         future: Future[Record] = Future()
         future.set_result(self.trainer.run(trial, on_progress))
         return future
+
+    def cancel(self, trial: Trial) -> None:
+        """Nothing runs any more when `submit` has returned."""

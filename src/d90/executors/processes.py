@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from d90.errors import D90Error
-from d90.executors.base import OnProgress
+from d90.executors.base import Cancelled, OnProgress, now_and_then
 from d90.executors.local import LocalExecutor
 from d90.memory import available_memory
 from d90.records import Record, Trial
@@ -25,8 +25,8 @@ from d90.training import Progress
 ATTEMPTS = 3
 """A trial whose worker died so often has failed: it would kill the next one too."""
 
-SECONDS_BETWEEN = 0.2
-"""Progress is told no more often."""
+STOP = "stop"
+"""What a worker is told when its trial is not needed any more."""
 
 
 class Processes:
@@ -48,7 +48,14 @@ class Processes:
         self._threads = max(torch.get_num_threads() // self.workers, 1)
         self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
         self._alive: set[_Worker] = set()
+        self._futures: dict[Trial, Future[Record]] = {}
+        self._cancelled: set[Trial] = set()
         self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def slots(self) -> int:
+        """All the workers there are."""
+        return self.workers
 
     def __enter__(self) -> Processes:
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="d90-worker")
@@ -64,11 +71,20 @@ class Processes:
         for worker in [*self._alive]:
             worker.kill()
         pool.shutdown(wait=True)
+        for worker in self._alive:
+            worker.close()
 
     def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
         """Start the trial in an idle worker, in `Executor`'s terms."""
         assert self._pool is not None, "enter the executor first"
-        return self._pool.submit(self._run, trial, on_progress)
+        self._cancelled.discard(trial)
+        self._futures[trial] = self._pool.submit(self._run, trial, on_progress)
+        return self._futures[trial]
+
+    def cancel(self, trial: Trial) -> None:
+        """End the trial at its next update, in `Executor`'s terms."""
+        if not self._futures[trial].cancel():
+            self._cancelled.add(trial)
 
     def _run(self, trial: Trial, on_progress: OnProgress) -> Record:
         worker = self._idle.get()
@@ -82,10 +98,11 @@ class Processes:
                     # kills: whichever comes first, no worker outlives the study.
                     if self._pool is None:
                         raise EOFError
-                    return worker.run(trial, on_progress)
+                    return worker.run(trial, on_progress, self._cancelled)
                 except (EOFError, OSError):
                     self._alive.discard(worker)
                     worker.kill()
+                    worker.close()
                     worker = None
                     if self._pool is None:  # The study is over: so is the trial.
                         raise D90Error("the study was ended while this trial ran.") from None
@@ -125,27 +142,37 @@ class _Worker:
         self._process.start()
         theirs.close()
 
-    def run(self, trial: Trial, on_progress: OnProgress) -> Record:
+    def run(self, trial: Trial, on_progress: OnProgress, cancelled: Set[Trial]) -> Record:
         """The record of the trial.
 
         Raises:
             EOFError, OSError: the process died.
+            Cancelled: the trial was, and the worker is free again.
             D90Error: as `LocalExecutor`.
         """
         self._ours.send(trial)
+        is_told = False
         while True:
             said = self._ours.recv()
             if isinstance(said, Progress):
                 on_progress(said)
+                if trial in cancelled and not is_told:
+                    self._ours.send(STOP)
+                    is_told = True
+            elif said == STOP:
+                raise Cancelled
             elif isinstance(said, Record):
                 return replace(said, trial=trial)
             else:
                 raise D90Error(said)
 
     def kill(self) -> None:
-        """End the process now."""
+        """End the process now; a thread that hears it is told."""
         self._process.kill()
         self._process.join()
+
+    def close(self) -> None:
+        """Let go of the connection, which no thread hears any more."""
         self._ours.close()
 
 
@@ -157,27 +184,26 @@ def _serve(connection: Connection, recipe: Mapping[str, Any], threads: int) -> N
         trainer = LocalExecutor(**recipe)
         while True:
             trial = connection.recv()
-            connection.send(trainer.run(trial, _Teller(connection)))
+            if trial == STOP:  # It came too late: the record was on its way.
+                continue
+            try:
+                connection.send(trainer.run(trial, _tell_through(connection)))
+            except Cancelled:
+                connection.send(STOP)
     except D90Error as error:
         connection.send(str(error))
     except (EOFError, OSError):
         os._exit(0)
 
 
-class _Teller:
-    """Sends progress, now and then, and always a new metric and the last update."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._next = 0.0
-        self._metric: float | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        is_news = progress.metric != self._metric or progress.step == progress.steps
-        if monotonic() < self._next and not is_news:
-            return
-        self._next, self._metric = monotonic() + SECONDS_BETWEEN, progress.metric
+def _tell_through(connection: Connection) -> OnProgress:
+    def tell(progress: Progress) -> None:
         try:
-            self._connection.send(progress)
-        except OSError:  # Nobody listens: the driver is dead.
+            connection.send(progress)
+            is_over = connection.poll() and connection.recv() == STOP
+        except (EOFError, OSError):  # Nobody listens: the driver is dead.
             os._exit(0)
+        if is_over:
+            raise Cancelled
+
+    return now_and_then(tell)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from d90.curve import Point, curve, data_points, reaches
+from d90.curve import curve, data_points, reaches
 from d90.errors import D90Error
 from d90.protocols.base import (
     Protocol,
@@ -108,7 +108,7 @@ class Bisect(Protocol):
             middle = (low + high) // 2
             d = dims[middle]
             steps = self._steps(d, best_rates)
-            due = self._due(steps, points.get(d), records, threshold)
+            due = self._due(steps, records, threshold)
             if due:
                 return low, high, due
             if d < LARGE:
@@ -129,22 +129,23 @@ class Bisect(Protocol):
         return [trials([d], first, self.seeds), trials([d], others, self.seeds)]
 
     def _due(
-        self,
-        steps: Sequence[list[Trial]],
-        point: Point | None,
-        records: Sequence[Record],
-        threshold: float,
+        self, steps: Sequence[list[Trial]], records: Sequence[Record], threshold: float
     ) -> list[Trial]:
-        """What is left of the first unfinished step; nothing when an earlier one passes."""
+        """What is left of the first unfinished step; nothing when an earlier one passes.
+
+        A step is judged by its own runs and those before it: else it would depend on which run of
+        the next step ended first whether the others are asked for.
+        """
+        reached: list[Trial] = []
         for step in steps:
             due = undone(step, records)
             if due:
                 return due
-            if point is None or len(point.by_seed) < len(self.seeds):
-                continue
-            if reaches(point.best, threshold):
+            reached += step
+            points = curve([record for record in records if record.trial in reached])
+            all_trained = bool(points) and len(points[0].by_seed) == len(self.seeds)
+            if all_trained and reaches(points[0].best, threshold):
                 return []
-        return []
         return []
 
     def _best_rates(self, d: int, records: Sequence[Record]) -> list[float]:

@@ -1,0 +1,152 @@
+"""Ray: the records of one process, whatever dies on the way. Skipped where ray is not installed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from d90.errors import D90Error
+from d90.executors import Here, LocalExecutor, RayTrials, make
+from d90.executors import ray as module
+from d90.records import Record, Trial
+from d90.tasks import Task
+from d90.training import Progress, TrainSettings
+
+ray = pytest.importorskip("ray", reason="ray is not installed")
+
+SETTINGS = TrainSettings(1.0, epochs=2, batch_size=8, precision="no")
+LONG = replace(SETTINGS, epochs=5000)
+TRIALS = [Trial(None, 0.02), *(Trial(d, 0.012, seed) for d in (20, 50) for seed in (0, 1))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """Two workers on this machine, for all tests: an executor uses the cluster that it finds."""
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def trainer(ready_folder: Path, toy_task: Task) -> Callable[..., LocalExecutor]:
+    def new(settings: TrainSettings = SETTINGS) -> LocalExecutor:
+        return LocalExecutor(str(ready_folder), toy_task, settings, max_length=16)
+
+    return new
+
+
+def silent(_: Progress) -> None:
+    pass
+
+
+def timeless(record: Record) -> Record:
+    return replace(record, seconds=0.0)
+
+
+def busy() -> list[psutil.Process]:
+    """Worker processes of Ray that run a trial: a task's name is that of its process."""
+    found = psutil.Process().children(recursive=True)
+    return [child for child in found if "ray::_run" in " ".join(child.cmdline())]
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_cluster_gives_the_records_of_one_process(trainer: Callable[..., LocalExecutor]) -> None:
+    told: list[Progress] = []
+    with Here(trainer()) as here, RayTrials(trainer()) as both:
+        assert both.slots == 2
+        expected = [timeless(here.submit(trial, silent).result()) for trial in TRIALS]
+        futures = [both.submit(trial, told.append) for trial in TRIALS]
+        found = [timeless(future.result()) for future in futures]
+    assert found == expected
+    assert max(progress.step for progress in told) == 24
+
+
+def test_a_worker_that_dies_is_replaced(trainer: Callable[..., LocalExecutor]) -> None:
+    expected = timeless(Here(trainer()).submit(TRIALS[1], silent).result())
+    killed: list[int] = []
+
+    def kill_once(progress: Progress) -> None:
+        if not killed:
+            killed.extend(process.pid for process in busy())
+            os.kill(killed[0], signal.SIGKILL)
+
+    with RayTrials(trainer()) as cluster:
+        assert timeless(cluster.submit(TRIALS[1], kill_once).result(60)) == expected
+    assert len(killed) == 1
+
+
+def test_a_trial_that_kills_every_worker_has_failed(
+    trainer: Callable[..., LocalExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ATTEMPTS", 2)
+
+    def kill(progress: Progress) -> None:
+        for process in busy():
+            process.kill()
+
+    with RayTrials(trainer(LONG)) as cluster:
+        record = cluster.submit(TRIALS[1], kill).result(120)
+    assert (record.status, record.metric) == ("failed", None)
+    assert record.message.startswith("its worker died 2 times: ")
+
+
+def test_a_trial_that_raises_is_not_tried_again(
+    trainer: Callable[..., LocalExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = trainer()
+    monkeypatch.setattr(broken, "subspace_options", {"projection": "none such"})
+    with RayTrials(broken) as cluster, pytest.raises(D90Error, match="unknown projection"):
+        cluster.submit(TRIALS[1], silent).result(60)
+
+
+def test_a_cancelled_trial_ends_and_its_worker_is_free(
+    trainer: Callable[..., LocalExecutor],
+) -> None:
+    with RayTrials(trainer(LONG)) as cluster:
+        started = threading.Event()
+        cluster.submit(TRIALS[1], lambda _: started.set())
+        assert started.wait(60)
+        workers = {process.pid for process in busy()}
+        assert len(workers) == 1
+        cluster.cancel(TRIALS[1])
+        until(lambda: not busy())
+        assert all(psutil.pid_exists(pid) for pid in workers)
+
+
+def test_leaving_ends_what_still_runs(trainer: Callable[..., LocalExecutor]) -> None:
+    with RayTrials(trainer(LONG)) as cluster:
+        started = threading.Event()
+        future: Future[Record] = cluster.submit(TRIALS[1], lambda _: started.set())
+        assert started.wait(60)
+    assert isinstance(future.exception(5), D90Error)
+    until(lambda: not busy())
+
+
+def test_what_it_cannot_have(trainer: Callable[..., LocalExecutor]) -> None:
+    assert make("ray", trainer(), workers=1).slots == 1
+    assert make("ray", trainer(), cpus_per_trial=0.5).slots == 4
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"cpus_per_trial": 3}, "no node .* has 3 CPU and 0 GPU for a trial"),
+        ({"gpus_per_trial": 1}, "lower --cpus-per-trial or --gpus-per-trial"),
+        ({"gpus_per_trial": 1.5}, "gpus_per_trial 1.5: expected a part of one"),
+        ({"cpus_per_trial": -1}, "cpus_per_trial -1: expected"),
+    ]
+    for options, message in refused:
+        with pytest.raises(D90Error, match=message):
+            make("ray", trainer(), **options)
