@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 PROCESSES = 2
+SECONDS = 120
 
 
 @cache
@@ -55,6 +56,9 @@ class Pair:
         """
         for pipe in self._pipes:
             pipe.send((worker, arguments))
+        if not all(pipe.poll(SECONDS) for pipe in self._pipes):
+            self.close()
+            raise TimeoutError(f"{worker.__name__} has not ended after {SECONDS} seconds")
         found = [pickle.loads(pipe.recv_bytes()) for pipe in self._pipes]
         failed = [text for is_error, text in found if is_error]
         assert not failed, "\n".join(failed)

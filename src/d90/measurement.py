@@ -28,6 +28,7 @@ from d90.errors import D90Error, unknown
 from d90.estimators import estimate
 from d90.executors import Executor, Here, LocalExecutor
 from d90.executors import make as make_executor
+from d90.executors.together import run_together
 from d90.projections import PROJECTIONS
 from d90.protocols import Grid, Protocol
 from d90.protocols.base import LARGEST_SEED, check_integers
@@ -39,6 +40,7 @@ from d90.subspace.layout import arrange, find_weights
 from d90.tasks import METRICS, Task, load_task, majority_score
 from d90.training import Progress, TrainSettings
 from d90.training.settings import EXPONENT, REFERENCE_D
+from d90.training.together import agreed
 
 VERSIONED = ("d90", "torch", "transformers", "accelerate", "optuna", "scikit-learn")
 
@@ -173,6 +175,7 @@ class Study:
         return {name: plain[name] for name in plain.keys() - {"learning_rate", "seed"}}
 
 
+@agreed()
 def plan(
     model: str,
     task: str | Path | Task,
@@ -246,7 +249,7 @@ def plan(
 
 def run(
     study: Study,
-    store: Store,
+    store: Store | None,
     *,
     executor: Executor | None = None,
     listener: Listener | None = None,
@@ -256,7 +259,8 @@ def run(
 
     Args:
         study: from `plan`.
-        store: where finished runs are kept.
+        store: where finished runs are kept. Of several processes that a launcher started, which
+            all call this and get the same, only the first one uses it; None in the others.
         executor: where they run, from `d90.executors.make`; in this process where None.
         listener: told of everything that happens.
         command: what to type to run the study again, for the report.
@@ -265,16 +269,19 @@ def run(
         D90Error: when another driver runs the study; as the trials.
     """
     listener = listener or Listener()
-    with (
-        store.study(study.settings, study.prefix) as open_study,
-        executor or Here(study.executor) as workers,
-    ):
-        facts = {"D": study.D, "m": study.m, "majority": study.majority, "command": command}
-        open_study.set_facts(facts)
-        listener.opened(study, open_study.records())
-        started = _now()
-        Driver(study, open_study, workers, listener).run()
-        records = open_study.records()
+    started = _now()
+
+    def drive(place: Executor) -> Sequence[Record]:
+        assert store is not None, "the first process needs a store"
+        with store.study(study.settings, study.prefix) as open_study, place as workers:
+            facts = {"D": study.D, "m": study.m, "majority": study.majority, "command": command}
+            open_study.set_facts(facts)
+            listener.opened(study, open_study.records())
+            Driver(study, open_study, workers, listener).run()
+            return open_study.records()
+
+    place = executor or Here(study.executor)
+    records = run_together(study.executor, study.settings, place, drive)
     return summarise(study, records, command=command, started=started)
 
 
@@ -305,7 +312,9 @@ def measure(
     """
     study = plan(model, task, **options)
     place = make_executor(executor, study.executor, **(execution or {}))
-    return run(study, Store(store), executor=place, listener=listener)
+    with agreed():
+        opened = Store(store) if study.executor.together.is_first else None
+    return run(study, opened, executor=place, listener=listener)
 
 
 def summarise(

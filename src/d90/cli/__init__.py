@@ -6,6 +6,7 @@ import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from time import sleep
 from typing import Annotated
 
 import typer
@@ -32,8 +33,11 @@ from d90.cli import (
 )
 from d90.cli.narrow import Command, Group, is_narrow
 from d90.errors import D90Error
+from d90.launch import launched, rank
 
 BAD_INPUT, INTERRUPTED = 2, 130
+
+SECONDS_TO_SAY = 2.0
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """typer carries its own copy of click, so click's own class is not the one that it raises."""
@@ -73,6 +77,9 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 }
 """Every command by its name, in the panels of the help page."""
 
+TOGETHER = ("measure", "table", "curves", "trajectory", "scaling", "tune")
+"""Commands whose runs the processes of a launcher make together."""
+
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
         app.command(name, cls=Command, rich_help_panel=panel)(command)
@@ -88,12 +95,17 @@ def root(
         print(d90.__version__)
     elif context.invoked_subcommand is None:
         context.get_help()
+    elif launched() > 1 and context.invoked_subcommand not in TOGETHER:
+        raise D90Error(
+            f"d90 {context.invoked_subcommand} runs in one process: start it without a launcher."
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit codes: 0; 2 for bad input, with one line on standard error; 130 after an interrupt.
+    Exit codes: 0; 2 for bad input, with one line on standard error; 130 after an interrupt. Of
+    several processes of a launcher only the first one prints.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -110,12 +122,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = BAD_INPUT
     except KeyboardInterrupt:
         code = INTERRUPTED
-    if code == INTERRUPTED:
+    if code == INTERRUPTED and rank() == 0:
         print("interrupted: the same command goes on from here.", file=sys.stderr)
     sys.exit(code)
 
 
 def _say_error(text: str) -> None:
+    if rank() > 0:
+        # The first process says it, and has the time to: a launcher ends all when one ends.
+        sleep(SECONDS_TO_SAY)
+        return
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print("[bold red]error:[/] ", end="")
     console.print(" ".join(text.split()), markup=False)

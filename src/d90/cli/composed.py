@@ -25,8 +25,9 @@ from d90.cli.options import (
     subspace_options,
     training_options,
 )
-from d90.cli.output import check_folder, silence
+from d90.cli.output import check_folder, check_plan, silence
 from d90.cli.shared import takes
+from d90.launch import rank
 from d90.protocols import Protocol
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def run_cells(cells: Sequence[Cell], files: Files, name: str, report: Report) ->
         name: of the folder under `reports/`, where none is given.
         report: makes the document.
     """
+    check_plan(files.plan)
     if files.plan:
         from d90.cli.plan import show_plans
 
@@ -126,20 +128,26 @@ def run_cells(cells: Sequence[Cell], files: Files, name: str, report: Report) ->
     from d90.cli.display import Display
     from d90.store import Store
     from d90.studies.cells import measure_cells
+    from d90.training.together import agreed
 
     folder = files.output or Path("reports") / name
-    store = Store(files.store)
-    check_folder(folder)
+    store = None
+    with agreed():
+        if rank() == 0:
+            store = Store(files.store)
+            check_folder(folder)
     command = shlex.join(["d90", *sys.argv[1:]])
-    with Display(Console(), quiet=files.quiet) as display:
+    with Display(Console(), quiet=files.quiet or rank() > 0) as display:
         measured = measure_cells(
             cells,
             store,
             executor=files.make_executor,
-            folder=folder / "studies",
+            folder=folder / "studies" if rank() == 0 else None,
             listener=display,
             command=command,
         )
+    if rank() > 0:
+        return
     show_document(report(measured, _links(folder), command), folder, quiet=files.quiet)
 
 

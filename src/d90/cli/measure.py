@@ -26,6 +26,7 @@ from d90.cli.options import (
     training_options,
 )
 from d90.cli.shared import takes
+from d90.launch import rank
 
 if TYPE_CHECKING:
     from d90.measurement import Study
@@ -59,9 +60,10 @@ def measure(
 
     With --plan it says what that would run, and in what time and memory, and stops.
     """
-    from d90.cli.output import silence
+    from d90.cli.output import check_plan, silence
 
     protocol = search.protocol()
+    check_plan(files.plan)
     with silence(files.quiet):
         from d90 import measurement
 
@@ -92,12 +94,18 @@ def _run(study: Study, files: Files) -> None:
     from d90.measurement import run
     from d90.report import write_report
     from d90.store import Store
+    from d90.training.together import agreed
 
-    executor = files.make_executor(study.executor)
-    opened = Store(files.store)
     folder = files.output or Path("reports") / study.name
-    check_folder(folder)
+    opened = None
+    with agreed():
+        executor = files.make_executor(study.executor)
+        if rank() == 0:
+            opened = Store(files.store)
+            check_folder(folder)
     command = shlex.join(["d90", *sys.argv[1:]])
-    with Display(Console(), quiet=files.quiet) as display:
+    with Display(Console(), quiet=files.quiet or rank() > 0) as display:
         summary = run(study, opened, executor=executor, listener=display, command=command)
+    if rank() > 0:
+        return
     show(summary, write_report(summary, folder), quiet=files.quiet)

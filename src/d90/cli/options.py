@@ -149,7 +149,12 @@ def training_options(
     batch_size: Annotated[int, option("Texts a step.", TRAINING)] = 32,
     accumulation: Annotated[int, option("Batches an update.", TRAINING)] = 1,
     gradient_checkpointing: Annotated[
-        bool, option("Less memory, a third more time, the same result.", TRAINING)
+        bool,
+        typer.Option(
+            "--gradient-checkpointing",
+            help="Less memory, a third more time, the same result.",
+            rich_help_panel=TRAINING,
+        ),
     ] = False,
     max_length: Annotated[int, option("Tokens a text or pair, at most.", TRAINING)] = 128,
     dtype: Annotated[

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from d90.errors import D90Error
+from d90.launch import launched, rank
 
 if TYPE_CHECKING:
     from d90.report import ReportPaths, Summary
@@ -48,10 +49,23 @@ def show(summary: Summary, paths: ReportPaths, *, quiet: bool) -> None:
     console.print(f"report: {paths.page}", soft_wrap=True, highlight=False, markup=False)
 
 
+def check_plan(plan: bool) -> None:
+    """Refuse a plan under a launcher: it is about one process.
+
+    Raises:
+        D90Error: saying so.
+    """
+    if plan and launched() > 1:
+        raise D90Error("--plan is made in one process: leave the launcher out.")
+
+
 @contextmanager
 def silence(quiet: bool) -> Iterator[None]:
-    """Keep warnings, logs and progress bars of every library off standard error."""
-    if not quiet:
+    """Keep warnings, logs and progress bars of every library off standard error.
+
+    Where a launcher started several processes, this one may speak only if it is the first.
+    """
+    if not quiet and rank() == 0:
         yield
         return
     # Read when those libraries are loaded, which is after this.

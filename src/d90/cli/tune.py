@@ -26,6 +26,7 @@ from d90.cli.options import (
 )
 from d90.cli.shared import takes
 from d90.errors import D90Error
+from d90.launch import rank
 
 if TYPE_CHECKING:
     from d90.taskfile.quantise import Candidate
@@ -75,17 +76,18 @@ def tune(
 
     Example: d90 tune minilm-l6 wordnet-hypernym -d 1000 --projection onehot -o hypernym.safetensors
     """
-    from d90.cli.output import check_folder, silence
+    from d90.cli.output import silence
 
     with silence(quiet):
         from d90 import measurement
         from d90.protocols import make
+        from d90.training.together import agreed
         from d90.tuning import Tuning, check_choice
 
         check_choice(bits, tolerance, quantised_epochs)
-        if output.is_dir():
-            raise D90Error(f"--output '{output}' is a folder: give the name of a file.")
-        check_folder(output.parent)
+        with agreed():
+            if rank() == 0:
+                _check_output(output)
         study = measurement.plan(
             model,
             task,
@@ -98,12 +100,22 @@ def tune(
         _run(Tuning(study, quantised_epochs=quantised_epochs), output, bits, tolerance, quiet)
 
 
+def _check_output(output: Path) -> None:
+    from d90.cli.output import check_folder
+
+    if output.is_dir():
+        raise D90Error(f"--output '{output}' is a folder: give the name of a file.")
+    check_folder(output.parent)
+
+
 def _run(tuning: Tuning, output: Path, bits: str, tolerance: float, quiet: bool) -> None:
     folder = tuning.checkpoint_folder(output)
-    with _Display(quiet=quiet) as display:
+    with _Display(quiet=quiet or rank() > 0) as display:
         display.begin(tuning)
         file = tuning.train(folder=folder, on_progress=display.progressed)
         choice = tuning.choose(file, bits, tolerance=tolerance, on_try=display.tried)
+    if rank() > 0:
+        return
     size = choice.file.save(output)
     shutil.rmtree(folder, ignore_errors=True)
     if not quiet:

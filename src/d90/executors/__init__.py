@@ -37,6 +37,11 @@ def make(
     """
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
+    if name != "local" and trainer.together.world > 1:
+        raise D90Error(
+            f"executor '{name}': a launcher's processes make each run together, with the executor "
+            "'local'; choose it, or start d90 without the launcher."
+        )
     if workers is not None and workers < 1:
         raise D90Error(f"workers {workers}: expected at least 1.")
     if name == "ray":

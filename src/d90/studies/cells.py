@@ -121,7 +121,7 @@ def compose(
 
 def measure_cells(
     cells: Sequence[Cell],
-    store: Store,
+    store: Store | None,
     *,
     executor: Callable[[LocalExecutor], Executor] = Here,
     folder: Path | None = None,
@@ -134,7 +134,7 @@ def measure_cells(
 
     Args:
         cells: from `compose`.
-        store: where finished runs are kept.
+        store: where finished runs are kept; as in `d90.measurement.run`.
         executor: makes the place where the runs of a cell are made; by default this process.
         folder: where each cell's report goes, in a folder of its own; None for no reports.
         listener: told of everything that happens.

@@ -200,6 +200,13 @@ def join() -> Together:
     return Together(dist.get_rank(), dist.get_world_size(), device or torch.device("cpu"))
 
 
+@contextmanager
+def agreed() -> Iterator[None]:
+    """`Together.agreed` of the processes that this one was launched with."""
+    with join().agreed():
+        yield
+
+
 class Gradients:
     """The gradients of some parameters, summed over all processes in one all-reduce.
 
