@@ -76,7 +76,7 @@ def attach(
             "if it is a subspace, call detach(model) first."
         )
     layout, weights = arrange(model, find_weights(model), groups=groups, scale=scale)
-    _check(d, layout, method, groups)
+    check_d(d, layout, method, groups)
     m = layout.m if method == "said" else 0
     make(projection, d=d - m, D=layout.D, seed=seed)  # Complains before the model is touched.
     subspace = Subspace(layout, weights, d=d, m=m, projection=projection, seed=seed)
@@ -98,7 +98,12 @@ def detach(model: nn.Module) -> None:
     subspace.undo.close()
 
 
-def _check(d: int, layout: Layout, method: str, groups: str) -> None:
+def check_d(d: int, layout: Layout, method: str, groups: str) -> None:
+    """Refuse a d that no subspace of this layout has.
+
+    Raises:
+        D90Error: naming the range.
+    """
     if not isinstance(d, int) or isinstance(d, bool) or d < 1:
         raise D90Error(f"d is {d!r}: expected a whole number, at least 1.")
     if d > layout.D:

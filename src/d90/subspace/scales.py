@@ -50,12 +50,18 @@ def rms(theta_0: Sequence[Tensor], in_head: Sequence[bool]) -> list[float]:
     """
     sizes = [t.numel() for t in theta_0]
     D = sum(sizes)
-    norms = [float(torch.linalg.vector_norm(t.detach(), dtype=torch.float64)) for t in theta_0]
+    norms = [_norm(t.detach()) for t in theta_0]
     whole = math.hypot(*norms) / math.sqrt(D) or 1.0
     sigma = [norm / math.sqrt(n) or whole for norm, n in zip(norms, sizes, strict=True)]
     length = math.sqrt(sum(n * x**2 for n, x in zip(sizes, sigma, strict=True)) / D)
     # Six digits, because the last bits of a norm depend on the machine and theta must not.
     return [float(f"{x / length:.6g}") for x in sigma]
+
+
+def _norm(tensor: Tensor) -> float:
+    norm = torch.linalg.vector_norm(tensor, dtype=torch.float64)
+    # Of a tensor in slices each process has the norm of its own until it asks for the whole.
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
 SCALES: dict[str, Policy] = {"model": model, "tensor": tensor, "rms": rms, "vectors": vectors}
