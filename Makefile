@@ -3,6 +3,7 @@
 # make sanitize  the kernel tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 # make bench  measure what it costs, against copying the weights, full fine-tuning and PEFT
 # make fuzz   feed 200,000 mutated task files to the reader
+# make faults kill, fill, drop and restart under studies, 60 times, and compare their answers
 # make clean  remove what those made
 
 PYTHON ?= python3
@@ -21,7 +22,10 @@ BENCH_FLAGS ?=
 
 FUZZ_RUNS ?= 200000
 
-.PHONY: demo test sanitize bench fuzz clean
+# Such as --faults 200, --seed 7 or --ground "server, processes".
+FAULTS_FLAGS ?=
+
+.PHONY: demo test sanitize bench fuzz faults clean
 
 demo: $(stamp)
 	HF_HUB_OFFLINE=1 $(venv_python) -m d90 measure minilm-l6 $(DEMO_TASK) --output demo \
@@ -47,6 +51,9 @@ bench: $(bench_stamp)
 fuzz: $(stamp)
 	$(venv_python) -m pip install $(PIP_FLAGS) -c constraints.txt "atheris>=3"
 	$(venv_python) scripts/fuzz_task_files.py -runs=$(FUZZ_RUNS)
+
+faults: $(stamp)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(venv_python) -m tests.faults $(FAULTS_FLAGS)
 
 clean:
 	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis
