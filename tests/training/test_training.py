@@ -338,3 +338,24 @@ def test_predicted_seconds_are_those_of_the_run(data: TokenisedTask, new_model):
     seconds = train(new_model(), data, SETTINGS).seconds
     assert seconds / 20 < predicted < seconds * 20
     assert predicted_seconds(new_model(), data, replace(SETTINGS, steps=1)) > 0
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(data: TokenisedTask, new_model):
+    settings = replace(SETTINGS, steps=4)
+    plain, spared = new_model(), new_model()
+    seen: list[bool] = []
+    spared.get_submodule("bert.encoder").register_forward_pre_hook(
+        lambda *_: seen.append(spared.is_gradient_checkpointing)
+    )
+    train(plain, data, settings)
+    train(spared, data, replace(settings, gradient_checkpointing=True))
+    # Dropout's masks are drawn again with the activations.
+    for name, want in weights_of(plain).items():
+        torch.testing.assert_close(weights_of(spared)[name], want, rtol=1e-4, atol=1e-6)
+    assert seen and all(seen) and not spared.is_gradient_checkpointing
+    assert replace(settings, gradient_checkpointing=True).plain() == settings.plain()
+
+
+def test_a_model_without_gradient_checkpointing(data: TokenisedTask):
+    with pytest.raises(D90Error, match="Constant has no gradient checkpointing"):
+        train(Constant(1.0), data, replace(SETTINGS, gradient_checkpointing=True))
