@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
+import weakref
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +71,24 @@ def test_settings_of_a_trial(new_executor):
     assert executor.trial_settings(replace(SMALL, d=50)).learning_rate > 0.012
     own = new_executor(full_settings=replace(SETTINGS, optimizer="sgd"))
     assert own.trial_settings(FULL).optimizer == "sgd"
+
+
+def test_a_trial_leaves_no_model_behind(new_executor, monkeypatch: pytest.MonkeyPatch):
+    """Nor does it take a search of the whole heap to be rid of it."""
+    executor, copies = new_executor(), []
+
+    def noted(model):
+        copies.append(weakref.ref(copied := deepcopy(model)))
+        return copied
+
+    monkeypatch.setattr("d90.executors.local.deepcopy", noted)
+    gc.disable()
+    try:
+        for trial in (Trial(None, 0.01), Trial(10, 0.01), Trial(20, 0.01)):
+            executor.run(trial)
+    finally:
+        gc.enable()
+    assert [copy() for copy in copies] == [None, None, None]
 
 
 def test_options_reach_the_subspace(new_executor, monkeypatch: pytest.MonkeyPatch):

@@ -139,14 +139,15 @@ class Subspace(nn.Module):
                 self._made.hold()
             return
         self._check_processes()
+        base = self.theta_0
         # What the model holds of the last theta is let go first: its memory is used again.
-        for slot, tensor in self.theta_0.items():
+        for slot, tensor in base.items():
             _put(self.places[slot], tensor)
         # Copies, so that a step of the optimizer before the backward pass changes nothing in it.
         z, lam = self.z.clone(), _clone(self.lam)
         loans = []
         for number, group in enumerate(self.layout.moving):
-            theta_0 = [self.theta_0[slot] for slot in group.moving]
+            theta_0 = [base[slot] for slot in group.moving]
             call = (
                 z,
                 lam,

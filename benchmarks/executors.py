@@ -1,0 +1,121 @@
+"""`python -m benchmarks.executors`: one grid of 40 trials in every executor, and what they cost.
+
+The trials are so short that what is measured is the executor and the driver. Each worker's own
+start (Python, torch, the model) is told apart: it is the time until the first trials have ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from tests.tiny import toy_task, write_ready_model, write_task, write_tiny_model
+
+from d90 import measurement
+from d90.executors import make
+from d90.measurement import Listener, Study
+from d90.protocols import Listed
+from d90.records import Record
+from d90.report import Summary
+from d90.store import Store
+from d90.training import TrainSettings
+
+GRID = Listed(
+    dims=(2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 400, 500),
+    learning_rates=(0.004, 0.008, 0.016),
+    full_learning_rates=(0.01,),
+)
+PLACES: dict[str, dict[str, Any]] = {
+    "local": {},
+    "processes": {"workers": 2},
+    "ray": {"workers": 2},
+}
+
+
+@dataclass
+class Clock(Listener):
+    """When each trial ended."""
+
+    ends: list[float] = field(default_factory=list)
+
+    def finished(
+        self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
+    ) -> None:
+        self.ends.append(perf_counter())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a grid cost in an executor, in seconds.
+
+    Attributes:
+        wall: from the call to the summary, without loading the model in this process.
+        start: until each worker has ended its first trial.
+        training: the sum over trials of what training took.
+        overhead: of a trial: the time of the workers after the start that was no training.
+    """
+
+    trials: int
+    wall: float
+    start: float
+    training: float
+    overhead: float
+
+
+def measure(study: Study, name: str, store: Path) -> tuple[Cost, Summary]:
+    """The grid in one executor, from nothing."""
+    clock, began = Clock(), perf_counter()
+    executor = make(name, study.executor, **PLACES[name])
+    slots = executor.slots
+    summary = measurement.run(study, Store(store), executor=executor, listener=clock)
+    wall = perf_counter() - began
+    first, last = clock.ends[slots - 1], clock.ends[-1]
+    seconds = [record.seconds for record in summary.trials]
+    later = sum(sorted(seconds)[: len(seconds) - slots])  # The first ones are the slowest.
+    overhead = ((last - first) * slots - later) / (len(seconds) - slots)
+    return Cost(len(seconds), wall, first - began, sum(seconds), overhead), summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=60, help="updates of a trial (60)")
+    steps = parser.parse_args().steps
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        study = _study(Path(folder), steps)
+        print("| executor | trials | wall, s | until the first have ended, s | training, s | "
+              "overhead a trial, s |\n|---|---|---|---|---|---|")  # fmt: skip
+        answers = []
+        for name in PLACES:
+            cost, summary = measure(study, name, Path(folder) / f"{name}.db")
+            print(
+                f"| {name} | {cost.trials} | {cost.wall:.1f} | {cost.start:.1f} | "
+                f"{cost.training:.1f} | {cost.overhead:.3f} |",
+                flush=True,
+            )
+            trials = [replace(record, seconds=0.0) for record in summary.ordered_trials]
+            answers.append((summary.d90, summary.status, summary.interval, trials))
+    same = all(answer == answers[0] for answer in answers)
+    print(f"d90 = {answers[0][0]}, {answers[0][1]}; the same records from all: {same}")
+    raise SystemExit(0 if same else 1)
+
+
+def _study(folder: Path, steps: int) -> Study:
+    tiny, model, task = folder / "tiny", folder / "model", folder / "task"
+    write_tiny_model(tiny)
+    write_ready_model(tiny, model)
+    write_task(toy_task(), task)
+    training = TrainSettings(1.0, steps=steps, batch_size=8, precision="no")
+    return measurement.plan(
+        str(model), task, protocol=GRID, training=training, max_length=16, head_seed=3
+    )
+
+
+if __name__ == "__main__":
+    main()
