@@ -104,8 +104,9 @@ def postgres_tables(postgres: Server) -> str:
 
 
 @pytest.fixture
-def postgres_url(postgres: Server, postgres_tables: str) -> str:
+def postgres_url(postgres: Server, postgres_tables: str) -> Iterator[str]:
     """A store of its own for each test."""
     name = f"d90_{uuid.uuid4().hex[:12]}"
     postgres.execute(f"CREATE DATABASE {name} TEMPLATE {postgres_tables}")
-    return postgres.url(name)
+    yield postgres.url(name)
+    postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
