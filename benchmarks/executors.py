@@ -27,7 +27,7 @@ from d90.store import Store
 from d90.training import TrainSettings
 
 GRID = Listed(
-    dims=(2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 400, 500),
+    dims=(1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500),
     learning_rates=(0.004, 0.008, 0.016),
     full_learning_rates=(0.01,),
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +23,7 @@ from d90.cli.options import (
     subspace_options,
     training_options,
 )
-from d90.cli.output import check_folder, check_plan, silence
+from d90.cli.output import check_folder, check_plan, command_line, silence
 from d90.cli.shared import takes
 from d90.launch import rank
 from d90.protocols import Protocol
@@ -136,7 +134,7 @@ def run_cells(cells: Sequence[Cell], files: Files, name: str, report: Report) ->
         if rank() == 0:
             store = Store(files.store)
             check_folder(folder)
-    command = shlex.join(["d90", *sys.argv[1:]])
+    command = command_line()
     with Display(Console(), quiet=files.quiet or rank() > 0) as display:
         measured = measure_cells(
             cells,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from d90.cli.composed import show_document
-from d90.cli.output import check_folder
+from d90.cli.output import check_folder, command_line
 
 
 def generalization(
@@ -47,6 +45,6 @@ def generalization(
     check_runs(runs)
     summaries = load_studies(studies)
     check_folder(output)
-    command = shlex.join(["d90", *sys.argv[1:]])
+    command = command_line()
     report = document(summaries, runs=runs, delta=delta, command=command)
     show_document(report, output, quiet=quiet)

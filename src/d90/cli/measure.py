@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,7 +88,7 @@ def _show_plan(study: Study) -> None:
 
 def _run(study: Study, files: Files) -> None:
     from d90.cli.display import Display
-    from d90.cli.output import check_folder, show
+    from d90.cli.output import check_folder, command_line, show
     from d90.measurement import run
     from d90.report import write_report
     from d90.store import Store
@@ -103,7 +101,7 @@ def _run(study: Study, files: Files) -> None:
         if rank() == 0:
             opened = Store(files.store)
             check_folder(folder)
-    command = shlex.join(["d90", *sys.argv[1:]])
+    command = command_line()
     with Display(Console(), quiet=files.quiet or rank() > 0) as display:
         summary = run(study, opened, executor=executor, listener=display, command=command)
     if rank() > 0:

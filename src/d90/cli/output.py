@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,6 +21,19 @@ from d90.launch import launched, rank
 
 if TYPE_CHECKING:
     from d90.report import ReportPaths, Summary
+
+PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
+"""In a URL, from the user's name on."""
+
+
+def command_line(arguments: Sequence[str] | None = None) -> str:
+    """What was typed, for a report; without the password of a database.
+
+    >>> command_line(["measure", "my model", "--store", "postgresql://me:secret@host/d90"])
+    "d90 measure 'my model' --store postgresql://me@host/d90"
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    return shlex.join(["d90", *(PASSWORD.sub(r"\1@", argument) for argument in given)])
 
 
 def check_folder(folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -155,10 +153,11 @@ def _show_plan(job: Pretraining) -> None:
 
 
 def _run(job: Pretraining, folder: Path, minutes: float | None, quiet: bool) -> None:
+    from d90.cli.output import command_line
     from d90.cli.pretrain_display import Display, show
     from d90.pretraining.loop import run
 
-    command = shlex.join(["d90", *sys.argv[1:]])
+    command = command_line()
     with Display(Console(), quiet=quiet) as display:
         summary = run(job, folder, minutes=minutes, listener=display, command=command)
     show(summary, folder, Console())
