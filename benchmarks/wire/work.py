@@ -17,6 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks.wire.link import sent_bytes
 from d90.data import Encoded, TokenisedTask
+from d90.launch import leave
 from d90.subspace import attach
 from d90.training import TrainSettings
 from d90.training.run import Run
@@ -128,6 +129,7 @@ def measure(work: Work) -> Seen:
         run.update()
         seconds.append(time.perf_counter() - start)
     kernel, counted = sent_bytes() - kernel, run.together.sent - counted
+    run.together.gather("done")
     run.close()
     gradient = counted.pop("gradient")
     return Seen(weights, seconds, gradient / work.updates, counted.total(), kernel / work.updates)
@@ -135,4 +137,5 @@ def measure(work: Work) -> Seen:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(json.dumps(asdict(measure(Work(**json.loads(sys.argv[1]))))))
+    print(json.dumps(asdict(measure(Work(**json.loads(sys.argv[1]))))), flush=True)
+    leave()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def rank() -> int:
@@ -18,3 +19,13 @@ def launched() -> int:
     if "RANK" not in os.environ:  # Other programs set WORLD_SIZE alone.
         return 1
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leave() -> None:
+    """Close the connections to the other processes, if there are any.
+
+    A process that ends with them open may die of it, after all its work was done.
+    """
+    distributed = sys.modules.get("torch.distributed")  # Not loaded: nothing to close.
+    if launched() > 1 and distributed is not None and distributed.is_initialized():
+        distributed.destroy_process_group()

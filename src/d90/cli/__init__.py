@@ -33,7 +33,7 @@ from d90.cli import (
 )
 from d90.cli.narrow import Command, Group, is_narrow
 from d90.errors import D90Error
-from d90.launch import launched, rank
+from d90.launch import launched, leave, rank
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -122,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = BAD_INPUT
     except KeyboardInterrupt:
         code = INTERRUPTED
+    leave()
     if code == INTERRUPTED and rank() == 0:
         print("interrupted: the same command goes on from here.", file=sys.stderr)
     sys.exit(code)
