@@ -5,6 +5,7 @@ Sizes are in inches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure as Drawing
@@ -26,7 +27,8 @@ from d90.report.points import (
 )
 from d90.report.summary import Summary
 
-WIDTH, HEIGHT = 4.6, 3.2
+WIDTH, HEIGHT = 4.6, 3.6
+LEGEND_COLUMNS, LEGEND_ROW = 2, 0.055
 NAME = "d90 with D"
 
 
@@ -86,11 +88,12 @@ def _figure(placed: Sequence[Summary]) -> Figure:
 
 def _draw(placed: Sequence[Summary]) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
-    axes = figure.add_axes((0.12, 0.14, 0.62, 0.82))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     shades = colours(_kind(summary) for summary in placed)
     shapes = markers(line(s) for s in placed)
+    foot = 0.14 + LEGEND_ROW * math.ceil((len(shades) + len(shapes)) / LEGEND_COLUMNS)
+    axes = figure.add_axes((0.12, foot, 0.84, 0.96 - foot))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
     names = short_names(summary.model for summary in placed)
     for summary in placed:
         shape = shapes[line(summary)]
@@ -122,7 +125,8 @@ def _draw(placed: Sequence[Summary]) -> Drawing:
         Line2D([], [], marker=m, linestyle="none", color="#222222", markersize=4, label=label)
         for label, m in shapes.items()
     ]
-    figure.legend(handles=handles, loc="center left", bbox_to_anchor=(0.75, 0.55), frameon=False)
+    # Below, where the name of a task has room.
+    figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
     return figure
 
 
