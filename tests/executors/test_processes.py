@@ -50,7 +50,14 @@ def timeless(record: Record) -> Record:
 def children() -> list[psutil.Process]:
     """The workers of this process: children that run d90, and not Python's own helper."""
     found = psutil.Process().children()
-    return [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in found if "spawn_main" in _command(child)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # It has just ended.
+        return ""
 
 
 def test_two_processes_give_the_records_of_one(trainer: Callable[..., LocalExecutor]) -> None:

@@ -56,7 +56,14 @@ def timeless(record: Record) -> Record:
 def busy() -> list[psutil.Process]:
     """Worker processes of Ray that run a trial: a task's name is that of its process."""
     found = psutil.Process().children(recursive=True)
-    return [child for child in found if "ray::_run" in " ".join(child.cmdline())]
+    return [child for child in found if "ray::_run" in _command(child)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # It has just ended.
+        return ""
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> None:
@@ -78,15 +85,16 @@ def test_a_cluster_gives_the_records_of_one_process(trainer: Callable[..., Local
 
 
 def test_a_worker_that_dies_is_replaced(trainer: Callable[..., LocalExecutor]) -> None:
-    expected = timeless(Here(trainer()).submit(TRIALS[1], silent).result())
+    settings = replace(SETTINGS, epochs=20)  # Long enough to be met at work.
+    expected = timeless(Here(trainer(settings)).submit(TRIALS[1], silent).result())
     killed: list[int] = []
 
     def kill_once(progress: Progress) -> None:
-        if not killed:
-            killed.extend(process.pid for process in busy())
-            os.kill(killed[0], signal.SIGKILL)
+        for process in [] if killed else busy():
+            killed.append(process.pid)
+            os.kill(process.pid, signal.SIGKILL)
 
-    with RayTrials(trainer()) as cluster:
+    with RayTrials(trainer(settings)) as cluster:
         assert timeless(cluster.submit(TRIALS[1], kill_once).result(60)) == expected
     assert len(killed) == 1
 
@@ -104,6 +112,17 @@ def test_a_trial_that_kills_every_worker_has_failed(
         record = cluster.submit(TRIALS[1], kill).result(120)
     assert (record.status, record.metric) == ("failed", None)
     assert record.message.startswith("its worker died 2 times: ")
+
+
+def test_a_listener_that_raises_ends_its_trial_only(trainer: Callable[..., LocalExecutor]) -> None:
+    def broken(progress: Progress) -> None:
+        raise RuntimeError("the display is gone")
+
+    with RayTrials(trainer()) as cluster:
+        first, second = cluster.submit(TRIALS[1], broken), cluster.submit(TRIALS[2], silent)
+        assert second.result(60).status == "ok"
+        with pytest.raises(RuntimeError, match="the display is gone"):
+            first.result(60)
 
 
 def test_a_trial_that_raises_is_not_tried_again(

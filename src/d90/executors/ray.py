@@ -156,7 +156,15 @@ class RayTrials:
             if isinstance(said, Record):
                 self._settle(call, record=replace(said, trial=call.trial))
             else:
-                call.on_progress(cast(Progress, said))
+                self._tell(call, cast(Progress, said))
+
+    def _tell(self, call: _Call, progress: Progress) -> None:
+        """Hand progress on; a listener that raises ends its trial, and not the watch."""
+        try:
+            call.on_progress(progress)
+        except Exception as error:
+            call.end()
+            self._settle(call, error=error)
 
     def _try_again(self, call: _Call, error: Exception) -> None:
         if not self._is_current(call):
@@ -174,7 +182,7 @@ class RayTrials:
                 self._calls[call.trial] = again
 
     def _settle(
-        self, call: _Call, *, record: Record | None = None, error: D90Error | None = None
+        self, call: _Call, *, record: Record | None = None, error: Exception | None = None
     ) -> None:
         if not self._is_current(call):
             return
