@@ -35,7 +35,7 @@ class Driver:
     ) -> None:
         self._study, self._store = study, store
         self._executor, self._listener = executor, listener
-        self._running: dict[Future[Record], Trial] = {}
+        self._running: dict[Trial, Future[Record]] = {}
         self._noted: dict[Trial, Handle] = {}
         self._early: dict[Trial, Record] = {}
 
@@ -47,8 +47,9 @@ class Driver:
         """
         while self._start_wanted():
             self._start_ahead()
-            for future in wait(self._running, return_when=FIRST_COMPLETED).done:
-                self._end(future)
+            wait(self._running.values(), return_when=FIRST_COMPLETED)
+            for trial in [trial for trial, future in self._running.items() if future.done()]:
+                self._end(trial)
         self._cancel(self._ahead())
 
     def _start_wanted(self) -> bool:
@@ -61,7 +62,7 @@ class Driver:
             if trial in self._early:
                 self._note(trial)
                 self._save(self._early.pop(trial))
-            elif trial in self._running.values():
+            elif trial in self._running:
                 self._note(trial)
             elif not self._has_room(wanted):
                 return True
@@ -80,7 +81,7 @@ class Driver:
         for trial in possible:
             if len(self._running) >= self._executor.slots:
                 return
-            known = trial in self._early or trial in self._running.values()
+            known = trial in self._early or trial in self._running
             if not known and not self._store.knows(self._study.key(trial)):
                 self._submit(trial)
 
@@ -91,21 +92,20 @@ class Driver:
         return len(self._running) < self._executor.workers
 
     def _ahead(self) -> list[Trial]:
-        return [trial for trial in self._running.values() if trial not in self._noted]
+        return [trial for trial in self._running if trial not in self._noted]
 
     def _note(self, trial: Trial) -> None:
         self._noted[trial] = self._store.start(trial, self._study.key(trial))
 
     def _submit(self, trial: Trial) -> None:
         self._listener.started(trial)
-        self._running[self._executor.submit(trial, self._tell(trial))] = trial
+        self._running[trial] = self._executor.submit(trial, self._tell(trial))
 
     def _tell(self, trial: Trial) -> OnProgress:
         return lambda progress: self._listener.progressed(trial, progress)
 
-    def _end(self, future: Future[Record]) -> None:
-        trial, record = self._running[future], future.result()
-        del self._running[future]
+    def _end(self, trial: Trial) -> None:
+        record = self._running.pop(trial).result()
         if trial in self._noted:
             self._save(record)
         else:
@@ -124,8 +124,7 @@ class Driver:
         return True
 
     def _cancel(self, trials: Collection[Trial]) -> None:
-        for future, trial in [*self._running.items()]:
-            if trial in trials:
-                del self._running[future]
-                self._executor.cancel(trial)
-                self._listener.cancelled(trial)
+        for trial in trials:
+            del self._running[trial]
+            self._executor.cancel(trial)
+            self._listener.cancelled(trial)

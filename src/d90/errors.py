@@ -27,6 +27,15 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> D90Error:
     return D90Error(f"unknown {kind} '{name}': {hint}Choices: {', '.join(known)}.")
 
 
+def one_line(what: object) -> str:
+    """Its text without line breaks, as an error of another library may have them.
+
+    >>> one_line(ValueError("bad\\n  shape"))
+    'bad shape'
+    """
+    return " ".join(str(what).split())
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """No space left, and no space left for this user."""
 

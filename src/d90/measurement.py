@@ -38,9 +38,9 @@ from d90.store import Store, study_name
 from d90.subspace import GROUPINGS, METHODS, SCALES
 from d90.subspace.layout import arrange, find_weights
 from d90.tasks import METRICS, Task, load_task, majority_score
+from d90.together import agreed
 from d90.training import Progress, TrainSettings
 from d90.training.settings import EXPONENT, REFERENCE_D
-from d90.training.together import agreed
 
 VERSIONED = ("d90", "torch", "transformers", "accelerate", "optuna", "scikit-learn")
 

@@ -31,7 +31,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from d90 import random
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, one_line, unknown
 from d90.tasks.hub import _answers as hub_answers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -325,7 +325,7 @@ def quiet() -> Iterator[None]:
 
 
 def _explanation(name: str, source: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     if not isinstance(error, OSError) or Path(source).is_dir():
         return f"model '{name}' cannot be loaded for classification: {reason[:300]}"
     if "safetensors" in reason:

@@ -28,10 +28,10 @@ from d90.taskfile.codes import Numbers
 from d90.taskfile.fingerprint import fingerprint
 from d90.taskfile.quantise import MOST_BITS, Candidate, candidates, in_bits
 from d90.tasks import score
+from d90.together import join
 from d90.training import Outcome, train
 from d90.training.evaluation import predict
 from d90.training.run import EVALUATION_FACTOR
-from d90.training.together import join
 
 AUTO = "auto"
 CHECKPOINT_EVERY = 100

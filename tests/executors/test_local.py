@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.executors.common import timeless
 
 from d90 import models, subspace
 from d90.errors import D90Error
 from d90.executors import local
 from d90.executors.local import LocalExecutor
-from d90.records import Record, Trial
+from d90.records import Trial
 from d90.tasks import Task
 from d90.training import Progress, TrainSettings
 
@@ -34,10 +35,6 @@ def new_executor(tiny_folder: Path, toy_task: Task) -> Callable[..., LocalExecut
         return LocalExecutor(str(tiny_folder), toy_task, **options)
 
     return new
-
-
-def timeless(record: Record) -> Record:
-    return replace(record, seconds=0.0)
 
 
 def test_full_fine_tuning_and_a_subspace_learn(new_executor):

@@ -7,60 +7,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from tests.executors.common import LONG, TRIALS, NewTrainer, named, silent, timeless
 
 import d90
 from d90.errors import D90Error
-from d90.executors import Executor, Here, LocalExecutor, Processes, make
+from d90.executors import Executor, Here, Processes, make
 from d90.executors import processes as module
 from d90.executors.base import Cancelled
 from d90.protocols import Listed
-from d90.records import Record, Trial
 from d90.report import Summary
-from d90.tasks import Task
 from d90.training import Progress, TrainSettings
-
-SETTINGS = TrainSettings(1.0, epochs=2, batch_size=8, precision="no")
-LONG = replace(SETTINGS, epochs=2000)
-TRIALS = [Trial(None, 0.02), *(Trial(d, 0.012, seed) for d in (20, 50) for seed in (0, 1))]
-
-
-@pytest.fixture(scope="module")
-def trainer(ready_folder: Path, toy_task: Task) -> Callable[..., LocalExecutor]:
-    def new(settings: TrainSettings = SETTINGS) -> LocalExecutor:
-        return LocalExecutor(str(ready_folder), toy_task, settings, max_length=16)
-
-    return new
-
-
-def silent(_: Progress) -> None:
-    pass
-
-
-def timeless(record: Record) -> Record:
-    return replace(record, seconds=0.0)
 
 
 def children() -> list[psutil.Process]:
     """The workers of this process: children that run d90, and not Python's own helper."""
-    found = psutil.Process().children()
-    return [child for child in found if "spawn_main" in _command(child)]
+    return named(psutil.Process().children(), "spawn_main")
 
 
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:  # It has just ended.
-        return ""
-
-
-def test_two_processes_give_the_records_of_one(trainer: Callable[..., LocalExecutor]) -> None:
+def test_two_processes_give_the_records_of_one(trainer: NewTrainer) -> None:
     told: list[Progress] = []
     with Here(trainer()) as here, Processes(trainer(), 2) as both:
         expected = [timeless(here.submit(trial, silent).result()) for trial in TRIALS]
@@ -72,7 +41,7 @@ def test_two_processes_give_the_records_of_one(trainer: Callable[..., LocalExecu
     assert max(progress.step for progress in told) == 24
 
 
-def test_a_worker_that_dies_is_replaced(trainer: Callable[..., LocalExecutor]) -> None:
+def test_a_worker_that_dies_is_replaced(trainer: NewTrainer) -> None:
     expected = timeless(Here(trainer()).submit(TRIALS[1], silent).result())
     with Processes(trainer(), 1) as one:
         killed: list[int] = []
@@ -88,7 +57,7 @@ def test_a_worker_that_dies_is_replaced(trainer: Callable[..., LocalExecutor]) -
 
 
 def test_a_trial_that_kills_every_worker_has_failed(
-    trainer: Callable[..., LocalExecutor], monkeypatch: pytest.MonkeyPatch
+    trainer: NewTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ATTEMPTS", 2)
 
@@ -103,7 +72,7 @@ def test_a_trial_that_kills_every_worker_has_failed(
 
 
 def test_a_cancelled_trial_ends_and_its_worker_is_free(
-    trainer: Callable[..., LocalExecutor],
+    trainer: NewTrainer,
 ) -> None:
     with Processes(trainer(LONG), 1) as one:
         started: list[Progress] = []
@@ -119,7 +88,7 @@ def test_a_cancelled_trial_ends_and_its_worker_is_free(
         assert children() == workers
 
 
-def test_leaving_ends_what_still_runs(trainer: Callable[..., LocalExecutor]) -> None:
+def test_leaving_ends_what_still_runs(trainer: NewTrainer) -> None:
     with Processes(trainer(LONG), 1) as one:
         started: list[Progress] = []
         future = one.submit(TRIALS[1], started.append)
@@ -184,8 +153,7 @@ def test_workers_end_with_a_driver_that_was_killed(
     while len(workers) < 2 or min(worker.cpu_times().user for worker in workers) < 3:
         assert driver.poll() is None
         time.sleep(0.2)
-        found = psutil.Process(driver.pid).children()
-        workers = [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+        workers = named(psutil.Process(driver.pid).children(), "spawn_main")
     driver.kill()
     driver.wait()
     _, alive = psutil.wait_procs(workers, timeout=20)
@@ -194,7 +162,7 @@ def test_workers_end_with_a_driver_that_was_killed(
     assert alive == []
 
 
-def test_names_and_numbers(trainer: Callable[..., LocalExecutor]) -> None:
+def test_names_and_numbers(trainer: NewTrainer) -> None:
     found: list[Executor] = [make(name, trainer()) for name in ("local", "processes")]
     assert [type(executor) for executor in found] == [Here, Processes]
     assert [executor.workers for executor in found] == [1, len(os.sched_getaffinity(0))]

@@ -9,24 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from tests.executors.common import LONG, SETTINGS, TRIALS, NewTrainer, named, silent, timeless
 
 from d90.errors import D90Error
-from d90.executors import Here, LocalExecutor, RayTrials, make
+from d90.executors import Here, RayTrials, make
 from d90.executors import ray as module
-from d90.records import Record, Trial
-from d90.tasks import Task
-from d90.training import Progress, TrainSettings
+from d90.records import Record
+from d90.training import Progress
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
-
-SETTINGS = TrainSettings(1.0, epochs=2, batch_size=8, precision="no")
-LONG = replace(SETTINGS, epochs=5000)
-TRIALS = [Trial(None, 0.02), *(Trial(d, 0.012, seed) for d in (20, 50) for seed in (0, 1))]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,33 +32,9 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture(scope="module")
-def trainer(ready_folder: Path, toy_task: Task) -> Callable[..., LocalExecutor]:
-    def new(settings: TrainSettings = SETTINGS) -> LocalExecutor:
-        return LocalExecutor(str(ready_folder), toy_task, settings, max_length=16)
-
-    return new
-
-
-def silent(_: Progress) -> None:
-    pass
-
-
-def timeless(record: Record) -> Record:
-    return replace(record, seconds=0.0)
-
-
 def busy() -> list[psutil.Process]:
     """Worker processes of Ray that run a trial: a task's name is that of its process."""
-    found = psutil.Process().children(recursive=True)
-    return [child for child in found if "ray::_run" in _command(child)]
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:  # It has just ended.
-        return ""
+    return named(psutil.Process().children(recursive=True), "ray::_run")
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> None:
@@ -73,7 +44,7 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_a_cluster_gives_the_records_of_one_process(trainer: Callable[..., LocalExecutor]) -> None:
+def test_a_cluster_gives_the_records_of_one_process(trainer: NewTrainer) -> None:
     told: list[Progress] = []
     with Here(trainer()) as here, RayTrials(trainer()) as both:
         assert both.slots == 2
@@ -84,7 +55,7 @@ def test_a_cluster_gives_the_records_of_one_process(trainer: Callable[..., Local
     assert max(progress.step for progress in told) == 24
 
 
-def test_a_worker_that_dies_is_replaced(trainer: Callable[..., LocalExecutor]) -> None:
+def test_a_worker_that_dies_is_replaced(trainer: NewTrainer) -> None:
     settings = replace(SETTINGS, epochs=20)  # Long enough to be met at work.
     expected = timeless(Here(trainer(settings)).submit(TRIALS[1], silent).result())
     killed: list[int] = []
@@ -100,7 +71,7 @@ def test_a_worker_that_dies_is_replaced(trainer: Callable[..., LocalExecutor]) -
 
 
 def test_a_trial_that_kills_every_worker_has_failed(
-    trainer: Callable[..., LocalExecutor], monkeypatch: pytest.MonkeyPatch
+    trainer: NewTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ATTEMPTS", 2)
 
@@ -114,7 +85,7 @@ def test_a_trial_that_kills_every_worker_has_failed(
     assert record.message.startswith("its worker died 2 times: ")
 
 
-def test_a_listener_that_raises_ends_its_trial_only(trainer: Callable[..., LocalExecutor]) -> None:
+def test_a_listener_that_raises_ends_its_trial_only(trainer: NewTrainer) -> None:
     def broken(progress: Progress) -> None:
         raise RuntimeError("the display is gone")
 
@@ -126,7 +97,7 @@ def test_a_listener_that_raises_ends_its_trial_only(trainer: Callable[..., Local
 
 
 def test_a_trial_that_raises_is_not_tried_again(
-    trainer: Callable[..., LocalExecutor], monkeypatch: pytest.MonkeyPatch
+    trainer: NewTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = trainer()
     monkeypatch.setattr(broken, "subspace_options", {"projection": "none such"})
@@ -135,7 +106,7 @@ def test_a_trial_that_raises_is_not_tried_again(
 
 
 def test_a_cancelled_trial_ends_and_its_worker_is_free(
-    trainer: Callable[..., LocalExecutor],
+    trainer: NewTrainer,
 ) -> None:
     with RayTrials(trainer(LONG)) as cluster:
         started = threading.Event()
@@ -148,7 +119,7 @@ def test_a_cancelled_trial_ends_and_its_worker_is_free(
         assert all(psutil.pid_exists(pid) for pid in workers)
 
 
-def test_leaving_ends_what_still_runs(trainer: Callable[..., LocalExecutor]) -> None:
+def test_leaving_ends_what_still_runs(trainer: NewTrainer) -> None:
     with RayTrials(trainer(LONG)) as cluster:
         started = threading.Event()
         future: Future[Record] = cluster.submit(TRIALS[1], lambda _: started.set())
@@ -157,7 +128,7 @@ def test_leaving_ends_what_still_runs(trainer: Callable[..., LocalExecutor]) -> 
     until(lambda: not busy())
 
 
-def test_what_it_cannot_have(trainer: Callable[..., LocalExecutor]) -> None:
+def test_what_it_cannot_have(trainer: NewTrainer) -> None:
     assert make("ray", trainer(), workers=1).slots == 1
     assert make("ray", trainer(), cpus_per_trial=0.5).slots == 4
     refused: list[tuple[dict[str, Any], str]] = [

@@ -19,9 +19,9 @@ from d90.data import TokenisedTask, tokenise
 from d90.errors import D90Error
 from d90.subspace import attach
 from d90.tasks import Task
+from d90.together import Together, join
 from d90.training import TrainSettings
 from d90.training.run import Run, _dropout_seed
-from d90.training.together import Together, join
 
 D = 20
 SETTINGS = TrainSettings(0.02, steps=6, batch_size=8, accumulation=2, precision="no")

@@ -32,7 +32,7 @@ from d90.cli import (
     tune,
 )
 from d90.cli.narrow import Command, Group, is_narrow
-from d90.errors import D90Error
+from d90.errors import D90Error, one_line
 from d90.launch import launched, leave, rank
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -135,7 +135,7 @@ def _say_error(text: str) -> None:
         return
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print("[bold red]error:[/] ", end="")
-    console.print(" ".join(text.split()), markup=False)
+    console.print(one_line(text), markup=False)
 
 
 def _usage(error: Exception) -> str:

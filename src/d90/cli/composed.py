@@ -23,7 +23,7 @@ from d90.cli.options import (
     subspace_options,
     training_options,
 )
-from d90.cli.output import check_folder, check_plan, command_line, silence
+from d90.cli.output import check_plan, command_line, open_store, silence
 from d90.cli.shared import takes
 from d90.launch import rank
 from d90.protocols import Protocol
@@ -124,16 +124,10 @@ def run_cells(cells: Sequence[Cell], files: Files, name: str, report: Report) ->
         show_plans(cells)
         return
     from d90.cli.display import Display
-    from d90.store import Store
     from d90.studies.cells import measure_cells
-    from d90.training.together import agreed
 
     folder = files.output or Path("reports") / name
-    store = None
-    with agreed():
-        if rank() == 0:
-            store = Store(files.store)
-            check_folder(folder)
+    store = open_store(files.store, folder)
     command = command_line()
     with Display(Console(), quiet=files.quiet or rank() > 0) as display:
         measured = measure_cells(

@@ -88,22 +88,15 @@ def _show_plan(study: Study) -> None:
 
 def _run(study: Study, files: Files) -> None:
     from d90.cli.display import Display
-    from d90.cli.output import check_folder, command_line, show
+    from d90.cli.output import command_line, open_store, show
     from d90.measurement import run
     from d90.report import write_report
-    from d90.store import Store
-    from d90.training.together import agreed
 
     folder = files.output or Path("reports") / study.name
-    opened = None
-    with agreed():
-        executor = files.make_executor(study.executor)
-        if rank() == 0:
-            opened = Store(files.store)
-            check_folder(folder)
-    command = command_line()
+    executor = files.make_executor(study.executor)
+    store = open_store(files.store, folder)
     with Display(Console(), quiet=files.quiet or rank() > 0) as display:
-        summary = run(study, opened, executor=executor, listener=display, command=command)
+        summary = run(study, store, executor=executor, listener=display, command=command_line())
     if rank() > 0:
         return
     show(summary, write_report(summary, folder), quiet=files.quiet)

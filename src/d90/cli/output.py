@@ -21,6 +21,7 @@ from d90.launch import launched, rank
 
 if TYPE_CHECKING:
     from d90.report import ReportPaths, Summary
+    from d90.store import Store
 
 PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
 """In a URL, from the user's name on."""
@@ -50,6 +51,23 @@ def check_folder(folder: Path) -> None:
         raise D90Error(
             f"--output '{folder}' cannot be written ({error.strerror}): give a folder that can."
         ) from error
+
+
+def open_store(url: str, folder: Path) -> Store | None:
+    """The store, where the folder of the report can be written; None but in the first process.
+
+    Raises:
+        D90Error: in every process that a launcher started, where one of the two cannot be used.
+    """
+    from d90.store import Store
+    from d90.together import agreed
+
+    with agreed():
+        if rank() > 0:
+            return None
+        store = Store(url)
+        check_folder(folder)
+        return store
 
 
 def show(summary: Summary, paths: ReportPaths, *, quiet: bool) -> None:

@@ -81,7 +81,7 @@ def tune(
     with silence(quiet):
         from d90 import measurement
         from d90.protocols import make
-        from d90.training.together import agreed
+        from d90.together import agreed
         from d90.tuning import Tuning, check_choice
 
         check_choice(bits, tolerance, quantised_epochs)

@@ -7,10 +7,14 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import Protocol
 
+from d90.errors import D90Error
 from d90.records import Record, Trial
 from d90.training import Progress
 
 OnProgress = Callable[[Progress], None]
+
+ATTEMPTS = 3
+"""A trial whose worker died so often has failed: it would kill the next one too."""
 
 SECONDS_BETWEEN = 0.2
 """Progress goes from one process to another no more often."""
@@ -32,6 +36,17 @@ def now_and_then(tell: OnProgress) -> OnProgress:
 
 class Cancelled(BaseException):
     """Raised in a run that is not needed any more; not an error, which would be a result."""
+
+
+def died(trial: Trial, attempts: int, why: str, *, seconds: float) -> Record:
+    """What came of a trial that so many workers did not survive."""
+    message = f"its worker died {attempts} times: {why}"[:300]
+    return Record(trial, "failed", seconds=seconds, message=message)
+
+
+def study_ended() -> D90Error:
+    """The error of a trial that still ran when its study was over."""
+    return D90Error("the study was ended while this trial ran.")
 
 
 class Executor(Protocol):

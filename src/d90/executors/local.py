@@ -19,11 +19,12 @@ from transformers import PreTrainedModel
 
 from d90 import models
 from d90.data import tokenise
-from d90.errors import FULL, D90Error, no_space
+from d90.errors import FULL, D90Error, no_space, one_line
 from d90.memory import Memory, check_memory, is_out_of_memory, predicted_memory
 from d90.records import Record, Trial
 from d90.subspace import attach, detach
 from d90.tasks import Task
+from d90.together import join
 from d90.training import (
     Outcome,
     Progress,
@@ -32,7 +33,6 @@ from d90.training import (
     subspace_learning_rate,
     train,
 )
-from d90.training.together import join
 
 _log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class LocalExecutor:
             if self.together.world > 1:
                 raise
             _log.debug("trial %s failed", trial, exc_info=True)
-            message = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            message = one_line(f"{type(error).__name__}: {error}")[:300]
             record = Record(trial, "failed", seconds=perf_counter() - start, message=message)
         if folder is not None and self.together.is_first:
             shutil.rmtree(folder, ignore_errors=True)
@@ -172,6 +172,7 @@ class LocalExecutor:
                 raise
             _log.warning("%s ran out of memory (%s): it is tried once more.", trial, error)
         # Out of the `except`: until its end the error keeps what the attempt had allocated.
+        gc.collect()
         self._give_back()
         return self._train(trial, on_progress, folder)
 
@@ -225,11 +226,9 @@ class LocalExecutor:
             if trial.d is not None:
                 detach(model)
             del model
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._give_back()
 
     def _give_back(self) -> None:
-        gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

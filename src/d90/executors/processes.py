@@ -16,14 +16,18 @@ from typing import Any
 import torch
 
 from d90.errors import D90Error
-from d90.executors.base import Cancelled, OnProgress, now_and_then
+from d90.executors.base import (
+    ATTEMPTS,
+    Cancelled,
+    OnProgress,
+    died,
+    now_and_then,
+    study_ended,
+)
 from d90.executors.local import LocalExecutor
 from d90.memory import available_memory
 from d90.records import Record, Trial
 from d90.training import Progress
-
-ATTEMPTS = 3
-"""A trial whose worker died so often has failed: it would kill the next one too."""
 
 STOP = "stop"
 """What a worker is told when its trial is not needed any more."""
@@ -105,9 +109,8 @@ class Processes:
                     worker.close()
                     worker = None
                     if self._pool is None:  # The study is over: so is the trial.
-                        raise D90Error("the study was ended while this trial ran.") from None
-            message = f"its worker died {ATTEMPTS} times: too little memory?"
-            return Record(trial, "failed", seconds=monotonic() - started, message=message)
+                        raise study_ended() from None
+            return died(trial, ATTEMPTS, "too little memory?", seconds=monotonic() - started)
         finally:
             self._idle.put(worker)
 

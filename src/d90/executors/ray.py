@@ -21,14 +21,18 @@ from typing import Any, cast
 
 import torch
 
-from d90.errors import D90Error
-from d90.executors.base import Cancelled, OnProgress, now_and_then
+from d90.errors import D90Error, one_line
+from d90.executors.base import (
+    ATTEMPTS,
+    Cancelled,
+    OnProgress,
+    died,
+    now_and_then,
+    study_ended,
+)
 from d90.executors.local import LocalExecutor
 from d90.records import Record, Trial
 from d90.training import Progress
-
-ATTEMPTS = 3
-"""A trial whose worker died so often has failed: it would kill the next one too."""
 
 SECONDS = 0.2
 """How often the driver looks whether a new trial is to be watched, and a worker whether its trial
@@ -99,7 +103,7 @@ class RayTrials:
         self._watch.join()
         for call in [*self._calls.values()]:
             call.end()
-            call.future.set_exception(D90Error("the study was ended while this trial ran."))
+            call.future.set_exception(study_ended())
         self._leave()
 
     def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
@@ -149,7 +153,7 @@ class RayTrials:
         try:
             said = ray.get(next(call.said))
         except RayTaskError as error:
-            self._settle(call, error=D90Error(_one_line(error.cause)))
+            self._settle(call, error=D90Error(_said(error.cause)))
         except (RayError, StopIteration) as error:
             self._try_again(call, error)
         else:
@@ -170,11 +174,8 @@ class RayTrials:
         if not self._is_current(call):
             return
         if call.attempt == ATTEMPTS:
-            message = f"its worker died {ATTEMPTS} times: {_one_line(error)}"[:300]
             seconds = monotonic() - call.started
-            self._settle(
-                call, record=Record(call.trial, "failed", seconds=seconds, message=message)
-            )
+            self._settle(call, record=died(call.trial, ATTEMPTS, _said(error), seconds=seconds))
             return
         again = replace(call, said=self._start(call.trial), attempt=call.attempt + 1)
         with self._lock:
@@ -241,7 +242,7 @@ def _connect(address: str | None) -> bool:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **alone)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise D90Error(
-            f"cannot reach the Ray cluster at '{address}': {_one_line(error)}; start one with "
+            f"cannot reach the Ray cluster at '{address}': {_said(error)}; start one with "
             "`ray start --head`, or leave --address out."
         ) from error
     return True
@@ -324,5 +325,5 @@ def _until_record(
             return
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+def _said(error: BaseException) -> str:
+    return one_line(error).rstrip(".")

@@ -13,10 +13,11 @@ from typing import Any
 
 from d90.errors import D90Error
 from d90.executors.base import Executor, OnProgress
+from d90.executors.here import Here
 from d90.executors.local import LocalExecutor
 from d90.records import Record, Trial
 from d90.store import decode, encode
-from d90.training.together import digest_of
+from d90.together import digest_of
 
 
 def run_together(
@@ -62,7 +63,7 @@ class _Leader:
     workers = slots = 1
 
     def __init__(self, trainer: LocalExecutor) -> None:
-        self._trainer = trainer
+        self._together, self._here = trainer.together, Here(trainer)
         self.is_busy = False
 
     def __enter__(self) -> _Leader:
@@ -73,10 +74,9 @@ class _Leader:
 
     def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
         """Run the trial with all processes, in `Executor`'s terms."""
-        self._trainer.together.tell(lambda: {"trial": asdict(trial)})
-        future: Future[Record] = Future()
-        self.is_busy = True
-        future.set_result(self._trainer.run(trial, on_progress))
+        self._together.tell(lambda: {"trial": asdict(trial)})
+        self.is_busy = True  # And stays so where the trial raises.
+        future = self._here.submit(trial, on_progress)
         self.is_busy = False
         return future
 

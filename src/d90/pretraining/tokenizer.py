@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
-from d90.errors import D90Error
+from d90.errors import D90Error, one_line
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """Special tokens, in the order of their numbers from 0 on."""
@@ -93,7 +93,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # tokenizers raises bare Exceptions
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise D90Error(f"--tokenizer '{folder}' cannot be loaded: {reason}.") from error
     lacking = [
         name

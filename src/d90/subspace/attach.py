@@ -68,17 +68,13 @@ def attach(
 
     Source: Aghajanyan, Gupta and Zettlemoyer, ACL 2021, equations 2 and 3.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
     if hasattr(model, NAME):
         raise D90Error(
             f"{type(model).__name__} already has an attribute '{NAME}': "
             "if it is a subspace, call detach(model) first."
         )
-    layout, weights = arrange(model, find_weights(model), groups=groups, scale=scale)
-    check_d(d, layout, method, groups)
-    m = layout.m if method == "said" else 0
-    make(projection, d=d - m, D=layout.D, seed=seed)  # Complains before the model is touched.
+    what = {"groups": groups, "projection": projection, "scale": scale, "seed": seed}
+    layout, weights, m = laid_out(model, d=d, method=method, **what)
     subspace = Subspace(layout, weights, d=d, m=m, projection=projection, seed=seed)
     _install(model, subspace, weights)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -98,12 +94,26 @@ def detach(model: nn.Module) -> None:
     subspace.undo.close()
 
 
-def check_d(d: int, layout: Layout, method: str, groups: str) -> None:
-    """Refuse a d that no subspace of this layout has.
+def laid_out(
+    model: nn.Module, *, d: int, method: str, groups: str, projection: str, scale: str, seed: int
+) -> tuple[Layout, Sequence[Weight], int]:
+    """The layout of a model's weights, the weights, and m, of which DID has none.
+
+    Everything that can be wrong with the arguments is found here, before the model is touched.
 
     Raises:
-        D90Error: naming the range.
+        D90Error: as `attach`.
     """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    layout, weights = arrange(model, find_weights(model), groups=groups, scale=scale)
+    _check_d(d, layout, method, groups)
+    m = layout.m if method == "said" else 0
+    make(projection, d=d - m, D=layout.D, seed=seed)  # For its complaints.
+    return layout, weights, m
+
+
+def _check_d(d: int, layout: Layout, method: str, groups: str) -> None:
     if not isinstance(d, int) or isinstance(d, bool) or d < 1:
         raise D90Error(f"d is {d!r}: expected a whole number, at least 1.")
     if d > layout.D:

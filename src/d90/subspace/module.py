@@ -57,6 +57,20 @@ def _same(left: Tensor | None, right: Tensor | None) -> bool:
     return alike and torch.equal(left, right)
 
 
+def first_numbers(
+    theta_0: Sequence[Tensor], d: int, m: int, device: torch.device
+) -> tuple[nn.Parameter, nn.Parameter | None]:
+    """z = 0 and lam = 1, at which theta is theta_0; no lam where m = 0.
+
+    Returns:
+        z of shape (d - m,) and lam of shape (m,), float32, or float64 where a weight is.
+    """
+    double = any(tensor.dtype == torch.float64 for tensor in theta_0)
+    dtype = torch.float64 if double else torch.float32
+    z = nn.Parameter(torch.zeros(d - m, dtype=dtype, device=device))
+    return z, nn.Parameter(torch.ones(m, dtype=dtype, device=device)) if m else None
+
+
 class Subspace(nn.Module):
     """`theta_i = theta_0,i + s lam_i (P z)_i` for every group i of a model's weights.
 
@@ -100,10 +114,8 @@ class Subspace(nn.Module):
         theta_0 = [weight.parameter.detach() for weight in weights]
         for number, tensor in enumerate(theta_0):
             self.register_buffer(f"theta_0_{number}", tensor, persistent=False)
-        double = any(tensor.dtype == torch.float64 for tensor in theta_0)
-        dtype, device = torch.float64 if double else torch.float32, theta_0[0].device
-        self.z = nn.Parameter(torch.zeros(d - m, dtype=dtype, device=device))
-        self.lam = nn.Parameter(torch.ones(m, dtype=dtype, device=device)) if m else None
+        device = theta_0[0].device
+        self.z, self.lam = first_numbers(theta_0, d, m, device)
         # DDP sends the first process's buffers to the others, but not theta_0, which is long.
         self._checksum = [_sum_of_bits(theta_0), signed(seed)]
         checksum = torch.tensor(self._checksum, device=device)

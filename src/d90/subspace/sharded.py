@@ -19,12 +19,12 @@ from torch.autograd.graph import increment_version
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard
 
-from d90.errors import D90Error, unknown
-from d90.projections import make
-from d90.subspace.attach import METHODS, check_d
-from d90.subspace.layout import Layout, Slot, Weight, arrange, find_weights
+from d90.errors import D90Error
+from d90.subspace.attach import laid_out
+from d90.subspace.layout import Layout, Slot, Weight
+from d90.subspace.module import first_numbers
 from d90.subspace.op import collect, signed, write
-from d90.training.together import Together, digest_of, join
+from d90.together import Together, digest_of, join
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,11 @@ class ShardedSubspace(nn.Module):
             for number, group in enumerate(layout.moving)
             for slot in group.moving
         ]
-        double = any(p.dtype == torch.float64 for p in parameters.values())
-        dtype = torch.float64 if double else torch.float32
         device = self._pieces[0].theta_0.device
-        self.z = nn.Parameter(torch.zeros(d - m, dtype=dtype, device=device))
-        self.lam = nn.Parameter(torch.ones(m, dtype=dtype, device=device)) if m else None
+        self.z, self.lam = first_numbers([*parameters.values()], d, m, device)
         self._made = self._numbers()
         # One sum of s P^T g for each group that has a lam of its own.
-        self._collected = torch.zeros(max(m, 1), d - m, dtype=dtype, device=device)
+        self._collected = torch.zeros(max(m, 1), d - m, dtype=self.z.dtype, device=device)
         self._hooks = [
             # First, before FSDP gathers what the slices hold.
             model.register_forward_pre_hook(self._before_forward, prepend=True),
@@ -214,15 +211,11 @@ def attach_sharded(
         D90Error: as `attach`; a weight that is not in slices; processes that were given other
             arguments.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    layout, weights = arrange(model, find_weights(model), groups=groups, scale=scale)
-    check_d(d, layout, method, groups)
+    what = {"groups": groups, "projection": projection, "scale": scale, "seed": seed}
+    layout, weights, m = laid_out(model, d=d, method=method, **what)
     together = join()
     for weight in weights:
         _check_sharded(weight, together.world)
-    m = layout.m if method == "said" else 0
-    make(projection, d=d - m, D=layout.D, seed=seed)  # Complains before the model is touched.
     about = digest_of(d, m, projection, seed, [[s.name, s.offset, s.scale] for s in layout.slots])
     together.check_same("subspace", {"options": about})
     options: dict[str, Any] = {"d": d, "m": m, "projection": projection, "seed": seed}

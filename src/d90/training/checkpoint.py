@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from d90.errors import FULL, D90Error, no_space
+from d90.errors import FULL, D90Error, no_space, one_line
 
 
 def save_checkpoint(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -47,8 +47,9 @@ def _unwritten(file: Path, error: Exception) -> D90Error:
     # safetensors has one error for everything, and says the number in words.
     if getattr(error, "errno", None) in FULL or f"os error {errno.ENOSPC}" in str(error):
         return no_space(f"checkpoint '{file}'", errno.ENOSPC)
-    why = " ".join(str(error).split())
-    return D90Error(f"checkpoint '{file}' cannot be written ({why}): give a folder that can.")
+    return D90Error(
+        f"checkpoint '{file}' cannot be written ({one_line(error)}): give a folder that can."
+    )
 
 
 def load_checkpoint(

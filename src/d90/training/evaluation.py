@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from d90.data import Encoded, Padded, TokenisedTask, collate, evaluation_batches
 from d90.tasks import score
-from d90.training.together import Together
+from d90.together import Together
 
 NOT_FINITE = "a prediction is not finite"
 

@@ -1,6 +1,6 @@
 """A training run that is under way: its updates, its evaluations, its checkpoints.
 
-In several processes each takes part in all of it; the first one writes (`d90.training.together`).
+In several processes each takes part in all of it; the first one writes (`d90.together`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from d90 import random
 from d90.data import TokenisedTask, collate, training_batches
 from d90.errors import D90Error
 from d90.records import Status
+from d90.together import Gradients, Together, digest_of, digest_of_weights, join
 from d90.training.checkpoint import load_checkpoint, save_checkpoint
 from d90.training.evaluation import evaluate
 from d90.training.history import WINDOW, Epoch, Outcome, State
 from d90.training.settings import OPTIMIZERS, TrainSettings, learning_rate_factor
-from d90.training.together import Gradients, Together, digest_of, digest_of_weights, join
 
 EVALUATION_FACTOR = 4
 """Evaluation batches are so many times as large: they keep no activations."""
