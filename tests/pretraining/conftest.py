@@ -22,6 +22,7 @@ QUICK: dict[str, Any] = {
     "vocab_size": 290,
     "held_out": 0.1,
     "max_length": 16,
+    "pieces": ((4, 3), (8, 6)),
     "batch_size": 4,
     "steps": 12,
     "checkpoints": (5,),

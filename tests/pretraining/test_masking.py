@@ -88,3 +88,11 @@ def test_batches(blocks: torch.Tensor, masker: Masker) -> None:
     assert [len(part.inputs) for part in parts] == [4, 4, 2]
     assert torch.equal(torch.cat([part.targets for part in parts]), whole.targets)
     assert all(len(part.targets) == int(part.chosen.sum()) for part in parts)
+
+
+def test_pieces_are_the_same_tokens_in_their_order(blocks: torch.Tensor, masker: Masker) -> None:
+    whole = masker.training(blocks[:3], seed=1, first=0)
+    pieces = whole.in_pieces(16)
+    assert pieces.inputs.shape == pieces.chosen.shape == (12, 16)
+    assert torch.equal(pieces.inputs[5], whole.inputs[1, 16:32])
+    assert torch.equal(blocks[:3].reshape(12, 16)[pieces.chosen], pieces.targets)

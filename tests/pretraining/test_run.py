@@ -17,7 +17,7 @@ from d90.errors import D90Error
 from d90.pretraining.folder import Evaluation, checkpoints, history, read
 from d90.pretraining.job import Pretraining
 from d90.pretraining.loop import Listener, Progress, Session, run
-from d90.pretraining.masking import Masker
+from d90.pretraining.masking import Masked, Masker
 from d90.pretraining.model import masked_losses, new_model
 from d90.pretraining.predict import predict
 from d90.pretraining.run import Run
@@ -228,7 +228,9 @@ def test_folders_of_something_else(quick: Planner, tmp_path: Path) -> None:
 def test_a_tokenizer_of_another_run(
     quick: Planner, finished: tuple[Path, Summary], tmp_path: Path
 ) -> None:
-    job = quick(size="micro", vocab_size=None, tokenizer=finished[0], steps=1, checkpoints=())
+    job = quick(
+        size="micro", vocab_size=None, tokenizer=finished[0], steps=1, checkpoints=(), pieces=()
+    )
     summary = run(job, tmp_path)
     assert summary.corpus == finished[1].corpus
     assert (tmp_path / "tokenizer.json").read_text() == (finished[0] / "tokenizer.json").read_text()
@@ -269,6 +271,25 @@ def test_accumulation_gives_the_gradient_of_the_whole(opened: Run) -> None:
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
+def test_no_piece_sees_another(opened: Run) -> None:
+    blocks = opened._masked_blocks(0)
+
+    def loss(step: int) -> float:
+        opened.state.step = step
+        return opened._gradient(blocks)[0]
+
+    for step, length in ((2, 4), (5, 8), (6, 16)):
+        pieces = zip(blocks.inputs.split(length, 1), blocks.chosen.split(length, 1), strict=True)
+        targets = torch.zeros_like(blocks.inputs)
+        targets[blocks.chosen] = blocks.targets
+        total = sum(
+            masked_losses(opened.model, Masked(inputs, chosen, wanted[chosen])).sum().item()
+            for (inputs, chosen), wanted in zip(pieces, targets.split(length, 1), strict=True)
+        )
+        assert loss(step) == pytest.approx(total / len(blocks.targets), rel=1e-5)
+    assert len({round(loss(step), 6) for step in (0, 3, 6)}) == 3
+
+
 def test_the_held_out_loss_is_always_of_the_same_masks(opened: Run) -> None:
     loss = opened.held_out_loss()
     opened.state.step = 5
@@ -280,7 +301,7 @@ def test_the_held_out_loss_is_always_of_the_same_masks(opened: Run) -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_run(quick: Planner, tmp_path: Path) -> None:
     with pytest.raises(D90Error, match=r"diverged after .* lower learning rate"):
-        run(quick(rate=1e30, warmup=0.0, steps=5, checkpoints=()), tmp_path)
+        run(quick(rate=1e30, warmup=0.0, steps=5, checkpoints=(), pieces=()), tmp_path)
 
 
 def test_too_little_text(quick: Planner, tmp_path: Path) -> None:
@@ -290,7 +311,7 @@ def test_too_little_text(quick: Planner, tmp_path: Path) -> None:
 
 def test_trackers_of_accelerate(quick: Planner, tmp_path: Path) -> None:
     tracker = ListTracker()
-    run(quick(steps=3, checkpoints=(), evaluate_every=2, log_with=tracker), tmp_path)
+    run(quick(steps=3, checkpoints=(), pieces=(), evaluate_every=2, log_with=tracker), tmp_path)
     assert tracker.config["batch_size"] == 4
     assert [step for step, values in tracker.lines if "loss" in values] == [1, 2, 3]
     assert [step for step, values in tracker.lines if "perplexity" in values] == [0, 2, 3]

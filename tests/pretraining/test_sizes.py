@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,10 @@ def test_checkpoint_steps() -> None:
         ({"learning_rate": 0.0}, "learning_rate 0.0"),
         ({"precision": "fp16"}, "unknown precision 'fp16'"),
         ({"max_length": 8}, "max_length 8: from 16"),
+        ({"pieces": ((5, 1),)}, "pieces of 5 tokens: a number from 2 on that divides"),
+        ({"pieces": ((1, 1),)}, "pieces of 1 tokens"),
+        ({"pieces": ((8, 4), (16, 4))}, "pieces up to update 4: ascending numbers from 1 to 10"),
+        ({"pieces": ((8, 11),)}, "pieces up to update 11"),
         ({"seed": -1}, "seed -1"),
         ({"evaluate_every": 0}, "evaluate_every 0"),
         ({"checkpoints": (0, 20)}, "checkpoints has 20: from 0 to 10"),
@@ -99,3 +104,11 @@ def test_bad_settings(change: dict, message: str) -> None:
     good: dict = {"steps": 10, "learning_rate": 0.001, "checkpoints": (0,), "evaluate_every": 1}
     with pytest.raises(D90Error, match=message):
         PretrainSettings(**{**good, **change})
+
+
+def test_how_long_pieces_are() -> None:
+    settings = PretrainSettings(10, 0.001, (0,), 1, pieces=((8, 2), (32, 5)))
+    assert [settings.piece_length(step) for step in range(7)] == [8, 8, 32, 32, 32, 128, 128]
+    assert settings.plain()["pieces"] == [[8, 2], [32, 5]]
+    whole = replace(settings, pieces=())
+    assert (whole.piece_length(0), whole.plain()["pieces"]) == (128, None)

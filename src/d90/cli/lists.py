@@ -28,6 +28,24 @@ def whole_numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(_whole_number(option, text, part) for part in names(text))
 
 
+def whole_pairs(option: str, text: str) -> tuple[tuple[int, int], ...]:
+    """`8:800,16:1200` as pairs of numbers.
+
+    Raises:
+        D90Error: for anything else.
+
+    >>> whole_pairs("--pieces", "8:800, 16:1e3")
+    ((8, 800), (16, 1000))
+    """
+    pairs = [part.split(":") for part in names(text)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise D90Error(f"{option} '{text}': expected pairs such as 8:800,16:1200.")
+    return tuple(
+        (_whole_number(option, text, first), _whole_number(option, text, second))
+        for first, second in pairs
+    )
+
+
 def rates(option: str, text: str) -> tuple[float, ...]:
     """`0.005,0.01` as numbers.
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from d90.cli.config import from_file
-from d90.cli.lists import names, whole_numbers
+from d90.cli.lists import names, whole_numbers, whole_pairs
 
 if TYPE_CHECKING:
     from d90.pretraining.job import Pretraining
@@ -63,6 +63,15 @@ def pretrain(
         float, _option("Share of the documents that is never trained on.", TEXT)
     ] = 0.01,
     max_length: Annotated[int, _option("Tokens a block.", TEXT)] = 128,
+    pieces: Annotated[
+        str | None,
+        _option(
+            "Read blocks as pieces of LENGTH tokens up to update STEP: small models find out much "
+            "sooner that neighbours tell of a token.",
+            TRAINING,
+            metavar="LENGTH:STEP,...",
+        ),
+    ] = None,
     steps: Annotated[int, _option("Updates.", TRAINING)] = 10_000,
     batch_size: Annotated[int, _option("Blocks a forward pass.", TRAINING)] = 64,
     accumulation: Annotated[int, _option("Batches an update.", TRAINING)] = 1,
@@ -132,6 +141,7 @@ def pretrain(
             checkpoints=steps_listed,
             evaluate_every=eval_every,
             max_length=max_length,
+            pieces=() if pieces is None else whole_pairs("--pieces", pieces),
             batch_size=batch_size,
             accumulation=accumulation,
             warmup=warmup,

@@ -43,6 +43,15 @@ class Masked:
     chosen: Tensor
     targets: Tensor
 
+    def in_pieces(self, length: int) -> Masked:
+        """The same tokens as rows of `length`, each of which the model reads on its own.
+
+        `length` divides that of the blocks. The targets stay in their order.
+        """
+        return Masked(
+            self.inputs.reshape(-1, length), self.chosen.reshape(-1, length), self.targets
+        )
+
     def split(self, rows: int) -> list[Masked]:
         """In batches of so many blocks."""
         parts = zip(self.inputs.split(rows), self.chosen.split(rows), strict=True)

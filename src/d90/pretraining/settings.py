@@ -17,6 +17,9 @@ LEAST_LENGTH = 16
 
 LONGEST = 2**16 - 1
 
+SHORTEST_PIECE = 2
+"""Tokens a piece, at least: a token alone has nothing beside it to be told from."""
+
 ADAM = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-6, fused=True)
 """Liu et al. (2019), Section 3.1 and Table 9."""
 
@@ -33,6 +36,9 @@ class PretrainSettings:
         batch_size: blocks a forward pass.
         accumulation: batches an update. Its loss is the mean over all their masked tokens.
         max_length: tokens a block.
+        pieces: (length, step) in ascending order of the steps: up to that update, every block is
+            read as pieces of so many tokens, each on its own (Press et al. 2021, Section 3); whole
+            blocks after the last. Evaluation always reads whole blocks.
         warmup: share of the steps.
         weight_decay: of every parameter, decoupled (AdamW).
         clip: largest norm of the gradient. The paper does not clip; its batches have 8,000
@@ -50,6 +56,7 @@ class PretrainSettings:
     batch_size: int = 64
     accumulation: int = 1
     max_length: int = 128
+    pieces: tuple[tuple[int, int], ...] = ()
     warmup: float = 0.06
     weight_decay: float = 0.01
     clip: float | None = 1.0
@@ -67,11 +74,31 @@ class PretrainSettings:
             raise D90Error(
                 f"max_length {self.max_length}: from {LEAST_LENGTH} to {LONGEST} is expected."
             )
+        self._check_pieces()
         if not 0 <= self.seed < 2**64:
             raise D90Error(f"seed {self.seed}: a whole number from 0 to 2^64 - 1 is expected.")
         outside = [step for step in self.checkpoints if not 0 <= step <= self.steps]
         if outside:
             raise D90Error(f"checkpoints has {outside[0]}: from 0 to {self.steps} is expected.")
+
+    def _check_pieces(self) -> None:
+        before = 0
+        for length, step in self.pieces:
+            if length < SHORTEST_PIECE or self.max_length % length:
+                raise D90Error(
+                    f"pieces of {length} tokens: a number from {SHORTEST_PIECE} on that divides "
+                    f"max_length {self.max_length} is expected."
+                )
+            if not before < step <= self.steps:
+                raise D90Error(
+                    f"pieces up to update {step}: ascending numbers from 1 to {self.steps} are "
+                    "expected."
+                )
+            before = step
+
+    def piece_length(self, step: int) -> int:
+        """Tokens that the model reads at once in the update after `step` others."""
+        return next((length for length, last in self.pieces if step < last), self.max_length)
 
     @property
     def training(self) -> TrainSettings:
@@ -101,7 +128,12 @@ class PretrainSettings:
     def plain(self) -> dict[str, Any]:
         """The settings by name, as JSON gives them back; `log_with` decides no result."""
         names = [field.name for field in fields(self) if field.name != "log_with"]
-        return {**{name: getattr(self, name) for name in names}, "checkpoints": [*self.checkpoints]}
+        return {
+            **{name: getattr(self, name) for name in names},
+            "checkpoints": [*self.checkpoints],
+            # None, as in the summaries of runs from before there were pieces.
+            "pieces": [[*piece] for piece in self.pieces] or None,
+        }
 
 
 def checkpoint_steps(
