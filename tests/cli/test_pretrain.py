@@ -61,8 +61,9 @@ def test_minutes(d90: Command, corpus: Path) -> None:
 
 
 def test_plan_writes_nothing(d90: Command, corpus: Path) -> None:
-    said = d90("pretrain", corpus, "-o", "run", *QUICK, "--plan")
+    said = d90("pretrain", corpus, "-o", "run", *QUICK, "--pieces", "8:2", "--plan")
     assert (said.code, said.err) == (0, "")
+    assert "pieces: 8 tokens to update 2, then whole blocks of 16\n" in said.out
     assert re.search(r"^D = 23\d,\d{3}, at most 270 tokens$", said.out, re.M)
     assert "updates: 4 of 32 tokens, 128 in all" in said.out
     assert "texts.txt (1 files" in said.out

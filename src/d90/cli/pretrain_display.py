@@ -18,6 +18,7 @@ from d90.memory import available_memory
 from d90.pretraining.folder import Evaluation
 from d90.pretraining.job import Pretraining
 from d90.pretraining.loop import Listener, Progress
+from d90.pretraining.settings import PretrainSettings
 from d90.pretraining.summary import Summary
 from d90.pretraining.tokens import Corpus
 
@@ -124,6 +125,7 @@ def show_plan(job: Pretraining, console: Console) -> None:
         f"corpus: {', '.join(source.identity for source in job.sources)}",
         f"updates: {settings.steps:,} of {settings.tokens_an_update:,} tokens, "
         f"{found.tokens:,} in all",
+        *([f"pieces: {_pieces(settings)}"] if settings.pieces else []),
         f"learning rate: {settings.learning_rate:g}",
         f"checkpoints: {kept}, {kept * 4 * found.D / 1e9:.2f} GB",
         f"memory: {found.memory / 1e9:.2f} GB of {available_memory(device) / 1e9:.1f} GB free "
@@ -132,3 +134,8 @@ def show_plan(job: Pretraining, console: Console) -> None:
         f"{found.tokens / found.seconds:,.0f} tokens/s",
     ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _pieces(settings: PretrainSettings) -> str:
+    stages = ", ".join(f"{length} tokens to update {step:,}" for length, step in settings.pieces)
+    return f"{stages}, then whole blocks of {settings.max_length}"
