@@ -148,4 +148,4 @@ def _usage(error: Exception) -> str:
 
 
 def _one_line_warning(message: Warning | str, *_: object) -> str:
-    return f"warning: {' '.join(str(message).split())}\n"
+    return f"warning: {one_line(message)}\n"

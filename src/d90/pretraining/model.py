@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import RobertaConfig, RobertaForMaskedLM
 
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, one_line, unknown
 from d90.models import initialise
 from d90.pretraining.masking import Masked
 from d90.pretraining.sizes import ROBERTA, Fields
@@ -34,7 +34,7 @@ def complete(fields: Fields, max_length: int) -> dict[str, Any]:
     try:
         config = RobertaConfig(**{**ROBERTA, **wanted})
     except Exception as error:  # of huggingface_hub, and no kind of ValueError
-        raise D90Error(f"model config: {' '.join(str(error).split())[:200]}.") from error
+        raise D90Error(f"model config: {one_line(error)[:200]}.") from error
     if config.hidden_size % config.num_attention_heads:
         raise D90Error(
             f"model config: num_attention_heads {config.num_attention_heads} does not divide "

@@ -37,8 +37,8 @@ class PretrainSettings:
         accumulation: batches an update. Its loss is the mean over all their masked tokens.
         max_length: tokens a block.
         pieces: (length, step) in ascending order of the steps: up to that update, every block is
-            read as pieces of so many tokens, each on its own (Press et al. 2021); whole
-            blocks after the last. Evaluation always reads whole blocks.
+            read as pieces of so many tokens, each on its own (Press et al. 2021); whole blocks
+            after the last. Evaluation always reads whole blocks.
         warmup: share of the steps.
         weight_decay: of every parameter, decoupled (AdamW).
         clip: largest norm of the gradient. The paper does not clip; its batches have 8,000
