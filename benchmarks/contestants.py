@@ -14,7 +14,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from benchmarks.cases import Skip
-from d90 import models
+from d90.models import loading
 from d90.subspace import attach
 
 VOCABULARY = 30_522
@@ -96,7 +96,7 @@ class Setting:
 
 
 def _minilm() -> PreTrainedModel:
-    return models.load("minilm-l6", num_labels=LABELS)[0]
+    return loading.load("minilm-l6", num_labels=LABELS)[0]
 
 
 def bert(layers: int, width: int, heads: int) -> PreTrainedModel:

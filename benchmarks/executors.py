@@ -15,15 +15,15 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from tests.tiny import toy_task, write_ready_model, write_task, write_tiny_model
+from tests.helpers.tiny import toy_task, write_ready_model, write_task, write_tiny_model
 
-from d90 import measurement
 from d90.executors import make
-from d90.measurement import Listener, Study
-from d90.protocols import Listed
-from d90.records import Record
+from d90.experiments import study as measurement
+from d90.experiments.study import Listener, Study
 from d90.report import Summary
-from d90.store import Store
+from d90.search.protocols import Listed
+from d90.search.trial import Record
+from d90.storage.store import Store
 from d90.training import TrainSettings
 
 GRID = Listed(

@@ -1,4 +1,4 @@
-"""How often the interval of `d90.estimators` covers the truth, on simulated studies.
+"""How often the interval of `d90.search.estimate` covers the truth, on simulated studies.
 
 The true curve is logistic in log d, with a random middle and slope; every run adds normal noise.
 Prints, for each number of dimensions, seeds and noise: coverage, the median ratio of the
@@ -13,8 +13,8 @@ import math
 import random
 from statistics import median
 
-from d90.estimators import estimate
-from d90.records import Record, Trial
+from d90.search.estimate import estimate
+from d90.search.trial import Record, Trial
 
 STUDIES = 400
 FULL, MAJORITY, TOP = 0.86, 0.50, 0.36

@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from benchmarks.entries import Entry
-from d90.kernels import native
+from d90.projections.kernels import native
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "peft")

@@ -21,7 +21,7 @@ from benchmarks.memory import allowed
 from benchmarks.tables import number
 from benchmarks.training import PEAK, WEIGHTS_LIKE
 from d90.report.curve import FULL, MAJORITY, THRESHOLD, WIDTH
-from d90.report.drawing import INK, PNG_DPI, STYLE, short
+from d90.report.plotting import INK, PNG_DPI, STYLE, short
 
 COLORS = {
     "fastfood": FULL,

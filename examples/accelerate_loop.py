@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding
 
 from d90 import attach, load_task
-from d90.models import load
+from d90.models.loading import load
 
 
 def main(

@@ -13,7 +13,7 @@ from peft import PeftModel, get_peft_model
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from d90 import load_task
-from d90.models import load
+from d90.models.loading import load
 from d90.peft import D90Config
 
 

@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, EvalPrediction, Trainer, TrainingArguments
 
 from d90 import attach, load_task
-from d90.models import load
+from d90.models.loading import load
 from d90.tasks import Split
 
 

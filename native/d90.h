@@ -1,4 +1,4 @@
-// C interface of the native kernels: what src/d90/kernels/native.py calls.
+// C interface of the native kernels: what src/d90/projections/kernels/native.py calls.
 #pragma once
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-// philox-v1: the same bits as src/d90/random.py, which is the specification.
+// philox-v1: the same bits as src/d90/rng/philox.py, which is the specification.
 #pragma once
 #include "isa.h"
 #include "vec.h"

@@ -24,12 +24,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from peft import FourierFTConfig, LoraConfig, TaskType, UniLoraConfig, VeraConfig, get_peft_model
 
-from d90.executors.local import LocalExecutor
-from d90.files import write_whole
-from d90.report import Summary, drawing
-from d90.taskfile import Base, Float16, Space, Use, new
+from d90.adapters import Base, Float16, Space, Use, new
+from d90.executors.runner import LocalExecutor
+from d90.report import Summary, plotting
 from d90.tasks import load_task
 from d90.training import TrainSettings, train
+from d90.utils.files import write_whole
 
 COMMON: dict[str, Any] = {"task_type": TaskType.SEQ_CLS, "target_modules": ["query", "value"]}
 
@@ -102,8 +102,10 @@ def main() -> None:
     if options.figure is not None:
         task = load_task(options.task)
         majority = task.evaluation[task.primary].majority
-        write_whole(options.figure, drawing.svg(lambda: draw(points, majority)))
-        write_whole(options.figure.with_suffix(".png"), drawing.png(lambda: draw(points, majority)))
+        write_whole(options.figure, plotting.svg(lambda: draw(points, majority)))
+        write_whole(
+            options.figure.with_suffix(".png"), plotting.png(lambda: draw(points, majority))
+        )
 
 
 def one_run(
@@ -184,12 +186,12 @@ def draw(points: list[Point], majority: float) -> Figure:
     """Accuracy against bytes, a point a method."""
     figure = Figure(figsize=(4.6, 3.0), layout="constrained")
     axes = figure.add_subplot()
-    marks = drawing.markers(p.name for p in points)
-    hues = drawing.colours(p.name for p in points)
+    marks = plotting.markers(p.name for p in points)
+    hues = plotting.colours(p.name for p in points)
     for p in sorted(points, key=lambda point: point.size):
         style: dict[str, Any] = {"marker": marks[p.name], "color": hues[p.name], "linestyle": ""}
         axes.plot([p.size], [p.metric], markersize=6, label=p.name, **style)
-    axes.axhline(majority, color=drawing.SOFT, linewidth=0.8, linestyle=":")
+    axes.axhline(majority, color=plotting.SOFT, linewidth=0.8, linestyle=":")
     axes.annotate(
         "majority class",
         (1, majority),
@@ -197,7 +199,7 @@ def draw(points: list[Point], majority: float) -> Figure:
         ha="right",
         va="bottom",
         fontsize=7,
-        color=drawing.SOFT,
+        color=plotting.SOFT,
     )
     axes.set_xscale("log")
     axes.set_xlabel("bytes, everything that is needed to load it")

@@ -18,9 +18,9 @@ import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from d90.records import Record
-from d90.report.drawing import STYLE
-from d90.report.summary import Summary
+from d90.report.plotting import STYLE
+from d90.search.summary import Summary
+from d90.search.trial import Record
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
 MARKERS = "osD^vPX"

@@ -18,7 +18,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from d90.subspace.groups import EMBEDDINGS, HEAD
+from d90.subspace.grouping import EMBEDDINGS, HEAD
 from d90.subspace.layout import Group, Layout, arrange, find_weights
 
 LAYERS, LABELS, PUBLISHED_LABELS = 2, 3, 2

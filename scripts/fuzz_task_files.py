@@ -19,13 +19,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from d90.adapters import adapter, codecs, container, entropy_model
 from d90.errors import D90Error
-from d90.taskfile import codes, container, prior
-from d90.taskfile import file as task_file
 
 atheris: Any = import_module("atheris")  # It has no types.
 
-GOLDEN = Path(__file__).parent.parent / "tests" / "taskfile" / "golden"
+GOLDEN = Path(__file__).parent.parent / "tests" / "adapters" / "golden"
 EVERY = 20_000
 counts = {"valid": 0, "refused": 0}
 
@@ -36,7 +35,7 @@ def one_input(data: bytes) -> None:
     if done and done % EVERY == 0:  # libFuzzer ends the process: there is no last word.
         print(f"{done:,} inputs: {counts}", flush=True)
     try:
-        file = task_file.from_bytes(data)
+        file = adapter.from_bytes(data)
     except D90Error:
         counts["refused"] += 1
         return
@@ -90,7 +89,7 @@ def main() -> None:
             (Path(corpus) / path.name).write_bytes(path.read_bytes())
         limits = ["-timeout=5", "-rss_limit_mb=1024", "-malloc_limit_mb=64", "-max_len=4096"]
         arguments = [sys.argv[0], *limits, *sys.argv[1:], corpus]
-        for module in (codes, container, task_file, prior):
+        for module in (codecs, container, adapter, entropy_model):
             instrument(module)
         atheris.Setup(arguments, one_input, custom_mutator=mutate)
         atheris.Fuzz()

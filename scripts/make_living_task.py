@@ -12,8 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
-from d90.files import write_whole
 from d90.tasks import load_task
+from d90.utils.files import write_whole
 
 LIVING = {
     "noun.person": "yes",

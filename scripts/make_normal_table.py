@@ -1,4 +1,5 @@
-"""Print `src/d90/normal_table.py`: the inverse normal distribution of philox-v1, in whole numbers.
+"""Print `src/d90/rng/normal_table.py`: the inverse normal distribution of philox-v1, in whole
+numbers.
 
 The table is part of the random scheme: generated once, committed, and never made again at run time,
 so that no mathematics library can change a bit of it. A test runs this again and compares.

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from tests import tiny
-from tests.postgres import Server, missing, running
+from tests.helpers import tiny
+from tests.helpers.postgres import Server, missing, running
 from transformers import PreTrainedTokenizerFast
 
-from d90.store import Store
+from d90.storage.store import Store
 from d90.tasks import Task
 
 BERT_TINY = Path(__file__).resolve().parents[2] / "shared" / "models" / "bert-tiny"
@@ -22,7 +22,7 @@ BERT_TINY = Path(__file__).resolve().parents[2] / "shared" / "models" / "bert-ti
 @pytest.fixture(autouse=True)
 def float32_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """`precision="auto"` would train in bf16 on some machines and not on others."""
-    monkeypatch.setattr("d90.training.settings.has_bf16", lambda: False)
+    monkeypatch.setattr("d90.training.config.has_bf16", lambda: False)
 
 
 @pytest.fixture(autouse=True)

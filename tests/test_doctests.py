@@ -14,8 +14,8 @@ import d90
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(d90.__path__, "d90.")
-    if not module.name.startswith("d90.kernels.triton")
-    and module.name not in ("d90.__main__", "d90.kernels.libd90")
+    if not module.name.startswith("d90.projections.kernels.triton")
+    and module.name not in ("d90.__main__", "d90.projections.kernels.libd90")
 )
 
 
@@ -26,4 +26,4 @@ def test_examples(name: str) -> None:
 
 def test_the_sweep_is_complete() -> None:
     assert len(MODULES) > 60
-    assert find_spec("d90.random") is not None and "d90.random" in MODULES
+    assert find_spec("d90.rng.philox") is not None and "d90.rng.philox" in MODULES

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from d90.models import load
+from d90.models.loading import load
 from d90.subspace import Subspace
 
 D, STEPS = 30, 6

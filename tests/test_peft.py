@@ -20,8 +20,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from d90 import models
 from d90.errors import D90Error
+from d90.models import loading
 from d90.subspace import Subspace, attach
 
 pytest.importorskip("peft")
@@ -238,7 +238,7 @@ def test_a_config_serves_twice() -> None:
     config = D90Config(d=10)
     for seed in range(2):
         model = tiny("Bert")
-        models.initialise(model, {"classifier.weight"}, seed)
+        loading.initialise(model, {"classifier.weight"}, seed)
         assert torch.equal(logits(get_peft_model(model, config)), logits(model))
     assert config.base is None
 
@@ -249,7 +249,7 @@ def test_head_from_a_seed(tiny_folder: Path, tmp_path: Path) -> None:
 
     inputs = {"input_ids": torch.arange(6).view(2, 3), "labels": torch.tensor([1, 0])}
     model = adapted(fresh(), head_seed=5)
-    expected, _ = models.load(str(tiny_folder), num_labels=2, head_seed=5)
+    expected, _ = loading.load(str(tiny_folder), num_labels=2, head_seed=5)
     for slot, tensor in cast(Any, model.get_base_model()).subspace.theta_0.items():
         assert torch.equal(tensor, expected.get_parameter(slot.name))
     train(model, **inputs)
@@ -337,7 +337,7 @@ def test_trainer_resumes(tmp_path: Path) -> None:
 def test_without_peft() -> None:
     code = """
 import sys
-import d90.models, d90.subspace, d90.training
+import d90.models.loading, d90.subspace, d90.training
 from d90.errors import D90Error
 assert "peft" not in sys.modules
 sys.modules["peft"] = None

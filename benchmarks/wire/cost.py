@@ -11,8 +11,8 @@ and a time for each byte. For n workers, B bytes each, a rate of r bits and a de
 gloo has the ring, and a round of it takes 2 t, because the receiver says that it is ready before it
 is sent to; this was measured. MPI and NCCL halve and double, or go along a tree in as many rounds,
 and send short messages unasked: t a round. Two workers swap their vectors in one round
-(`d90.together`). Nothing overlaps with the compute, links share nothing, and workers are
-equally fast.
+(`d90.distributed.process_group`). Nothing overlaps with the compute, links share nothing, and
+workers are equally fast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from d90.together import SHORT
+from d90.distributed.process_group import SHORT
 
 ROBERTA_LARGE = 355_361_794
 """D of RoBERTa-large with a head of two classes."""

@@ -16,11 +16,11 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks.wire.link import sent_bytes
-from d90.data import Encoded, TokenisedTask
-from d90.launch import leave
+from d90.distributed.launcher import leave
 from d90.subspace import attach
 from d90.training import TrainSettings
-from d90.training.run import Run
+from d90.training.data import Encoded, TokenisedTask
+from d90.training.trainer import Run
 
 VOCABULARY = 30522
 

@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from d90.measurement import measure, plan, run
-    from d90.store import Store
+    from d90.adapters.model import load
+    from d90.experiments.study import measure, plan, run
+    from d90.storage.store import Store
     from d90.subspace import attach, detach
-    from d90.taskmodel import load
     from d90.tasks import load_task
 
     __version__: str
@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Store": "d90.store",
+    "Store": "d90.storage.store",
     "attach": "d90.subspace",
     "detach": "d90.subspace",
-    "load": "d90.taskmodel",
+    "load": "d90.adapters.model",
     "load_task": "d90.tasks",
-    "measure": "d90.measurement",
-    "plan": "d90.measurement",
-    "run": "d90.measurement",
+    "measure": "d90.experiments.study",
+    "plan": "d90.experiments.study",
+    "run": "d90.experiments.study",
 }
 
 

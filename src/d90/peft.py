@@ -23,9 +23,9 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
-from d90 import random
 from d90.errors import D90Error
-from d90.models import fingerprint, initialise
+from d90.models.loading import fingerprint, initialise
+from d90.rng import philox
 from d90.subspace import Subspace, attach, detach
 from d90.subspace.attach import NAME
 from d90.subspace.layout import Place
@@ -65,8 +65,8 @@ class D90Config(PeftConfig):
         d: how many numbers to train.
         method, groups, projection, scale, seed: as in `d90.attach`.
         head_seed: where given, the head (every weight outside the base model) is first made from
-            this seed, as `d90.models.load` makes a new one: 0 <= head_seed < 2^64. Where None, it
-            is the head that the model came with.
+            this seed, as `d90.models.loading.load` makes a new one: 0 <= head_seed < 2^64. Where
+            None, it is the head that the model came with.
         base: fingerprint of the model that the numbers belong to, filled in by `get_peft_model`.
         scheme: of the random numbers.
 
@@ -82,7 +82,7 @@ class D90Config(PeftConfig):
     seed: int = 0
     head_seed: int | None = None
     base: str | None = None
-    scheme: str = random.SCHEME
+    scheme: str = philox.SCHEME
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,10 +91,10 @@ class D90Config(PeftConfig):
             self.task_type = None
         if self.head_seed is not None and not 0 <= self.head_seed < 2**64:
             raise D90Error(f"head_seed is {self.head_seed}: expected a whole number in [0, 2^64).")
-        if self.scheme != random.SCHEME:
+        if self.scheme != philox.SCHEME:
             raise D90Error(
                 f"the adapter's random numbers are {self.scheme!r}, and this d90 makes "
-                f"{random.SCHEME}: use the d90 that wrote it, or a later one."
+                f"{philox.SCHEME}: use the d90 that wrote it, or a later one."
             )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from d90.executors.local import LocalExecutor
+from d90.executors.runner import LocalExecutor
 
 from .conftest import QUICK, Command, Result
 
@@ -148,13 +148,13 @@ def test_names_are_checked_before_anything_is_read(
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("it was read")
 
-    monkeypatch.setattr("d90.measurement.load_task", refuse)
+    monkeypatch.setattr("d90.experiments.study.load_task", refuse)
     check(measure("--projection", "fastfod"), "unknown projection")
 
 
 def test_dimensions_are_checked_before_the_weights_are_read(
     measure: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("d90.models.load", lambda *_, **__: pytest.fail("it was loaded"))
+    monkeypatch.setattr("d90.models.loading.load", lambda *_, **__: pytest.fail("it was loaded"))
     for scale in ("tensor", "rms", "vectors"):
         check(measure("--dims", "9999", "--scale", scale), "d = 9999 is larger than D")

@@ -48,10 +48,10 @@ def test_importing_the_package_loads_no_torch() -> None:
 
 
 def test_public_names() -> None:
-    import d90.measurement
+    import d90.experiments.study
 
     assert {getattr(package, name) is not None for name in package.__all__} == {True}
-    assert package.measure is d90.measurement.measure
+    assert package.measure is d90.experiments.study.measure
     assert set(package.__all__) <= set(dir(package))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         package.nothing  # noqa: B018

@@ -20,16 +20,16 @@ TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalon
 OUT_OF_MEMORY = """
 import os
 from d90 import cli
-from d90.executors import local
+from d90.executors import runner
 
-train = local.train
+train = runner.train
 
 def run_out(*arguments, **options):
     if os.environ["RANK"] == "1":
         raise MemoryError("nothing left")
     return train(*arguments, **options)
 
-local.train = run_out
+runner.train = run_out
 cli.main()
 """
 

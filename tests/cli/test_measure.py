@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from d90.executors import local
-from d90.records import Record, Trial
-from d90.store import Store
+from d90.executors import runner
+from d90.search.trial import Record, Trial
+from d90.storage.store import Store
 
 from .conftest import Command, Result
 
@@ -24,13 +24,13 @@ def summary(folder: Path | str) -> dict[str, Any]:
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
     """The trials that are really run, in order."""
     trials: list[Trial] = []
-    run = local.LocalExecutor.run
+    run = runner.LocalExecutor.run
 
     def noting(self: Any, trial: Trial, *rest: Any) -> Record:
         trials.append(trial)
         return run(self, trial, *rest)
 
-    monkeypatch.setattr(local.LocalExecutor, "run", noting)
+    monkeypatch.setattr(runner.LocalExecutor, "run", noting)
     return trials
 
 
@@ -120,14 +120,14 @@ def test_an_interrupt_says_how_to_go_on(
     # A shell starts what runs in its background with SIGINT ignored, and Python keeps that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
-        original = local.train
+        original = runner.train
 
         def interrupted(*arguments: Any, **settings: Any) -> Any:
             if len(executed) == 2:
                 signal.raise_signal(signal.SIGINT)
             return original(*arguments, **settings)
 
-        patch.setattr(local, "train", interrupted)
+        patch.setattr(runner, "train", interrupted)
         said = measure(*options)
     signal.signal(signal.SIGINT, before)
     assert said.code == 130
@@ -139,14 +139,14 @@ def test_an_interrupt_says_how_to_go_on(
 
 def test_the_second_driver_stops(measure: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     second: list[Result] = []
-    train = local.train
+    train = runner.train
 
     def train_and_start_another(*arguments: Any, **settings: Any) -> Any:
         if not second:
             second.append(measure("--dims", "50"))
         return train(*arguments, **settings)
 
-    monkeypatch.setattr(local, "train", train_and_start_another)
+    monkeypatch.setattr(runner, "train", train_and_start_another)
     assert measure("--dims", "50").code == 0
     assert second[0].code == 2
     assert second[0].err.count("\n") == 1
@@ -154,8 +154,8 @@ def test_the_second_driver_stops(measure: Command, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_memory(measure: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("d90.memory.available_memory", lambda _: 1000)
-    monkeypatch.setattr(local.models, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    monkeypatch.setattr("d90.training.memory.available_memory", lambda _: 1000)
+    monkeypatch.setattr(runner.loading, "load", lambda *_, **__: pytest.fail("it was loaded"))
     said = measure("--dims", "50")
     assert said.code == 2
     assert said.err.count("\n") == 1

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from d90.cli import pretrain_display
-from d90.pretraining import loop
-from d90.pretraining.folder import checkpoints
+from d90.cli import pretrain_progress
+from d90.pretraining import pretrain
+from d90.pretraining.checkpoints import checkpoints
 
 from .conftest import Command
 
@@ -48,7 +48,7 @@ def test_an_interrupt(d90: Command, corpus: Path, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain_display.Display, "progressed", interrupt)
+        patch.setattr(pretrain_progress.Display, "progressed", interrupt)
         said = d90("pretrain", corpus, "-o", "run", *QUICK)
     assert (said.code, said.err.count("\n")) == (130, 1)
     assert "the same command goes on" in said.err
@@ -112,7 +112,7 @@ def check(said: tuple[int, str, str], message: str) -> None:
 def test_bad_options(
     d90: Command, corpus: Path, monkeypatch: pytest.MonkeyPatch, options: str, message: str
 ) -> None:
-    monkeypatch.setattr(loop, "Session", lambda *_: pytest.fail("it was started"))
+    monkeypatch.setattr(pretrain, "Session", lambda *_: pytest.fail("it was started"))
     check(d90("pretrain", corpus, "-o", "run", *QUICK, *options.split()), message)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.report.studies import every_kind
+from tests.helpers.studies import every_kind
 
 from d90.report import write_report
 

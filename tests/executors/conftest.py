@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.executors.common import SETTINGS, NewTrainer
+from tests.helpers.executors import SETTINGS, NewTrainer
 
 from d90.executors import LocalExecutor
 from d90.tasks import Task

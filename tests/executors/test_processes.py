@@ -12,15 +12,15 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.executors.common import LONG, TRIALS, NewTrainer, named, silent, timeless
+from tests.helpers.executors import LONG, TRIALS, NewTrainer, named, silent, timeless
 
 import d90
 from d90.errors import D90Error
 from d90.executors import Executor, Here, Processes, make
 from d90.executors import processes as module
 from d90.executors.base import Cancelled
-from d90.protocols import Listed
 from d90.report import Summary
+from d90.search.protocols import Listed
 from d90.training import Progress, TrainSettings
 
 
@@ -132,7 +132,7 @@ def test_a_study_has_the_same_answer(ready_folder: Path, toy_folder: Path, tmp_p
 
 DRIVER = """
 import sys, d90
-from d90.protocols import Listed
+from d90.search.protocols import Listed
 from d90.training import TrainSettings
 if __name__ == "__main__":
     d90.measure(sys.argv[1], sys.argv[2], store=sys.argv[3], protocol=Listed(dims=(10, 50)),

@@ -13,12 +13,12 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.executors.common import LONG, SETTINGS, TRIALS, NewTrainer, named, silent, timeless
+from tests.helpers.executors import LONG, SETTINGS, TRIALS, NewTrainer, named, silent, timeless
 
 from d90.errors import D90Error
 from d90.executors import Here, RayTrials, make
 from d90.executors import ray as module
-from d90.records import Record
+from d90.search.trial import Record
 from d90.training import Progress
 
 ray = pytest.importorskip("ray", reason="ray is not installed")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from scripts.families import FAMILIES, tiny
-from tests.families.tiny_tokenizers import TOKENIZERS
+from tests.helpers.tiny_tokenizers import TOKENIZERS
 from transformers import PreTrainedModel
 
 

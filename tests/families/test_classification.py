@@ -10,13 +10,13 @@ import pytest
 import torch
 from scripts.families import FAMILIES
 from tests.families.conftest import pretrained
-from tests.families.tiny_tokenizers import TOKENIZERS
+from tests.helpers.tiny_tokenizers import TOKENIZERS
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from d90 import models
-from d90.data import TokenisedTask, collate, tokenise
+from d90.models import loading
 from d90.tasks import Split, Task
+from d90.training.data import TokenisedTask, collate, tokenise
 
 # The position and the token that the head sees; a decoder's is the last of the text.
 _POOLED = {
@@ -66,7 +66,7 @@ def classify(model: PreTrainedModel, data: TokenisedTask, rows: list[int]) -> Te
 @pytest.mark.parametrize("pairs", [False, True], ids=["texts", "pairs"])
 @every_family
 def test_logits_do_not_depend_on_padding(family: str, pairs: bool, folders) -> None:
-    model, tokenizer = models.load(str(folders(family)), num_labels=2)
+    model, tokenizer = loading.load(str(folders(family)), num_labels=2)
     data = tokenised(tokenizer, pairs=pairs)
     assert len(set(data.train.lengths.tolist())) == 3
     together = classify(model, data, [0, 1, 2])
@@ -78,7 +78,7 @@ def test_logits_do_not_depend_on_padding(family: str, pairs: bool, folders) -> N
 
 @every_family
 def test_the_head_sees_the_right_token(family: str, folders) -> None:
-    model, tokenizer = models.load(str(folders(family)), num_labels=2)
+    model, tokenizer = loading.load(str(folders(family)), num_labels=2)
     data = tokenised(tokenizer)
     inputs, _ = collate(data, data.train, [0, 1, 2], torch.device("cpu"))
     states: list[Tensor] = []
@@ -100,21 +100,21 @@ def test_the_head_sees_the_right_token(family: str, folders) -> None:
 
 @every_family
 def test_a_saved_pretrained_model_loads_with_a_head_of_its_seed(family: str, folders) -> None:
-    loaded, tokenizer = models.load(str(folders(family)), num_labels=2, head_seed=1)
+    loaded, tokenizer = loading.load(str(folders(family)), num_labels=2, head_seed=1)
     torch.manual_seed(7)
-    again, _ = models.load(str(folders(family)), num_labels=2, head_seed=1)
-    assert models.fingerprint(loaded) == models.fingerprint(again)
+    again, _ = loading.load(str(folders(family)), num_labels=2, head_seed=1)
+    assert loading.fingerprint(loaded) == loading.fingerprint(again)
     saved = pretrained(family).base_model.state_dict()
     for name, tensor in loaded.base_model.state_dict().items():
         if "pooler" not in name:
             assert torch.equal(tensor, saved[name]), name
-    longest = models.longest_input(loaded, tokenizer)
+    longest = loading.longest_input(loaded, tokenizer)
     assert longest == _LONGEST[family] if family in _LONGEST else longest > 10**6
 
 
 @every_family
 def test_pairs_have_token_types_where_the_model_reads_them(family: str, folders) -> None:
-    _, tokenizer = models.load(str(folders(family)), num_labels=2)
+    _, tokenizer = loading.load(str(folders(family)), num_labels=2)
     columns = tokenised(tokenizer, pairs=True).train.columns
     assert ("token_type_ids" in columns) == (family in _TOKEN_TYPES)
     assert family not in _TOKEN_TYPES or {0, 1} <= set(columns["token_type_ids"].tolist())
@@ -136,13 +136,13 @@ def test_the_tokenizer_fits_the_model_whatever_was_saved(
     file.write_text(json.dumps({**config, "padding_side": other, "model_input_names": wrong}))
     saved = AutoTokenizer.from_pretrained(folder)
     assert (saved.padding_side, saved.model_input_names) == (other, wrong)
-    _, tokenizer = models.load(str(folder), num_labels=2)
+    _, tokenizer = loading.load(str(folder), num_labels=2)
     assert (tokenizer.padding_side, set(tokenizer.model_input_names)) == (side, right)
 
 
 @every_family
 def test_special_tokens_written_in_a_text_are_text(family: str, folders) -> None:
-    _, tokenizer = models.load(str(folders(family)), num_labels=2)
+    _, tokenizer = loading.load(str(folders(family)), num_labels=2)
     data = tokenised(tokenizer)
     ids = data.train.columns["input_ids"].split(data.train.lengths.tolist())
     special = [token for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id]

@@ -11,15 +11,15 @@ import torch
 from scripts.families import FAMILIES
 
 import d90
-from d90 import models
+from d90.adapters import Base, Space, TaskFile, Use, new
+from d90.adapters.fingerprint import fingerprint
+from d90.models import loading
 from d90.subspace import attach
-from d90.taskfile import Base, Space, TaskFile, Use, new
-from d90.taskfile.fingerprint import fingerprint
 
 
 def made(folder: Path, classes: int, head_seed: int) -> tuple[TaskFile, dict[str, torch.Tensor]]:
     """A file of a family's tiny model, and the weights that it means."""
-    model, _ = models.load(str(folder), num_labels=classes, head_seed=head_seed)
+    model, _ = loading.load(str(folder), num_labels=classes, head_seed=head_seed)
     base = Base(str(folder), "", fingerprint(model))
     subspace = attach(model, d=60, method="said", projection="onehot", seed=5)
     numbers = np.random.default_rng(classes).normal(0, 0.1, 60).astype(np.float32)
@@ -56,7 +56,7 @@ def test_load_and_switch(family: str, folders: Callable[[str], Path]) -> None:
     assert_same(weights(model.switch(second)), other)
     assert model.num_labels == 3
     assert_same(weights(model.switch(first)), theta)
-    base, _ = models.load(str(folder), num_labels=2)
+    base, _ = loading.load(str(folder), num_labels=2)
     assert_same(weights(model.switch(None)), weights(base))
 
 

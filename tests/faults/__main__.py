@@ -16,9 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests import disks
 from tests.faults.harness import disturb, kinds_on, missing
 from tests.faults.kinds import GROUNDS, KINDS
+from tests.helpers import disks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tests import disks, postgres, tiny
 from tests.faults import cluster
 from tests.faults.kinds import GROUNDS, KINDS, Kind, Surroundings
 from tests.faults.study import Command, Study, Violation, check_complaints
+from tests.helpers import disks, postgres, tiny
 from transformers.utils.logging import disable_progress_bar
 
 SEARCH = (

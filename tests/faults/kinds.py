@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tests.disks import Disk
 from tests.faults.study import PATIENCE, Command
-from tests.postgres import Server
+from tests.helpers.disks import Disk
+from tests.helpers.postgres import Server
 
 
 class Cluster(Protocol):

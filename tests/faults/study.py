@@ -18,8 +18,8 @@ from typing import Any
 
 import psutil
 
-from d90.records import Record, Trial
-from d90.store import KEY, Store, decode
+from d90.search.trial import Record, Trial
+from d90.storage.store import KEY, Store, decode
 
 INJECT = Path(__file__).parent / "inject"
 

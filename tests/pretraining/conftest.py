@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from d90 import random
-from d90.pretraining.job import Pretraining, plan
-from d90.pretraining.loop import run
+from d90.pretraining.plan import Pretraining, plan
+from d90.pretraining.pretrain import run
 from d90.pretraining.summary import Summary
+from d90.rng import philox
 
 NOUNS = ["cat", "dog", "bird", "river", "moon", "house"]
 VERBS = {"cat": "sleeps", "dog": "barks", "bird": "sings", "river": "flows", "moon": "shines"}
@@ -34,7 +34,7 @@ QUICK: dict[str, Any] = {
 
 def texts(count: int) -> list[str]:
     """Sentences in which the noun decides the verb."""
-    drawn = random.words(7, random.Stream.DATA, 0, 8 * count).view(count, 8).tolist()
+    drawn = philox.words(7, philox.Stream.DATA, 0, 8 * count).view(count, 8).tolist()
     found = []
     for number, words in enumerate(drawn):
         nouns = [NOUNS[word % len(NOUNS)] for word in words[: 1 + words[7] % 6]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from d90 import random
 from d90.pretraining.masking import Masker
+from d90.rng import philox
 
 SIZE, MASK, SPECIAL = 105, 4, (0, 1, 2, 3, 4)
 ROWS, LENGTH = 1000, 64
@@ -14,8 +14,8 @@ ROWS, LENGTH = 1000, 64
 
 @pytest.fixture(scope="module")
 def blocks() -> torch.Tensor:
-    words = random.words(5, random.Stream.DATA, 0, ROWS * LENGTH)
-    found = (5 + random.to_integers(words, SIZE - 5)).view(ROWS, LENGTH)
+    words = philox.words(5, philox.Stream.DATA, 0, ROWS * LENGTH)
+    found = (5 + philox.to_integers(words, SIZE - 5)).view(ROWS, LENGTH)
     found[:, 0] = 0
     found[words.view(ROWS, LENGTH) % 16 == 0] = 2
     return found

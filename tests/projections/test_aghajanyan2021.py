@@ -8,18 +8,18 @@ import pytest
 import torch
 from scipy.linalg import hadamard
 
-from d90 import random
 from d90.projections import make
-from d90.random import Stream
+from d90.rng import philox
+from d90.rng.philox import Stream
 
 
 def definition(d: int, n: int, seed: int) -> torch.Tensor:
     """Their forward pass as one matrix of shape (n, d)."""
     L = 2 ** math.ceil(math.log2(n)) if n > 1 else 1
     H = torch.tensor(hadamard(L), dtype=torch.float64)
-    B = random.to_signs(random.words(seed, Stream.FASTFOOD, 0, L), torch.float64).diag()
-    G = random.normals(seed, Stream.DENSE, 0, L, dtype=torch.float64).diag()
-    Pi = torch.eye(L, dtype=torch.float64)[random.permutations(seed, 0, 1, round(math.log2(L)))[0]]
+    B = philox.to_signs(philox.words(seed, Stream.FASTFOOD, 0, L), torch.float64).diag()
+    G = philox.normals(seed, Stream.DENSE, 0, L, dtype=torch.float64).diag()
+    Pi = torch.eye(L, dtype=torch.float64)[philox.permutations(seed, 0, 1, round(math.log2(L)))[0]]
     full = H @ G @ Pi @ H @ B
     norm = torch.sqrt(L * G.square().sum()) * math.sqrt(n / L)
     pad = torch.zeros(L, d, dtype=torch.float64)
@@ -51,7 +51,7 @@ def test_a_tensor_shorter_than_z_sees_a_prefix_of_it() -> None:
 
 
 def test_the_padded_first_transform_is_the_small_one_tiled() -> None:
-    from d90.kernels.hadamard import hadamard as transform
+    from d90.projections.kernels.hadamard import hadamard as transform
 
     z = torch.randn(4)
     padded = transform(torch.cat([z, torch.zeros(12)])[None])[0]

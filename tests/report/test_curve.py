@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from matplotlib.transforms import BboxBase
-from tests.report.studies import every_kind, runs, study
+from tests.helpers.studies import every_kind, runs, study
 
 from d90.report import Summary
 from d90.report.curve import WIDTH, _figure, curve_png, curve_svg, spread
-from d90.report.drawing import STYLE
+from d90.report.plotting import STYLE
 
 
 def text_boxes(summary: Summary) -> tuple[Mapping[str, BboxBase], BboxBase]:

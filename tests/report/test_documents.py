@@ -11,18 +11,18 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
+from tests.helpers.studies import EIGHT, runs, study
 
 from d90.errors import D90Error
-from d90.records import Record, Trial
-from d90.report import Summary, paper
-from d90.report.curves import curves
+from d90.report import Summary
 from d90.report.document import Document, Figure, Table, render_document, write_document
-from d90.report.generalization import check_runs, described_bits, generalization
-from d90.report.scaling import scaling
-from d90.report.table1 import table1
-from d90.report.trajectory import Checkpoint, trajectory
-
-from .studies import EIGHT, runs, study
+from d90.report.paper import published
+from d90.report.paper.figure1 import curves
+from d90.report.paper.figure2 import Checkpoint, trajectory
+from d90.report.paper.figure3 import scaling
+from d90.report.paper.figures4_5 import check_runs, described_bits, generalization
+from d90.report.paper.table1 import table1
+from d90.search.trial import Record, Trial
 
 SIZES = {"roberta-base": 125_000_000, "roberta-large": 355_000_000, "a/b-c": 10_000_000}
 
@@ -101,8 +101,8 @@ def test_table_1_has_the_papers_numbers_and_the_reasons() -> None:
 
 
 def test_the_papers_table_is_whole() -> None:
-    assert len(paper.D90) == 16
-    assert {paper.d90(name, "qqp", "did") for name in paper.SAME} == {9295, 1389, 774}
+    assert len(published.D90) == 16
+    assert {published.d90(name, "qqp", "did") for name in published.SAME} == {9295, 1389, 774}
 
 
 def test_rows_are_complete_in_csv() -> None:

@@ -11,14 +11,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tests.report.studies import every_kind, runs, study
+from tests.helpers.studies import every_kind, runs, study
 
-from d90 import files
 from d90.errors import D90Error
-from d90.files import write_whole
-from d90.records import Record, Trial
 from d90.report import Summary, write_report
 from d90.report.trials import COLUMNS, trials_csv
+from d90.search.trial import Record, Trial
+from d90.utils import files
+from d90.utils.files import write_whole
 
 FILES = {"summary.json", "trials.csv", "curve.png", "curve.svg", "index.html"}
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import d90
-from d90.cli import (
+from d90.cli.commands import (
     bound,
     combine,
     curves,
@@ -31,9 +31,9 @@ from d90.cli import (
     trajectory,
     tune,
 )
-from d90.cli.narrow import Command, Group, is_narrow
+from d90.cli.help import Command, Group, is_narrow
+from d90.distributed.launcher import launched, leave, rank
 from d90.errors import D90Error, one_line
-from d90.launch import launched, leave, rank
 
 BAD_INPUT, INTERRUPTED = 2, 130
 

@@ -1,4 +1,4 @@
-"""The options of a measurement, in groups that commands share (`d90.cli.shared.takes`)."""
+"""The options of a measurement, in groups that commands share (`d90.cli.option_groups.takes`)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d90.cli.config import from_file
-from d90.cli.lists import names, rates, whole_numbers
-from d90.protocols import FULL_LEARNING_RATES, LEARNING_RATES, Protocol, make
+from d90.cli.parsing import names, rates, whole_numbers
+from d90.search.protocols import FULL_LEARNING_RATES, LEARNING_RATES, Protocol, make
 
 if TYPE_CHECKING:
     from d90.executors import Executor, LocalExecutor
@@ -44,7 +44,7 @@ def subspace_options(
         str, option("How far each tensor moves: tensor, model, rms or vectors.", SUBSPACE)
     ] = "tensor",
 ) -> Mapping[str, Any]:
-    """Keywords of `d90.measurement.plan`."""
+    """Keywords of `d90.experiments.study.plan`."""
     return {"groups": groups, "projection": projection, "scale": scale}
 
 
@@ -125,7 +125,7 @@ class Search:
 
     Attributes:
         name: of the protocol; None where it was not given.
-        options: the other arguments of `d90.protocols.make`.
+        options: the other arguments of `d90.search.protocols.make`.
         full_epochs: of the baseline; None as the subspace runs.
     """
 
@@ -137,7 +137,7 @@ class Search:
         """The protocol: `list` where there are dimensions, else the default, unless one was named.
 
         Raises:
-            D90Error: as `d90.protocols.make`.
+            D90Error: as `d90.search.protocols.make`.
         """
         chosen = default if self.options["dims"] is None else "list"
         return make(self.name or chosen, **self.options)
@@ -182,14 +182,14 @@ class Training:
 
     Attributes:
         settings: arguments of `d90.training.TrainSettings`.
-        shape: keywords of `d90.measurement.plan` on the model and its inputs.
+        shape: keywords of `d90.experiments.study.plan` on the model and its inputs.
     """
 
     settings: Mapping[str, Any]
     shape: Mapping[str, Any]
 
     def keywords(self, full_epochs: int | None = None) -> dict[str, Any]:
-        """Keywords of `d90.measurement.plan`; torch is loaded.
+        """Keywords of `d90.experiments.study.plan`; torch is loaded.
 
         The baseline is trained like the subspace runs, but with AdamW, and longer if
         `full_epochs` says so.
@@ -224,7 +224,7 @@ def data_options(
     ] = None,
     head_seed: Annotated[int, option("Of the new classification head.", DATA)] = 0,
 ) -> Mapping[str, Any]:
-    """Keywords of `d90.measurement.plan`."""
+    """Keywords of `d90.experiments.study.plan`."""
     return {
         "train_limit": train_limit,
         "eval_limit": eval_limit,

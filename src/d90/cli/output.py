@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from d90.distributed.launcher import launched, rank
 from d90.errors import D90Error
-from d90.launch import launched, rank
 
 if TYPE_CHECKING:
     from d90.report import ReportPaths, Summary
-    from d90.store import Store
+    from d90.storage.store import Store
 
 PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
 """In a URL, from the user's name on."""
@@ -59,8 +59,8 @@ def open_store(url: str, folder: Path) -> Store | None:
     Raises:
         D90Error: in every process that a launcher started, where one of the two cannot be used.
     """
-    from d90.store import Store
-    from d90.together import agreed
+    from d90.distributed.process_group import agreed
+    from d90.storage.store import Store
 
     with agreed():
         if rank() > 0:
@@ -73,7 +73,7 @@ def open_store(url: str, folder: Path) -> Store | None:
 def show(summary: Summary, paths: ReportPaths, *, quiet: bool) -> None:
     """Print the table, the answer and where the report is; the answer alone when quiet."""
     from d90.report import render_text
-    from d90.report.words import answer
+    from d90.report.wording import answer
 
     console = Console()
     if quiet:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from d90.errors import D90Error, unknown
 from d90.executors.base import Executor
-from d90.executors.here import Here
-from d90.executors.local import LocalExecutor
 from d90.executors.processes import Processes
 from d90.executors.ray import RayTrials
+from d90.executors.runner import LocalExecutor
+from d90.executors.serial import Here
 
 __all__ = ["EXECUTORS", "Executor", "Here", "LocalExecutor", "Processes", "RayTrials", "make"]
 

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from d90.errors import D90Error
-from d90.records import Record, Trial
+from d90.search.trial import Record, Trial
 from d90.training import Progress
 
 OnProgress = Callable[[Progress], None]

@@ -24,10 +24,10 @@ from d90.executors.base import (
     now_and_then,
     study_ended,
 )
-from d90.executors.local import LocalExecutor
-from d90.memory import available_memory
-from d90.records import Record, Trial
+from d90.executors.runner import LocalExecutor
+from d90.search.trial import Record, Trial
 from d90.training import Progress
+from d90.training.memory import available_memory
 
 STOP = "stop"
 """What a worker is told when its trial is not needed any more."""

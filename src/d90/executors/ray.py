@@ -30,8 +30,8 @@ from d90.executors.base import (
     now_and_then,
     study_ended,
 )
-from d90.executors.local import LocalExecutor
-from d90.records import Record, Trial
+from d90.executors.runner import LocalExecutor
+from d90.search.trial import Record, Trial
 from d90.training import Progress
 
 SECONDS = 0.2

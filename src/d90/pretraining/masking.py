@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from d90 import random
+from d90.rng import philox
 
 PER_CENT = 15
 """Share of the tokens that are chosen."""
@@ -91,8 +91,8 @@ class Masker:
         blocks = blocks.to(self._device)
         count, length = blocks.shape
         visits = torch.arange(first, first + count, device=self._device)
-        words = random.words(
-            seed, random.Stream.DATA, 0, 2 * length, block=visits, device=self._device
+        words = philox.words(
+            seed, philox.Stream.DATA, 0, 2 * length, block=visits, device=self._device
         )
         chosen = _choose(words[:, :length], self._is_ordinary[blocks])
         targets = blocks[chosen]
@@ -103,7 +103,7 @@ class Masker:
     def _replace(self, tokens: Tensor, words: Tensor) -> Tensor:
         """What is put in the place of chosen tokens, one word each."""
         size = len(self._ordinary)
-        draw = random.to_integers(words, OUTCOMES * size)
+        draw = philox.to_integers(words, OUTCOMES * size)
         outcome, other = draw // size, self._ordinary[draw % size]
         other = torch.where(outcome < REPLACED, other, tokens)
         return torch.where(outcome < HIDDEN, self._mask, other)

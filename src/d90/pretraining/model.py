@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy
 from transformers import RobertaConfig, RobertaForMaskedLM
 
 from d90.errors import D90Error, one_line, unknown
-from d90.models import initialise
+from d90.models.loading import initialise
 from d90.pretraining.masking import Masked
-from d90.pretraining.sizes import ROBERTA, Fields
+from d90.pretraining.model_sizes import ROBERTA, Fields
 from d90.pretraining.tokenizer import Vocabulary
 
 IGNORED = ("architectures", "model_type", "dtype", "torch_dtype", "transformers_version")

@@ -9,8 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from d90.errors import D90Error
 from d90.pretraining.corpus import documents
-from d90.pretraining.job import Pretraining, file_digest
-from d90.pretraining.sizes import SPARE_POSITIONS
+from d90.pretraining.dataset import Corpus, is_held_out, write_tokens
+from d90.pretraining.model_sizes import SPARE_POSITIONS
+from d90.pretraining.plan import Pretraining, file_digest
 from d90.pretraining.tokenizer import (
     FILES,
     encoder,
@@ -19,7 +20,6 @@ from d90.pretraining.tokenizer import (
     train_tokenizer,
     vocabulary,
 )
-from d90.pretraining.tokens import Corpus, is_held_out, write_tokens
 
 OnText = Callable[[str, int, int], None]
 """Told what is being done, the documents read and their bytes."""

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from d90.errors import D90Error
-from d90.files import write_whole
-from d90.pretraining.folder import SUMMARY, Evaluation, read
-from d90.pretraining.job import Pretraining
-from d90.pretraining.run import State
-from d90.pretraining.tokens import Corpus
+from d90.pretraining.checkpoints import SUMMARY, Evaluation, read
+from d90.pretraining.dataset import Corpus
+from d90.pretraining.plan import Pretraining
+from d90.pretraining.trainer import State
+from d90.utils.files import write_whole
 
 VERSIONED = ("d90", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 

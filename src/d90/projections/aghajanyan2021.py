@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from d90 import random
-from d90.kernels.hadamard import hadamard
 from d90.projections.base import Projection
-from d90.random import Stream
+from d90.projections.kernels.hadamard import hadamard
+from d90.rng import philox
+from d90.rng.philox import Stream
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Aghajanyan2021(Projection):
         return torch.nn.functional.pad(x, (0, self.d - self.length))
 
     def _ingredients(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        word = random.words(self.seed, Stream.FASTFOOD, 0, self.length, device=like.device)
-        normal = random.normals(
+        word = philox.words(self.seed, Stream.FASTFOOD, 0, self.length, device=like.device)
+        normal = philox.normals(
             self.seed, Stream.DENSE, 0, self.length, device=like.device, dtype=like.dtype
         )
-        place = random.permutations(self.seed, 0, 1, self._bits, device=like.device)[0]
+        place = philox.permutations(self.seed, 0, 1, self._bits, device=like.device)[0]
         scale = torch.sqrt(self.length * normal.square().sum()) * math.sqrt(self.D / self.length)
-        return random.to_signs(word, like.dtype), normal, place, scale
+        return philox.to_signs(word, like.dtype), normal, place, scale

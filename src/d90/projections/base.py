@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from d90.errors import D90Error
-from d90.kernels import choose
-from d90.kernels.native import Rows
+from d90.projections.kernels import dispatch
+from d90.projections.kernels.native import Rows
 
 TILE = 2**20
 """How many numbers a reference implementation generates at a time."""
@@ -155,8 +155,8 @@ class Projection(ABC):
     def _adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
         """`adjoint` in plain torch."""
 
-    def _kernel(self, vector: Tensor, *long: Tensor) -> choose.Kernel | None:
-        return choose.kernel(self.name, self.d, vector, *long)
+    def _kernel(self, vector: Tensor, *long: Tensor) -> dispatch.Kernel | None:
+        return dispatch.kernel(self.name, self.d, vector, *long)
 
     def _check(self, vector: Tensor, length: int, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self.D:

@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from d90 import random
 from d90.projections.base import Projection, ordered_sum, tiles
-from d90.random import Stream
+from d90.rng import philox
+from d90.rng.philox import Stream
 
 _ROWS, _COLUMNS = 2**14, 2**6
 
@@ -51,7 +51,7 @@ class Dense(Projection):
         for low, high in tiles(start, stop, _ROWS):
             for left, right in tiles(0, self.d, _COLUMNS):
                 columns = torch.arange(left, right, device=like.device)
-                entries = random.normals(
+                entries = philox.normals(
                     self.seed,
                     Stream.DENSE,
                     low,

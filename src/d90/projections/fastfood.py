@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from d90 import random
-from d90.kernels.hadamard import hadamard
 from d90.projections.base import TILE, Projection, ordered_sum, tiles
-from d90.random import Stream
+from d90.projections.kernels.hadamard import hadamard
+from d90.rng import philox
+from d90.rng.philox import Stream
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class Fastfood(Projection):
         """B, G and Pi of blocks `first..last`, each of shape (last - first, n)."""
         where, device = (first * self.n, last * self.n), like.device
         shape = (last - first, self.n)
-        normals = random.normals(
+        normals = philox.normals(
             self.seed, Stream.FASTFOOD, *where, device=device, dtype=like.dtype
         ).view(shape)
-        if self.n >= random.SQUARE:
-            normals = random.transpose_squares(normals)
-        low, high = where[0] // random.LANES, -(-where[1] // random.LANES)
-        word, _ = random.rows(self.seed, Stream.FASTFOOD_ROWS, low, high, device=device)
-        signs = random.row_signs(word, like.dtype).view(-1)
-        signs = signs[where[0] - low * random.LANES :][: where[1] - where[0]].view(shape)
-        places = random.permutations(self.seed, first, last, self._bits, device=device)
+        if self.n >= philox.SQUARE:
+            normals = philox.transpose_squares(normals)
+        low, high = where[0] // philox.LANES, -(-where[1] // philox.LANES)
+        word, _ = philox.rows(self.seed, Stream.FASTFOOD_ROWS, low, high, device=device)
+        signs = philox.row_signs(word, like.dtype).view(-1)
+        signs = signs[where[0] - low * philox.LANES :][: where[1] - where[0]].view(shape)
+        places = philox.permutations(self.seed, first, last, self._bits, device=device)
         return signs, normals, places

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from d90 import random
 from d90.projections.base import TILE, Projection, tiles
-from d90.random import Stream
+from d90.rng import philox
+from d90.rng.philox import Stream
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class OneHot(Projection):
         return total.mul_(self._scale)
 
     def _rows(self, low: int, high: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        first, last = low // random.LANES, -(-high // random.LANES)
-        shape, base = random.rows(self.seed, Stream.ONEHOT, first, last, device=like.device)
-        column = random.to_integers(base, self.d)[:, None] + random.row_orders(shape)
-        inside = slice(low - first * random.LANES, high - first * random.LANES)
-        column, sign = column % self.d, random.row_signs(shape, like.dtype)
+        first, last = low // philox.LANES, -(-high // philox.LANES)
+        shape, base = philox.rows(self.seed, Stream.ONEHOT, first, last, device=like.device)
+        column = philox.to_integers(base, self.d)[:, None] + philox.row_orders(shape)
+        inside = slice(low - first * philox.LANES, high - first * philox.LANES)
+        column, sign = column % self.d, philox.row_signs(shape, like.dtype)
         return column.view(-1)[inside], sign.view(-1)[inside]

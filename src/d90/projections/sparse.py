@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from d90 import random
 from d90.projections.base import TILE, Projection, tiles
-from d90.random import Stream
+from d90.rng import philox
+from d90.rng.philox import Stream
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Sparse(Projection):
         size, per_tile = self.stratum, max(1, TILE // self.d)
         for low, high in tiles(start // size, -(-stop // size), per_tile):
             where = low * self.d, high * self.d
-            word = random.words(self.seed, Stream.SPARSE, *where, device=like.device)
+            word = philox.words(self.seed, Stream.SPARSE, *where, device=like.device)
             index = torch.arange(*where, device=like.device)
-            row = (index // self.d) * size + random.to_integers(word, size) - start
+            row = (index // self.d) * size + philox.to_integers(word, size) - start
             inside = (row >= 0) & (row < stop - start)
-            sign = random.to_signs(word, like.dtype)
+            sign = philox.to_signs(word, like.dtype)
             yield row[inside], (index % self.d)[inside], sign[inside]

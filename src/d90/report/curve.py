@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from d90.report import drawing, words
-from d90.report.drawing import INK, MARKERS, SOFT, short
-from d90.report.summary import Summary
+from d90.report import plotting, wording
+from d90.report.plotting import INK, MARKERS, SOFT, short
+from d90.search.summary import Summary
 
 WIDTH = 3.3
 LEFT, RIGHT, TOP, BOTTOM = 0.52, 0.83, 0.2, 0.4
@@ -33,12 +33,12 @@ Look = Mapping[str, Any]
 
 def curve_svg(summary: Summary) -> str:
     """The figure as SVG."""
-    return drawing.svg(lambda: _figure(summary))
+    return plotting.svg(lambda: _figure(summary))
 
 
 def curve_png(summary: Summary) -> bytes:
     """The figure as PNG."""
-    return drawing.png(lambda: _figure(summary))
+    return plotting.png(lambda: _figure(summary))
 
 
 def _figure(summary: Summary) -> Figure:
@@ -102,7 +102,7 @@ def _draw_levels(axes: Axes, summary: Summary) -> None:
         axes.text(
             1.03,
             y / PLOT_HEIGHT,
-            f"{label} {words.number(value)}",
+            f"{label} {wording.number(value)}",
             transform=axes.transAxes,
             color=color,
             fontsize=7,
@@ -114,7 +114,7 @@ def _levels(summary: Summary) -> list[tuple[float, str, str, Any]]:
     """(height, label, colour, dashes) of each horizontal line."""
     levels = [
         (summary.full_metric, "full", FULL, "-"),
-        (summary.threshold, words.share(summary), THRESHOLD, (0, (5, 2))),
+        (summary.threshold, wording.share(summary), THRESHOLD, (0, (5, 2))),
         (summary.majority, "majority", MAJORITY, (0, (1, 1.5))),
     ]
     return [(v, label, color, dashes) for v, label, color, dashes in levels if v is not None]
@@ -169,11 +169,11 @@ def _draw_answer(axes: Axes, summary: Summary) -> None:
             linewidth=0,
             zorder=0,
         )
-    text, x = words.answer(summary), 0.0
+    text, x = wording.answer(summary), 0.0
     if summary.d90 is not None:
         axes.axvline(summary.d90, color=THRESHOLD, linewidth=0.9, zorder=1)
         x = math.log(summary.d90 / left) / math.log(right / left)
-        span = words.interval(summary)
+        span = wording.interval(summary)
         text = f"{text} ({span})" if span else text
     align = "left" if x < 0.3 else "right" if x > 0.85 else "center"
     axes.text(

@@ -16,9 +16,9 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from d90.errors import D90Error
-from d90.files import write_whole
-from d90.report import drawing
-from d90.report.page import TEMPLATES, inline
+from d90.report import plotting
+from d90.report.html import TEMPLATES, inline
+from d90.utils.files import write_whole
 
 Value = str | int | float | None
 
@@ -71,7 +71,7 @@ class Figure:
         name: of its files, without the ending.
         caption: below it.
         alternative: what it shows, for readers who cannot see it.
-        draw: makes it, in the style of `d90.report.drawing`.
+        draw: makes it, in the style of `d90.report.plotting`.
     """
 
     name: str
@@ -116,11 +116,11 @@ def write_document(document: Document, folder: str | Path) -> Path:
         D90Error: if the folder cannot be made or written.
     """
     folder = Path(folder)
-    drawn = {figure.name: drawing.svg(figure.draw) for figure in document.figures}
+    drawn = {figure.name: plotting.svg(figure.draw) for figure in document.figures}
     contents: dict[str, str | bytes] = {f"{t.name}.csv": t.csv() for t in document.tables}
     for figure in document.figures:
         contents[f"{figure.name}.svg"] = drawn[figure.name]
-        contents[f"{figure.name}.png"] = drawing.png(figure.draw)
+        contents[f"{figure.name}.png"] = plotting.png(figure.draw)
     pictures = [(figure, Markup(inline(drawn[figure.name]))) for figure in document.figures]
     contents["index.html"] = TEMPLATES.get_template("document.html").render(
         document=document, pictures=pictures

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Iterable
 
-from d90.records import Record
+from d90.search.trial import Record
 
 COLUMNS = ("d", "learning_rate", "seed", "metric", "train_metric", "status", "seconds", "message")
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d90.errors import D90Error
-from d90.files import write_whole
 from d90.report.curve import curve_png, curve_svg
-from d90.report.page import page
-from d90.report.summary import FILE_NAME, Summary
+from d90.report.html import page
 from d90.report.trials import trials_csv
+from d90.search.summary import FILE_NAME, Summary
+from d90.utils.files import write_whole
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from d90.subspace.attach import METHODS, Subspace, attach, detach
-from d90.subspace.groups import GROUPINGS
+from d90.subspace.grouping import GROUPINGS
 from d90.subspace.layout import Group, Layout, Slot
-from d90.subspace.scales import SCALES
+from d90.subspace.scaling import SCALES
 
 __all__ = [
     "GROUPINGS",

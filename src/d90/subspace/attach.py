@@ -21,7 +21,7 @@ from torch import nn
 from d90.errors import D90Error, unknown
 from d90.projections import make
 from d90.subspace.layout import Layout, Weight, arrange, find_weights
-from d90.subspace.module import Subspace
+from d90.subspace.subspace import Subspace
 
 METHODS = ("did", "said")
 
@@ -56,7 +56,7 @@ def attach(
         method: `did` or `said`.
         groups: `layer`, `module` or `tensor`: the groups of SAID, and the order of theta.
         projection: `dense`, `sparse`, `fastfood` or `onehot`.
-        scale: `model`, `tensor`, `rms` or `vectors`: see `d90.subspace.scales`.
+        scale: `model`, `tensor`, `rms` or `vectors`: see `d90.subspace.scaling`.
         seed: seed of P.
 
     Returns:

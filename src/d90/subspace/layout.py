@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from d90.errors import D90Error, unknown
-from d90.subspace.groups import GROUPINGS, HEAD
-from d90.subspace.scales import SCALES
+from d90.subspace.grouping import GROUPINGS, HEAD
+from d90.subspace.scaling import SCALES
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ of the seed and of the step alone, so a run that goes on from a checkpoint ends 
 as one that was never stopped (on one device, with one number of threads).
 """
 
-from d90.training.history import Outcome
-from d90.training.loop import Progress, predicted_seconds, train
-from d90.training.settings import (
+from d90.training.config import (
     OPTIMIZERS,
     PRECISIONS,
     TrainSettings,
     learning_rate_factor,
     subspace_learning_rate,
 )
+from d90.training.cost import Progress, predicted_seconds, train
+from d90.training.state import Outcome
 
 __all__ = [
     "OPTIMIZERS",

@@ -9,9 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from d90.data import Encoded, Padded, TokenisedTask, collate, evaluation_batches
+from d90.distributed.process_group import Together
 from d90.tasks import score
-from d90.together import Together
+from d90.training.data import Encoded, Padded, TokenisedTask, collate, evaluation_batches
 
 NOT_FINITE = "a prediction is not finite"
 

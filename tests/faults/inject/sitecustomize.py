@@ -14,7 +14,7 @@ from typing import Any
 def take_memory(number: int, frame: FrameType | None) -> None:
     import torch
 
-    from d90.training.run import Run
+    from d90.training.trainer import Run
 
     update = Run.update
 

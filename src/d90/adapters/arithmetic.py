@@ -1,0 +1,62 @@
+"""Task files as vectors: how alike they are, and sums of those that share a projection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d90.adapters.adapter import TaskFile, same_space
+from d90.adapters.codecs import Float32
+from d90.adapters.quantize import departures
+from d90.errors import D90Error
+
+MEAN, SUM = "mean", "sum"
+HOW = (MEAN, SUM)
+
+
+def cosines(files: Sequence[TaskFile]) -> NDArray[np.float64]:
+    """The cosine between every two files, shape (files, files).
+
+    Of z, and in SAID of lam - 1 behind it. For orthogonal columns of P of one length it is that of
+    the changes of the weights.
+
+    Raises:
+        D90Error: files of different subspaces or base models; one that changes nothing.
+    """
+    same_space(files)
+    rows = np.stack([departures(file).astype(np.float64) for file in files])
+    lengths = np.linalg.norm(rows, axis=1)
+    if (lengths == 0).any():
+        raise D90Error("a file of zeros has no direction: it is the base model.")
+    rows /= lengths[:, None]
+    return np.clip(rows @ rows.T, -1, 1)
+
+
+def combine(files: Sequence[TaskFile], how: str = MEAN) -> TaskFile:
+    """The mean or the sum of files, in float32, for the task of the first one.
+
+    Raises:
+        D90Error: fewer than two files, files of different subspaces or base models, or of different
+            classes; an unknown `how`.
+    """
+    if how not in HOW:
+        raise D90Error(f"how '{how}': expected {' or '.join(HOW)}.")
+    if len(files) < 2:
+        raise D90Error(f"{len(files)} task file: give two or more to combine.")
+    same_space(files)
+    first = files[0]
+    for file in files[1:]:
+        if file.use.labels != first.use.labels:
+            raise D90Error(
+                f"the classes of '{first.use.task}' are {', '.join(first.use.labels)} and those of "
+                f"'{file.use.task}' are {', '.join(file.use.labels)}: a sum of them has no classes."
+            )
+    total = np.sum([departures(file).astype(np.float64) for file in files], axis=0)
+    numbers = (total / len(files) if how == MEAN else total).astype(np.float32)
+    numbers[len(numbers) - first.space.m :] += np.float32(1)
+    # What it reaches is not known before it is evaluated.
+    use = replace(first.use, reached=float("nan"))
+    return replace(first, numbers=numbers, use=use).coded(Float32())

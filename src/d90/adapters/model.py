@@ -1,0 +1,279 @@
+"""A transformers model that carries a task file, and changes to another in place.
+
+    theta = theta_0 + s lam (P z)
+
+is written into the model's own parameters, so it is a normal model: it can be moved, saved, merged
+and put in a pipeline. theta_0 is kept beside it, so that the base comes back bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from d90 import adapters
+from d90.adapters import Space, TaskFile
+from d90.adapters.fingerprint import Weights, weights
+from d90.errors import D90Error
+from d90.models import loading
+from d90.models.loading import DTYPES
+from d90.projections import PROJECTIONS
+from d90.subspace import GROUPINGS, METHODS, SCALES, Layout
+from d90.subspace.layout import Weight, arrange, find_weights
+from d90.subspace.ops import signed, write
+
+
+@dataclass(frozen=True)
+class Head:
+    """The classification head of a base: how many classes it has, and the seed of its values."""
+
+    classes: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """A pretrained model as tasks start from it.
+
+    Attributes:
+        name, dtype: as it was loaded.
+        theta_0: by the first name of each tensor.
+        weights: its tensors' names and places.
+        digests: of theta_0.
+        fresh: names of the tensors that the head's seed decides.
+        head: that theta_0 has.
+    """
+
+    name: str
+    dtype: str
+    theta_0: Mapping[str, Tensor]
+    weights: tuple[Weight, ...]
+    digests: Weights
+    fresh: frozenset[str]
+    head: Head
+
+
+class TaskModel(PreTrainedModel):
+    """What a model of transformers gains when it is loaded with a task file.
+
+    `load` makes it; its class is also that of the model, such as `BertForSequenceClassification`.
+
+    Attributes:
+        tokenizer: of the model.
+        task: the task file that the weights are of; None for the base itself.
+        base: the pretrained model.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    task: TaskFile | None
+    base: Base
+
+    def switch(self, file: str | Path | TaskFile | None) -> TaskModel:
+        """Become the model of another task file of the same base; of None, the base, bit for bit.
+
+        It takes about the time of one apply of P. A file with another head is served too: its head
+        is made from its seed.
+
+        Raises:
+            D90Error: as `load`; the model is then as it was.
+        """
+        if file is None:
+            _write_theta_0(self, self.base)
+            self.task = None
+            return self
+        found = _read(file)
+        base = _with_head(self, self.base, found)
+        layout, ordered = _checked(self, base, found)
+        _take_head(self, base, found.use.labels)
+        _write_theta(base, found, layout, ordered)
+        self.base, self.task = base, found
+        return self
+
+
+def load(base: str | None, file: str | Path | TaskFile) -> TaskModel:
+    """A model of transformers with the weights that a task file means.
+
+    Args:
+        base: name or folder of the pretrained model, as in `d90.models.loading.load`; None for the
+            one that the file names.
+        file: a task file, or its path.
+
+    Returns:
+        A normal model for sequence classification, in evaluation mode on the CPU, which also has
+        what `TaskModel` lists: `tokenizer`, `task`, `switch`.
+
+    Raises:
+        D90Error: the file is damaged or of an unknown version; the base cannot be loaded or is not
+            the file's.
+    """
+    found = _read(file)
+    name = base or found.base.name
+    labels = found.use.labels
+    if found.base.dtype not in DTYPES:
+        raise D90Error(f"{_where(found)}its base is of dtype '{found.base.dtype[:20]}': unknown.")
+    loaded = loading.open_model(
+        name,
+        num_labels=len(labels),
+        head_seed=found.space.head_seed,
+        dtype=found.base.dtype,
+        labels=labels,
+    )
+    model: Any = loaded.model
+    start = tuple(find_weights(model))
+    pretrained = Base(
+        name=name,
+        dtype=found.base.dtype,
+        theta_0={weight.names[0]: weight.parameter.detach().clone() for weight in start},
+        weights=start,
+        digests=weights(model),
+        fresh=loaded.fresh,
+        head=Head(len(labels), found.space.head_seed),
+    )
+    layout, ordered = _checked(model, pretrained, found)
+    _write_theta(pretrained, found, layout, ordered)
+    # A class of the same name: pipelines and saved configurations go by it.
+    kind = type(model)
+    model.__class__ = type(kind.__name__, (TaskModel, kind), {"__module__": kind.__module__})
+    model.tokenizer, model.task, model.base = loaded.tokenizer, found, pretrained
+    return model
+
+
+def _read(file: str | Path | TaskFile) -> TaskFile:
+    return file if isinstance(file, TaskFile) else adapters.load(file)
+
+
+def _where(file: TaskFile) -> str:
+    return f"the task file for '{file.use.task}': "
+
+
+def _with_head(model: PreTrainedModel, base: Base, file: TaskFile) -> Base:
+    """The base with the head that a file starts from; the model is left alone."""
+    head = Head(len(file.use.labels), file.space.head_seed)
+    if head == base.head:
+        return base
+    shapes = {name: tuple(base.theta_0[name].shape) for name in base.fresh & base.theta_0.keys()}
+    if head.classes != base.head.classes:
+        shapes |= _other_shapes(base, head.classes)
+    changed: dict[str, Tensor] = {}
+    for name, shape in shapes.items():
+        value = loading.initial(model, name, shape, head.seed)
+        if value is not None:
+            like = base.theta_0[name]
+            changed[name] = value.to(like.device, like.dtype)
+    return replace(
+        base,
+        theta_0={**base.theta_0, **changed},
+        digests=base.digests.replaced(changed.items()),
+        head=head,
+    )
+
+
+def _other_shapes(base: Base, classes: int) -> Mapping[str, tuple[int, ...]]:
+    """The tensors that have another shape where there are so many classes."""
+    other = loading.skeleton(base.name, num_labels=classes, dtype=base.dtype)
+    shapes = {name: tuple(p.shape) for name, p in other.named_parameters()}
+    return {
+        name: shapes[name]
+        for name, tensor in base.theta_0.items()
+        if shapes.get(name, tuple(tensor.shape)) != tuple(tensor.shape)
+    }
+
+
+def _checked(model: nn.Module, base: Base, file: TaskFile) -> tuple[Layout, list[Weight]]:
+    """Where the file's numbers go in theta; nothing is changed.
+
+    Raises:
+        D90Error: the base is not the file's; a name or a count that does not fit.
+    """
+    wanted, found = file.base.fingerprint, base.digests.fingerprint
+    if wanted != found or file.base.dtype != base.dtype:
+        revision = f" at revision {file.base.revision}" if file.base.revision else ""
+        raise D90Error(
+            f"{_where(file)}its base model is '{file.base.name}'{revision} with the fingerprint "
+            f"{wanted[:12]}, and '{base.name}' has {found[:12]}: give the right one as --base."
+        )
+    space = file.space
+    _check_space(space)
+    start = [
+        Weight(nn.Parameter(base.theta_0[w.names[0]], requires_grad=False), w.names, w.places)
+        for w in base.weights
+    ]
+    layout, ordered = arrange(model, start, groups=space.groups, scale=space.scale)
+    m = layout.m if space.method == "said" else 0
+    if (layout.D, m) != (space.D, space.m):
+        raise D90Error(
+            f"{_where(file)}it is for D = {space.D:,} and m = {space.m}, and its base has "
+            f"D = {layout.D:,} and m = {m}."
+        )
+    return layout, ordered
+
+
+def _check_space(space: Space) -> None:
+    """Refuse a name that this version does not know."""
+    for what, name, choices in (
+        ("projection", space.projection, PROJECTIONS),
+        ("scale", space.scale, SCALES),
+        ("method", space.method, METHODS),
+        ("groups", space.groups, GROUPINGS),
+    ):
+        if name not in choices:
+            raise D90Error(f"the task file has the {what} '{name[:20]}', which is unknown.")
+
+
+@torch.no_grad()
+def _take_head(model: PreTrainedModel, base: Base, labels: Sequence[str]) -> None:
+    """Give the model parameters of the shapes of theta_0, and these names of classes."""
+    for weight in base.weights:
+        theta_0 = base.theta_0[weight.names[0]]
+        module, attribute = weight.places[0]
+        if getattr(module, attribute).shape == theta_0.shape:
+            continue
+        parameter = nn.Parameter(theta_0.to(getattr(module, attribute).device, copy=True))
+        for module, attribute in weight.places:
+            setattr(module, attribute, parameter)
+            if isinstance(module, nn.Linear):
+                module.out_features = len(theta_0)
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: number for number, label in enumerate(labels)}
+    setattr(model, "num_labels", len(labels))  # noqa: B010  (many a head keeps its own count)
+
+
+def _write_theta_0(model: nn.Module, base: Base) -> None:
+    with torch.no_grad():
+        for weight in base.weights:
+            _parameter(weight).copy_(base.theta_0[weight.names[0]])
+
+
+@torch.no_grad()
+def _write_theta(base: Base, file: TaskFile, layout: Layout, ordered: Sequence[Weight]) -> None:
+    """Write theta into the model's parameters, group by group, with no copy in between."""
+    targets = dict(zip(layout.slots, ordered, strict=True))
+    device = _parameter(ordered[0]).device
+    z, lam = (torch.from_numpy(numbers.copy()).to(device) for numbers in (file.z, file.lam))
+    for slot, weight in targets.items():
+        if not slot.scale:
+            _parameter(weight).copy_(base.theta_0[slot.name])
+    for number, group in enumerate(layout.moving):
+        write(
+            z,
+            lam if len(lam) else None,
+            [base.theta_0[slot.name].to(device) for slot in group.moving],
+            number,
+            file.space.projection,
+            layout.D,
+            signed(file.space.seed),
+            [slot.offset for slot in group.moving],
+            [slot.scale for slot in group.moving],
+            [_parameter(targets[slot]).data for slot in group.moving],
+        )
+
+
+def _parameter(weight: Weight) -> nn.Parameter:
+    module, attribute = weight.places[0]
+    return getattr(module, attribute)

@@ -1,0 +1,106 @@
+"""Ways to write the same numbers in fewer bits, from the coarsest to the finest. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from d90.adapters.adapter import TaskFile
+from d90.adapters.codecs import Code, Float16, Float32, Levels, Numbers, Uniform
+from d90.errors import D90Error
+
+LEVELS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+"""Numbers of levels that are tried."""
+
+STEPS = (2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.06)
+"""Steps of the uniform code that are tried, in standard deviations of the numbers."""
+
+MOST_BITS = 7
+"""Of a number with levels: 128 of them."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file in one code.
+
+    Attributes:
+        name: what to call the code.
+        code: it.
+        file: in it.
+        size: of the file, in bytes.
+    """
+
+    name: str
+    code: Code
+    file: TaskFile
+    size: int
+
+
+def candidates(file: TaskFile) -> tuple[Candidate, ...]:
+    """The file in every code that is tried, smallest first, float16 the last but one.
+
+    Codes that make a larger file than float16 are left out: they are worse in both ways.
+    """
+    numbers = departures(file)
+    spread = float(numbers.std()) or 1.0
+    codes: list[tuple[str, Code]] = [
+        *((f"levels ({r})", Levels(nearest_levels(numbers, r))) for r in LEVELS),
+        *((f"uniform ({share:g} sd)", Uniform(share * spread)) for share in STEPS),
+    ]
+    found = [candidate for name, code in codes if (candidate := _candidate(name, code, file))]
+    plain = [
+        candidate
+        for name, code in (("float16", Float16()), ("float32", Float32()))
+        if (candidate := _candidate(name, code, file))
+    ]
+    smaller = [candidate for candidate in found if candidate.size < plain[0].size]
+    return (*sorted(smaller, key=lambda candidate: candidate.size), *plain)
+
+
+def in_bits(file: TaskFile, bits: int) -> Candidate:
+    """The file at so many bits a number: 32, 16, or 1 to 7 with levels by k-means.
+
+    Raises:
+        D90Error: another number of bits, or numbers that the code cannot write.
+    """
+    if bits in (16, 32):
+        plain: Code = Float16() if bits == 16 else Float32()
+        coded = file.coded(plain)
+        return Candidate(f"float{bits}", plain, coded, len(coded.to_bytes()))
+    if not 1 <= bits <= MOST_BITS:
+        raise D90Error(f"bits {bits}: expected auto, 32, 16, or from 1 to {MOST_BITS}.")
+    code = Levels(nearest_levels(departures(file), 2**bits))
+    coded = file.coded(code)
+    return Candidate(f"levels ({2**bits})", code, coded, len(coded.to_bytes()))
+
+
+def departures(file: TaskFile) -> Numbers:
+    """z and lam - 1: what a code that departs from lam = 1 is given."""
+    return np.concatenate([file.z, file.lam - np.float32(1)])
+
+
+def nearest_levels(numbers: Numbers, r: int) -> tuple[float, ...]:
+    """r levels for these numbers by k-means, which starts from their quantiles: no chance in it.
+
+    >>> nearest_levels(np.array([0, 0.1, 0.9, 1.0], dtype=np.float32), 2)
+    (0.05, 0.95)
+    """
+    from sklearn.cluster import KMeans
+
+    values = numbers.astype(np.float64)[:, None]
+    r = min(r, len(np.unique(values)))
+    # Each starting point once: many numbers may be equal.
+    start = np.unique(np.quantile(values, (np.arange(r) + 0.5) / r))[:, None]
+    options: dict[str, Any] = {"init": start, "n_init": 1, "max_iter": 100}
+    found = KMeans(len(start), **options).fit(values)
+    return tuple(round(float(level), 6) for level in np.sort(found.cluster_centers_[:, 0]))
+
+
+def _candidate(name: str, code: Code, file: TaskFile) -> Candidate | None:
+    try:
+        coded = file.coded(code)
+    except D90Error:  # Too few different levels, or too fine a step.
+        return None
+    return Candidate(name, code, coded, len(coded.to_bytes()))

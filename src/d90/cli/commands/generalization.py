@@ -1,0 +1,50 @@
+"""`d90 generalization`: the paper's Figures 4 and 5, from finished studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from d90.cli.output import check_folder, command_line
+from d90.cli.sweep import show_document
+
+
+def generalization(
+    studies: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Reports of d90 measure, or folders with any number of them at any depth.",
+            metavar="STUDY...",
+        ),
+    ],
+    runs: Annotated[
+        str,
+        typer.Option(
+            help="Whose accuracies: best (of all runs of a study) or d90 (of those at d90)."
+        ),
+    ] = "best",
+    delta: Annotated[float, typer.Option(help="How often each bound may fail.")] = 0.05,
+    output: Annotated[Path, typer.Option(help="Folder of the report.")] = Path(
+        "reports/generalization"
+    ),
+    quiet: Annotated[bool, typer.Option(help="Print the answer only.")] = False,
+) -> None:
+    """Figures 4 and 5: evaluation accuracy, and relative generalization gap, against d90.
+
+    Beside each study stands the bound of Theorem 1 on its error, with its constants. Nothing is
+    trained.
+
+    Example: d90 generalization reports/scaling reports/trajectory-mini
+    """
+    from d90.report.paper.figures4_5 import check_runs
+    from d90.report.paper.figures4_5 import generalization as document
+    from d90.search.finished import load_studies
+
+    check_runs(runs)
+    summaries = load_studies(studies)
+    check_folder(output)
+    command = command_line()
+    report = document(summaries, runs=runs, delta=delta, command=command)
+    show_document(report, output, quiet=quiet)

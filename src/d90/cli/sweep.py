@@ -1,0 +1,175 @@
+"""What the commands on several measurements share: a plan, a display, a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from d90.cli.option_groups import takes
+from d90.cli.options import (
+    MODEL_HELP,
+    TASK_HELP,
+    Files,
+    Search,
+    Training,
+    data_options,
+    file_options,
+    option,
+    search_options,
+    subspace_options,
+    training_options,
+)
+from d90.cli.output import check_plan, command_line, open_store, silence
+from d90.cli.parsing import names
+from d90.distributed.launcher import rank
+from d90.search.protocols import Protocol
+
+if TYPE_CHECKING:
+    from d90.experiments.sweep import Cell, Measured
+    from d90.report.document import Document
+
+STUDIES = "Studies"
+
+Models = Annotated[list[str], typer.Argument(help=f"Each: {MODEL_HELP}", metavar="MODEL...")]
+Tasks = Annotated[
+    list[str],
+    option(
+        f"One or more, after the models, with spaces or commas. Each: {TASK_HELP}",
+        STUDIES,
+        metavar="TASK...",
+    ),
+]
+Methods = Annotated[
+    str,
+    option(
+        "did (theta_0 + P z), said (a scale for each layer), or both.",
+        STUDIES,
+        metavar="METHOD,METHOD",
+    ),
+]
+
+Links = tuple[tuple[str, str], ...]
+
+Report = Callable[["Measured", Links, str], "Document"]
+"""From what was measured, links to the cells' reports and the command, to the document."""
+
+
+def composition(
+    help: str, report: Report, *, name: str, methods: str, protocol: str
+) -> Callable[..., None]:
+    """A command that measures every model on every task.
+
+    Args:
+        help: of the command.
+        report: makes the document.
+        name: of the folder under `reports/`, where none is given.
+        methods, protocol: where none are given.
+    """
+    default_methods = methods
+
+    @takes(
+        subspace=subspace_options,
+        search=search_options,
+        training=training_options,
+        data=data_options,
+        files=file_options,
+    )
+    def command(
+        models: Models,
+        *,
+        tasks: Tasks,
+        methods: Methods = default_methods,
+        subspace: Mapping[str, Any],
+        search: Search,
+        training: Training,
+        data: Mapping[str, Any],
+        files: Files,
+    ) -> None:
+        chosen = search.protocol(default=protocol)
+        with silence(files.quiet):
+            options = {**subspace, **training.keywords(search.full_epochs), **data}
+            cells = compose_cells(models, tasks, methods, chosen, options)
+            run_cells(cells, files, name, report)
+
+    command.__doc__ = help
+    return command
+
+
+def split(values: Sequence[str]) -> list[str]:
+    """`["mrpc,qqp", "sst2"]` as three names; a folder may have a comma in its name."""
+    return [
+        part
+        for value in values
+        for part in ([value] if Path(value).expanduser().is_dir() else names(value))
+    ]
+
+
+def run_cells(cells: Sequence[Cell], files: Files, name: str, report: Report) -> None:
+    """Plan or measure the cells, and write and show the report.
+
+    Args:
+        cells: from `d90.experiments.sweep.compose`.
+        files: where everything goes.
+        name: of the folder under `reports/`, where none is given.
+        report: makes the document.
+    """
+    check_plan(files.plan)
+    if files.plan:
+        from d90.cli.cost import show_plans
+
+        show_plans(cells)
+        return
+    from d90.cli.progress import Display
+    from d90.experiments.sweep import measure_cells
+
+    folder = files.output or Path("reports") / name
+    store = open_store(files.store, folder)
+    command = command_line()
+    with Display(Console(), quiet=files.quiet or rank() > 0) as display:
+        measured = measure_cells(
+            cells,
+            store,
+            executor=files.make_executor,
+            folder=folder / "studies" if rank() == 0 else None,
+            listener=display,
+            command=command,
+        )
+    if rank() > 0:
+        return
+    show_document(report(measured, _links(folder), command), folder, quiet=files.quiet)
+
+
+def show_document(document: Document, folder: Path, *, quiet: bool) -> None:
+    """Write the report and print it with its address; the answer alone when quiet."""
+    from d90.report.document import render_document, write_document
+
+    page = write_document(document, folder)
+    console = Console()
+    if quiet:
+        console.print(document.answer, highlight=False, soft_wrap=True)
+        return
+    console.print(render_document(document))
+    console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+
+
+def compose_cells(
+    models: Sequence[str],
+    tasks: Sequence[str],
+    methods: str,
+    protocol: Protocol,
+    options: Mapping[str, Any],
+) -> tuple[Cell, ...]:
+    """The cells of a command, checked."""
+    from d90.experiments.sweep import compose
+
+    return compose(models, split(tasks), names(methods), protocol=protocol, **options)
+
+
+def _links(folder: Path) -> Links:
+    from d90.report.document import links_to
+
+    return links_to(sorted(path.name for path in (folder / "studies").glob("*") if path.is_dir()))

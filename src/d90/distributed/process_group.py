@@ -1,0 +1,292 @@
+"""The processes that train one run together, and all that they say to each other.
+
+Every process sees every batch and takes its share of the rows. A loss is a sum over rows divided by
+the number of texts in the whole update, so gradients are summed: once an update, in one all-reduce
+of what is trained and the loss. In a subspace these are d + 1 numbers.
+
+Bytes are counted as they are handed to a collective operation, and once, by the process that has
+them to tell. What a ring of n processes then sends is 2 (n - 1) / n of that from each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+from torch import Tensor, nn
+
+from d90.distributed.launcher import launched
+from d90.errors import D90Error
+
+SHORT = 2**20
+"""Bytes of a vector that takes longer to arrive than to send."""
+
+Purpose = Literal["gradient", "evaluation", "control"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Together:
+    """The processes of one run; made by `join`, and alone by default.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world: how many there are.
+        device: where the numbers lie that are not tensors of the run.
+        sent: bytes handed over for each purpose.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    sent: Counter[Purpose] = field(default_factory=Counter)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes, prints and tells the others."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """Those of the items that are this process's to do; together they are all, once each."""
+        return items[self.rank :: self.world]
+
+    def add(self, vector: Tensor, purpose: Purpose) -> None:
+        """Put the sum over all processes in the place of the vector; the same bits in each."""
+        size = vector.numel() * vector.element_size()
+        if self.world != 2 or size > SHORT:
+            self._reduce(vector, dist.ReduceOp.SUM, purpose)
+            return
+        # Two processes can as well swap their vectors: the bytes of a ring in half of its rounds,
+        # which is what a short vector waits for.
+        self.sent[purpose] += size
+        first, second = torch.empty_like(vector), torch.empty_like(vector)
+        dist.all_gather([first, second], vector)
+        torch.add(first, second, out=vector)
+
+    def largest(self, vector: Tensor, purpose: Purpose) -> None:
+        """Put the largest of each entry over all processes in the place of the vector."""
+        self._reduce(vector, dist.ReduceOp.MAX, purpose)
+
+    def tell(self, make: Callable[[], Any]) -> Any:
+        """What `make` gives in the first process, as JSON has it; it is called in no other.
+
+        Raises:
+            D90Error: in every process, where `make` raises it in the first.
+        """
+        if self.world == 1:
+            return make()
+        said: dict[str, Any] = {}
+        if self.is_first:
+            try:
+                said = {"value": make()}
+            except D90Error as error:
+                said = {"error": str(error)}
+        size = torch.zeros(1, dtype=torch.int64, device=self.device)
+        encoded = torch.frombuffer(bytearray(json.dumps(said).encode()), dtype=torch.uint8)
+        if self.is_first:
+            size += len(encoded)
+        self._broadcast(size)
+        text = encoded.to(self.device) if self.is_first else _bytes(int(size), self.device)
+        self._broadcast(text)
+        said = json.loads(bytes(text.tolist()))
+        if "error" in said:
+            raise D90Error(said["error"])
+        return said["value"]
+
+    def tell_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The first process's tensors; what the others give is not looked at."""
+        if self.world == 1:
+            return dict(tensors)
+        kinds = self.tell(
+            lambda: {name: (str(t.dtype)[6:], tuple(t.shape)) for name, t in tensors.items()}
+        )
+        told = {}
+        for name, (dtype, shape) in kinds.items():
+            if self.is_first:
+                tensor = tensors[name].detach().contiguous().to(self.device)
+            else:
+                tensor = torch.empty(shape, dtype=getattr(torch, dtype), device=self.device)
+            self._broadcast(tensor)
+            told[name] = tensor
+        return told
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process gives, by its number, as JSON has it."""
+        if self.world == 1:
+            return [value]
+        text = torch.tensor([*json.dumps(value).encode()], dtype=torch.uint8, device=self.device)
+        sizes = torch.zeros(self.world, dtype=torch.int64, device=self.device)
+        sizes[self.rank] = len(text)
+        self.add(sizes, "control")
+        longest = int(sizes.max())
+        mine = _bytes(longest, self.device)
+        mine[: len(text)] = text
+        all_of_them = [_bytes(longest, self.device) for _ in range(self.world)]
+        self.sent["control"] += longest
+        dist.all_gather(all_of_them, mine)
+        return [
+            json.loads(bytes(one[:size].tolist()))
+            for one, size in zip(all_of_them, sizes.tolist(), strict=True)
+        ]
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """A block after which all processes go on, or none.
+
+        Raises:
+            D90Error: in every process, where the block raises it in one; the first one's words.
+        """
+        if self.world == 1:
+            yield
+            return
+        message = ""
+        try:
+            yield
+        except D90Error as error:
+            message = str(error)
+        messages = self.gather(message)
+        for rank, text in enumerate(messages):
+            if text:
+                raise D90Error(text if rank == 0 else f"process {rank}: {text}")
+
+    def check_same(self, kind: str, parts: Mapping[str, str]) -> None:
+        """See to it that every process is about to do the same.
+
+        Args:
+            kind: of thing that is done, for the message.
+            parts: digests, by what they are of.
+
+        Raises:
+            D90Error: in every process, naming the first part that differs.
+        """
+        if self.world == 1:
+            return
+        found = self.gather(dict(parts))
+        for rank, theirs in enumerate(found):
+            for name, digest in found[0].items():
+                if theirs.get(name) != digest:
+                    raise D90Error(
+                        f"process {rank} has other {name} than process 0 for the same {kind}: "
+                        "give every process the same model, task, options and version of d90."
+                    )
+
+    def _reduce(self, vector: Tensor, how: Any, purpose: Purpose) -> None:
+        if self.world == 1:
+            return
+        self.sent[purpose] += vector.numel() * vector.element_size()
+        dist.all_reduce(vector, how)
+
+    def _broadcast(self, tensor: Tensor) -> None:
+        if self.is_first:
+            self.sent["control"] += tensor.numel() * tensor.element_size()
+        dist.broadcast(tensor, 0)
+
+
+def join() -> Together:
+    """The processes that this one was launched with: itself alone where there was no launcher.
+
+    Raises:
+        D90Error: a launcher started several that torch cannot join.
+    """
+    if not dist.is_available():
+        return Together()
+    if not dist.is_initialized():
+        if launched() == 1:
+            return Together()
+        # accelerate joins processes without a GPU only if it is told that there is none.
+        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        PartialState(cpu=cpu)
+    if not dist.is_initialized():
+        raise D90Error(f"{launched()} processes were launched, which torch cannot join here.")
+    gloo = "gloo" in dist.get_backend()
+    device = torch.device("cpu") if gloo else PartialState().device
+    return Together(dist.get_rank(), dist.get_world_size(), device or torch.device("cpu"))
+
+
+@contextmanager
+def agreed() -> Iterator[None]:
+    """`Together.agreed` of the processes that this one was launched with."""
+    with join().agreed():
+        yield
+
+
+class Gradients:
+    """The gradients of some parameters, summed over all processes in one all-reduce.
+
+    Args:
+        parameters: what is trained; the same in every process.
+        together: the processes.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], together: Together) -> None:
+        self._parameters, self._together = list(parameters), together
+        self._reached: list[bool] | None = None
+
+    def add_up(self, loss: Tensor) -> Tensor:
+        """Sum the gradients, in place, and the loss, which is returned.
+
+        Afterwards every process has the same bits. A process without rows takes part with zeros.
+        """
+        if self._together.world == 1:
+            return loss
+        reached = self._with_gradient()
+        dtype = loss.dtype
+        for parameter in reached:
+            dtype = torch.promote_types(dtype, parameter.dtype)
+        parts = [
+            torch.zeros_like(p, dtype=dtype) if p.grad is None else p.grad.to(dtype)
+            for p in reached
+        ]
+        vector = torch.cat([*(part.flatten() for part in parts), loss.to(dtype).flatten()])
+        self._together.add(vector, "gradient")
+        *sums, total = vector.split([*(p.numel() for p in reached), 1])
+        for parameter, part in zip(reached, sums, strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype)
+        return total.view(()).to(loss.dtype)
+
+    def _with_gradient(self) -> list[nn.Parameter]:
+        if self._reached is None:
+            self._reached = self._find_reached()
+        flagged = list(zip(self._parameters, self._reached, strict=True))
+        if any(p.grad is not None for p, reached in flagged if not reached):
+            raise RuntimeError("a weight got its first gradient after the first update")
+        return [p for p, reached in flagged if reached]
+
+    def _find_reached(self) -> list[bool]:
+        """Which parameters have a gradient in any process.
+
+        The others must go without one in all: an optimizer leaves them alone, but would decay a
+        weight whose gradient is zero. Asked once: after it, an update sends nothing but numbers.
+        """
+        flags = [parameter.grad is not None for parameter in self._parameters]
+        vector = torch.tensor(flags, dtype=torch.uint8, device=self._together.device)
+        self._together.largest(vector, "control")
+        return [bool(flag) for flag in vector.tolist()]
+
+
+def digest_of(*values: Any) -> str:
+    """SHA-256 of the values' JSON."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of_weights(model: nn.Module) -> str:
+    """SHA-256 of every parameter and buffer, theta_0 among them."""
+    digest = hashlib.sha256()
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _bytes(size: int, device: torch.device) -> Tensor:
+    return torch.zeros(size, dtype=torch.uint8, device=device)

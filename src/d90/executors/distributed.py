@@ -1,0 +1,95 @@
+"""A study whose every run is made by several processes together: one leads, the others follow.
+
+The first process drives: it alone has the store, the display and the protocol. It tells the others
+each trial, all run it, and in the end it tells them the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
+from typing import Any
+
+from d90.distributed.process_group import digest_of
+from d90.errors import D90Error
+from d90.executors.base import Executor, OnProgress
+from d90.executors.runner import LocalExecutor
+from d90.executors.serial import Here
+from d90.search.trial import Record, Trial
+from d90.storage.store import decode, encode
+
+
+def run_together(
+    trainer: LocalExecutor,
+    settings: Mapping[str, Any],
+    executor: Executor,
+    drive: Callable[[Executor], Sequence[Record]],
+) -> Sequence[Record]:
+    """The records of a study, in every process.
+
+    Args:
+        trainer: what runs a trial; it knows the processes.
+        settings: what tells the study from others: the same in every process.
+        executor: where trials run if this process is alone.
+        drive: makes the study's runs on an executor; called in the first process.
+
+    Raises:
+        D90Error: in every process, where their studies differ or the first one's `drive` raises it.
+    """
+    together = trainer.together
+    if together.world == 1:
+        return drive(executor)
+    together.check_same("study", {name: digest_of(value) for name, value in settings.items()})
+    if not together.is_first:
+        return _follow(trainer)
+    leader = _Leader(trainer)
+    try:
+        records = drive(leader)
+    except BaseException as error:
+        # During a trial the others do not listen: they learn of it from the launcher, which ends
+        # them, or from the connection, which ends with this process.
+        if not leader.is_busy:
+            end = {"error": str(error) or type(error).__name__}
+            together.tell(lambda: end)
+        raise
+    together.tell(lambda: {"records": [encode(record) for record in records]})
+    return records
+
+
+class _Leader:
+    """An executor of one worker, which is all processes together: `Here`, and a word to them."""
+
+    workers = slots = 1
+
+    def __init__(self, trainer: LocalExecutor) -> None:
+        self._together, self._here = trainer.together, Here(trainer)
+        self.is_busy = False
+
+    def __enter__(self) -> _Leader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
+        """Run the trial with all processes, in `Executor`'s terms."""
+        self._together.tell(lambda: {"trial": asdict(trial)})
+        self.is_busy = True  # And stays so where the trial raises.
+        future = self._here.submit(trial, on_progress)
+        self.is_busy = False
+        return future
+
+    def cancel(self, trial: Trial) -> None:
+        """Nothing runs any more when `submit` has returned."""
+
+
+def _follow(trainer: LocalExecutor) -> list[Record]:
+    """Run what the first process says, until it says what came of it all."""
+    while True:
+        said = trainer.together.tell(dict)
+        if "error" in said:
+            raise D90Error(said["error"])
+        if "records" in said:
+            return [decode(record) for record in said["records"]]
+        trainer.run(Trial(**said["trial"]))

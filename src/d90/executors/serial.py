@@ -1,0 +1,34 @@
+"""Trials in this process, one after another: `submit` returns when the trial has ended."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from d90.executors.base import OnProgress
+from d90.executors.runner import LocalExecutor
+from d90.search.trial import Record, Trial
+
+
+@dataclass(frozen=True)
+class Here:
+    """An executor of one worker, which is this process."""
+
+    trainer: LocalExecutor
+    workers: int = 1
+    slots: int = 1
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
+        """Run the trial, in `Executor`'s terms."""
+        future: Future[Record] = Future()
+        future.set_result(self.trainer.run(trial, on_progress))
+        return future
+
+    def cancel(self, trial: Trial) -> None:
+        """Nothing runs any more when `submit` has returned."""

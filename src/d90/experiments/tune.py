@@ -1,0 +1,301 @@
+"""One fine-tune, from a model and a task to a task file: the flow of `d90 tune`.
+
+task, model -> executor -> training -> numbers -> code -> task file
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from d90.adapters import Base, Code, Levels, Space, TaskFile, Uniform, Use, new
+from d90.adapters.codecs import Numbers
+from d90.adapters.fingerprint import fingerprint
+from d90.adapters.quantize import MOST_BITS, Candidate, candidates, in_bits
+from d90.distributed.process_group import join
+from d90.errors import D90Error
+from d90.executors.base import OnProgress
+from d90.experiments.study import Study
+from d90.search.trial import Trial
+from d90.subspace import Subspace, attach
+from d90.tasks import score
+from d90.training import Outcome, train
+from d90.training.data import evaluation_batches
+from d90.training.evaluation import predict
+from d90.training.trainer import EVALUATION_FACTOR
+
+AUTO = "auto"
+CHECKPOINT_EVERY = 100
+"""Updates between checkpoints, which hold d numbers a few times over."""
+
+BITS = ("32", "16", *(str(bits) for bits in range(1, MOST_BITS + 1)))
+TOLERANCE = 0.005
+"""What `--bits auto` may lose of the metric."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """A way of writing the numbers that was tried.
+
+    Attributes:
+        name: of the code, such as `levels (8)`.
+        size: bytes of the whole file.
+        metric: of what a reader of that file gets.
+        kept: whether it is within the tolerance.
+    """
+
+    name: str
+    size: int
+    metric: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The file that was chosen, and all that were tried for it, smallest first."""
+
+    file: TaskFile
+    metric: float
+    tried: tuple[Try, ...]
+
+
+class Tuning:
+    """A fine-tune under way: the model in its subspace, its data, and then its numbers.
+
+    Args:
+        study: what `d90.experiments.study.plan` made of the model, the task and the options, with a
+            protocol of this one d, learning rate and seed.
+        quantised_epochs: passes of training through the rounding of each quantised code.
+
+    Attributes:
+        trial: the one run.
+        outcome: what came of training; None before.
+    """
+
+    def __init__(self, study: Study, *, quantised_epochs: int = 0) -> None:
+        protocol, executor = study.protocol, study.executor
+        self.study, self.quantised_epochs = study, quantised_epochs
+        self.trial = Trial(protocol.dimensions()[0], protocol.learning_rates[0], protocol.seeds[0])
+        assert self.trial.d is not None
+        self.model, self.data = executor.model, executor.data
+        self.settings = executor.trial_settings(self.trial)
+        self.outcome: Outcome | None = None
+        self.base = Base(
+            name=study.model_name,
+            revision=getattr(self.model.config, "_commit_hash", None) or "",
+            fingerprint=fingerprint(self.model),
+            dtype=str(self.model.dtype).removeprefix("torch."),
+        )
+        self.together = join()
+        self.accelerator = Accelerator(mixed_precision=self.settings.autocast)
+        self.model.to(executor.device)
+        self.subspace: Subspace = attach(
+            self.model, d=self.trial.d, seed=self.trial.seed, **study.subspace
+        )
+
+    @property
+    def space(self) -> Space:
+        """What the numbers are coordinates in."""
+        kind, layout = self.study.subspace, self.subspace.layout
+        return Space(
+            projection=kind["projection"],
+            scale=kind["scale"],
+            method=kind["method"],
+            groups=kind["groups"],
+            d=self.subspace.d,
+            D=layout.D,
+            m=self.subspace.m,
+            seed=self.trial.seed,
+            head_seed=self.study.executor.data_settings["head_seed"],
+        )
+
+    @property
+    def metric_name(self) -> str:
+        return self.data.metric
+
+    def checkpoint_folder(self, output: Path) -> Path:
+        """Where a run is kept until its file is written, beside it: another run has another."""
+        study = self.study
+        about = (self.base.fingerprint, self.space, study.task.digest(), study.max_length)
+        digest = hashlib.sha256(repr(about).encode()).hexdigest()[:8]
+        return output.with_name(f".{output.name}.{digest}.run")
+
+    def train(
+        self, *, folder: Path | None = None, on_progress: OnProgress | None = None
+    ) -> TaskFile:
+        """Train, and give the file of the best epoch in float32.
+
+        Raises:
+            D90Error: training diverged before its first evaluation.
+        """
+        outcome = train(
+            self.model,
+            self.data,
+            self.settings,
+            on_progress=on_progress,
+            checkpoint_dir=folder,
+            checkpoint_every=CHECKPOINT_EVERY,
+            keep_best=True,
+        )
+        self.outcome = outcome
+        if outcome.metric is None:
+            raise D90Error(f"training diverged {outcome.message}: give a lower learning rate.")
+        task = self.study.task
+        use = Use(
+            task=task.name,
+            text_columns=tuple(task.text_columns),
+            labels=tuple(task.labels),
+            max_length=self.study.max_length,
+            metric=self.metric_name,
+            reached=self.metric_of(self.numbers),
+        )
+        return new(self.numbers, self.space, self.base, use)
+
+    @property
+    def numbers(self) -> Numbers:
+        """z, and in SAID lam behind it, as they are now: float32, shape (d,)."""
+        parts = [self.subspace.z, *([] if self.subspace.lam is None else [self.subspace.lam])]
+        return np.concatenate([part.detach().float().cpu().numpy() for part in parts])
+
+    @torch.no_grad()
+    def set_numbers(self, numbers: Numbers) -> None:
+        """Put d numbers in the place of z and lam."""
+        given = torch.from_numpy(numbers.copy())
+        self.subspace.z.copy_(given[: len(self.subspace.z)])
+        if self.subspace.lam is not None:
+            self.subspace.lam.copy_(given[len(self.subspace.z) :])
+
+    def metric_of(self, numbers: Numbers) -> float:
+        """The metric on the primary evaluation split of the model that these numbers mean."""
+        self.set_numbers(numbers)
+        split = self.data.evaluation[self.data.primary]
+        batches = evaluation_batches(split.lengths, EVALUATION_FACTOR * self.settings.batch_size)
+        predictions = predict(
+            self.model, self.data, split, batches, self.accelerator, self.together
+        )
+        labels = split.labels[[row for rows in batches for row in rows]].tolist()
+        return score(self.metric_name, labels, predictions)
+
+    def choose(
+        self,
+        file: TaskFile,
+        bits: str = AUTO,
+        *,
+        tolerance: float = TOLERANCE,
+        on_try: Callable[[Candidate, Try], None] | None = None,
+    ) -> Choice:
+        """Write the numbers in fewer bits.
+
+        Args:
+            file: from `train`, in float32.
+            bits: `auto` for the smallest file that loses at most `tolerance` of the metric, or 32,
+                16, or 1 to 7 for that many with levels by k-means.
+            tolerance: share of the metric's scale, such as 0.005 for half a point of accuracy.
+            on_try: told of each code that was tried.
+
+        Raises:
+            D90Error: bits of another kind, or numbers that the code cannot write.
+        """
+        least = file.use.reached - tolerance
+        tried: list[Try] = []
+        for candidate in self._candidates(file, bits):
+            found = self._refined(candidate, file)
+            metric = self.metric_of(found.numbers)
+            found = replace(found, use=replace(file.use, reached=metric))
+            # Ties of floating point: 0.8 - 0.005 may round above 0.795.
+            kept = metric >= least - 1e-9
+            tried.append(Try(candidate.name, len(found.to_bytes()), metric, kept))
+            if on_try is not None:
+                on_try(candidate, tried[-1])
+            if kept or bits != AUTO:
+                return Choice(found, metric, tuple(tried))
+        raise AssertionError("float32 loses nothing")
+
+    def _candidates(self, file: TaskFile, bits: str) -> Sequence[Candidate]:
+        return candidates(file) if bits == AUTO else (in_bits(file, int(bits)),)
+
+    def _refined(self, candidate: Candidate, file: TaskFile) -> TaskFile:
+        """The file in the code of a candidate, after training through its rounding if wanted."""
+        grid = _grid(candidate.code)
+        if not self.quantised_epochs or grid is None:
+            return candidate.file
+        self.set_numbers(file.numbers)
+        settings = replace(self.settings, epochs=self.quantised_epochs, steps=None)
+        with _rounded(self.subspace, grid):
+            train(self.model, self.data, settings, keep_best=True)
+        return replace(file, numbers=self.numbers).coded(candidate.code)
+
+
+def check_choice(bits: str, tolerance: float, quantised_epochs: int) -> None:
+    """Refuse, before anything is trained, what `Tuning.choose` cannot do.
+
+    Raises:
+        D90Error: naming what is expected.
+    """
+    if bits != AUTO and bits not in BITS:
+        raise D90Error(f"bits '{bits}': expected auto, 32, 16, or from 1 to {MOST_BITS}.")
+    if not 0 <= tolerance <= 1:
+        raise D90Error(f"tolerance {tolerance}: expected a share from 0 to 1, such as 0.005.")
+    if quantised_epochs < 0:
+        raise D90Error(f"quantised_epochs {quantised_epochs}: expected 0 or more.")
+
+
+class Rounded(nn.Module):
+    """Numbers as a code rounds them, with the gradient of the identity (straight-through).
+
+    Bengio, Leonard and Courville 2013, Section 4.
+
+    Args:
+        levels: the values that they may have, ascending; or, of one value, its multiples.
+        shift: subtracted before the rounding and added after it.
+    """
+
+    levels: Tensor
+
+    def __init__(self, levels: Tensor, shift: float) -> None:
+        super().__init__()
+        self.shift = shift
+        self.register_buffer("levels", levels, persistent=False)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """The rounded numbers, shape and dtype as given."""
+        rounded = self._round(numbers.detach() - self.shift) + self.shift
+        return numbers + (rounded - numbers.detach())
+
+    def _round(self, numbers: Tensor) -> Tensor:
+        if len(self.levels) == 1:
+            return torch.round(numbers / self.levels) * self.levels
+        between = (self.levels[1:] + self.levels[:-1]) / 2
+        return self.levels[torch.bucketize(numbers, between)]
+
+
+def _grid(code: Code) -> Tensor | None:
+    """The levels of a code, or its one step; None where it only rounds floats."""
+    if isinstance(code, Levels):
+        return torch.tensor(sorted(code.levels), dtype=torch.float16).float().unique()
+    if isinstance(code, Uniform):
+        return torch.tensor([code.step])
+    return None
+
+
+@contextmanager
+def _rounded(subspace: Subspace, levels: Tensor) -> Iterator[None]:
+    """Train through the rounding of z, and of lam - 1."""
+    parts = {"z": 0.0} if subspace.lam is None else {"z": 0.0, "lam": 1.0}
+    for name, shift in parts.items():
+        part = Rounded(levels.to(subspace.z), shift)
+        parametrize.register_parametrization(subspace, name, part, unsafe=True)
+    try:
+        yield
+    finally:
+        for name in parts:
+            parametrize.remove_parametrizations(subspace, name, leave_parametrized=False)

@@ -1,0 +1,39 @@
+"""The losses of a run as a figure for one column of a paper: nats against updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from d90.pretraining.checkpoints import Evaluation
+from d90.report import plotting
+from d90.utils.files import write_whole
+
+SIZE = 3.3, 2.2
+"""Width and height in inches."""
+
+
+def write_figure(history: Sequence[Evaluation], folder: Path) -> None:
+    """Write `loss.svg` and `loss.png`; the same history gives the same bytes."""
+    write_whole(folder / "loss.svg", plotting.svg(lambda: _figure(history)))
+    write_whole(folder / "loss.png", plotting.png(lambda: _figure(history)))
+
+
+def _figure(history: Sequence[Evaluation]) -> Figure:
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    train = [(e.step, e.train_loss) for e in history if e.train_loss is not None]
+    held_out = [(e.step, e.held_out_loss) for e in history]
+    lines = {"training": (train, "-"), "held out": (held_out, (0, (5, 2)))}
+    for (label, (points, dashes)), color in zip(lines.items(), plotting.COLOURS, strict=False):
+        if points:
+            xs, ys = zip(*points, strict=True)
+            axes.plot(xs, ys, color=color, linestyle=dashes, linewidth=1, label=label)
+    axes.set_xlabel("updates")
+    axes.set_ylabel("loss (nats a masked token)")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plotting.short(value)))
+    axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,198 @@
+"""One pre-training run from start to end, or from its last state to its end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from transformers.utils import logging as transformers_logging
+
+from d90.errors import D90Error
+from d90.pretraining.checkpoints import CHECKPOINTS, STATE, Evaluation, checkpoint_name
+from d90.pretraining.dataset import PARTS, Corpus, open_blocks
+from d90.pretraining.loss_curve import write_figure
+from d90.pretraining.model import new_model
+from d90.pretraining.plan import Pretraining
+from d90.pretraining.prepare import prepare
+from d90.pretraining.summary import Summary, check_folder
+from d90.pretraining.tokenizer import FILES, load_tokenizer, vocabulary
+from d90.pretraining.trainer import Run
+from d90.storage.locks import FileLock
+
+SAVE_SECONDS, SAVE_SHARE = 30.0, 0.02
+"""The state is kept so often at most, and takes no more than this share of the time."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: `step` of `steps` updates done, and the last loss in nats."""
+
+    step: int
+    steps: int
+    loss: float
+
+
+class Listener:
+    """What a display may want to know; every method does nothing until it is overridden."""
+
+    def read(self, what: str, documents: int, size: int) -> None:
+        """So many documents, of `size` bytes, have been read for the tokenizer or the tokens."""
+
+    def opened(self, job: Pretraining, D: int, corpus: Corpus, step: int) -> None:
+        """The corpus and the model are there; `step` updates were done by earlier sessions."""
+
+    def progressed(self, progress: Progress) -> None:
+        """An update has been made."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The held-out loss has been measured."""
+
+
+def run(
+    job: Pretraining,
+    folder: Path,
+    *,
+    minutes: float | None = None,
+    listener: Listener | None = None,
+    command: str = "",
+) -> Summary:
+    """Pre-train, or go on with what is in the folder.
+
+    Args:
+        job: what.
+        folder: where everything is kept; `docs/pretraining.md` says what is in it.
+        minutes: stop after so many, at the end of an update, with a checkpoint.
+        listener: what wants to know.
+        command: as the user gave it, for the summary.
+
+    Raises:
+        D90Error: the folder holds another run; texts that cannot be read; too little text for
+            one block; the loss is not finite; another process trains in this folder.
+    """
+    if minutes is not None and not minutes > 0:
+        raise D90Error(f"minutes {minutes}: a number above 0 is expected.")
+    listener = listener or Listener()
+    check_folder(folder, job)
+    with FileLock(folder / ".lock", str(folder)):
+        session = Session(job, folder, listener, command)
+        try:
+            session.train(minutes)
+        except FloatingPointError as error:
+            raise D90Error(
+                f"pre-training diverged after {session.run.state.step} updates ({error}): give "
+                "another folder and a lower learning rate or a longer warm-up."
+            ) from error
+        finally:
+            session.run.close()
+        write_figure(session.summary.history, folder)
+        return session.summary
+
+
+class Session:
+    """One process's part of a run.
+
+    Args:
+        job: what is run.
+        folder: where.
+        listener: what wants to know.
+        command: as the user gave it.
+    """
+
+    def __init__(self, job: Pretraining, folder: Path, listener: Listener, command: str) -> None:
+        self._job, self._folder, self._listener = job, folder, listener
+        known = Summary.load(folder)
+        corpus = prepare(job, folder, listener.read) if known is None else known.corpus
+        self.run = _open_run(job, folder, corpus)
+        self.summary = known or Summary.new(job, corpus, self.run.D, command)
+        if known is None:
+            self.summary.save(folder)
+        self.run.resume(folder / STATE, self._identity)
+        listener.opened(job, self.run.D, corpus, self.run.state.step)
+        self._saved, self._cost = perf_counter(), 0.0
+
+    @property
+    def _identity(self) -> dict[str, str]:
+        return {"corpus": self.summary.corpus.digest, "tokenizer": self.summary.corpus.tokenizer}
+
+    def train(self, minutes: float | None) -> None:
+        """Train to the end, or for so many minutes."""
+        run, settings = self.run, self._job.settings
+        stop = None if minutes is None else perf_counter() + 60 * minutes
+        self._keep(last=False)  # The untrained model is a checkpoint too.
+        while not run.is_over:
+            loss = run.update()
+            self._listener.progressed(Progress(run.state.step, settings.steps, loss))
+            is_last = stop is not None and perf_counter() >= stop
+            self._keep(last=is_last)
+            if is_last:
+                break
+
+    def _keep(self, *, last: bool) -> None:
+        """Evaluate and write what is due after an update; everything when it is the `last` one.
+
+        The state comes after what it says has been done: killed between the two, the run does it
+        again, with the same result.
+        """
+        run = self.run
+        is_checkpoint = last or run.state.step in self._job.settings.checkpoints
+        evaluates = (last and not run.is_evaluated) or run.evaluation_is_due
+        if evaluates:
+            self._listener.evaluated(run.evaluate())
+        if is_checkpoint:
+            write_checkpoint(run, self._folder)
+        if evaluates or self._state_is_old:
+            self._save()
+
+    @property
+    def _state_is_old(self) -> bool:
+        return perf_counter() - self._saved > max(SAVE_SECONDS, self._cost / SAVE_SHARE)
+
+    def _save(self) -> None:
+        began = perf_counter()
+        self.run.save(self._folder / STATE, self._identity)
+        self.summary = self.summary.after(self.run.state, is_over=self.run.is_over)
+        self.summary.save(self._folder)
+        self._saved = perf_counter()
+        self._cost = self._saved - began
+
+
+def _open_run(job: Pretraining, folder: Path, corpus: Corpus) -> Run:
+    settings = job.settings
+    known = vocabulary(load_tokenizer(folder))
+    train, held_out = (
+        open_blocks(folder, part, corpus, settings.max_length, known.start, job.held_out)
+        for part in PARTS
+    )
+    model = new_model(job.fields, known, settings.max_length, settings.seed)
+    return Run(model, known, train, held_out, settings)
+
+
+def write_checkpoint(run: Run, folder: Path) -> None:
+    """Keep the model as transformers has it, with its tokenizer: a whole folder or none."""
+    home = folder / CHECKPOINTS
+    final = home / checkpoint_name(run.state.step)
+    if final.exists():
+        return
+    partial = home / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    with _no_bars():
+        run.model.save_pretrained(partial)
+    for name in FILES:
+        shutil.copy(folder / name, partial / name)
+    os.replace(partial, final)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

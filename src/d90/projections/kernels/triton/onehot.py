@@ -1,0 +1,160 @@
+"""The one-hot projection as Triton kernels. Specification: d90/projections/onehot.py."""
+
+# Triton's language only looks like Python: the compiler checks its types, in the tests.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportInvalidTypeForm=false
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from d90.projections.kernels.native import Rows
+from d90.projections.kernels.triton.random import LANES, flipped, order_of, row_words, tables
+from d90.projections.kernels.triton.segments import collect, emit, launches, overlap
+from d90.rng import philox
+
+STREAM = tl.constexpr(int(philox.Stream.ONEHOT))
+
+LARGEST = 2**30
+"""Largest d: columns are signed 32-bit numbers, also before they wrap."""
+
+_TILE = 4096
+_WRAP = philox.LANES - 1
+
+_BITS = 36
+"""What one weight adds to a gradient has at most so many bits."""
+
+_SMALLEST = tl.constexpr(-90)
+"""Gradients that are all below 2^-90 count in the units of 2^-90: no power of two overflows."""
+
+_SPREAD = 2**14
+"""Numbers in the copies of a short gradient: additions to one number wait for one another."""
+
+
+def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
+    """See `d90.projections.kernels.triton.apply`."""
+    _, orders, _ = tables(z.device)
+    # Sixteen neighbours from any column on, without a remainder.
+    wrapped = z.repeat(1 + -(-_WRAP // d))[: d + _WRAP]
+    norm = math.sqrt(d / D)
+    for launch in launches(rows, _TILE, z.device):
+        apply_tiles[(launch.tiles,)](
+            wrapped, launch.table, orders, seed, launch.first, d, norm, **launch.options
+        )
+
+
+def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[Rows]) -> None:
+    """See `d90.projections.kernels.triton.adjoint`.
+
+    Columns are random, so the sums are atomic additions, of whole numbers: those have no order. The
+    unit is 2^-36 of the largest gradient, or more where sums of so many weights could overflow. A
+    gradient that is not finite makes all of the result NaN.
+    """
+    _, orders, _ = tables(out.device)
+    count = sum(run.source.numel() for run in rows if run.source is not None)
+    bits = min(_BITS, 62 - count.bit_length())
+    copies, length = max(1, _SPREAD // d), -(-(d + _WRAP) // d) * d
+    total = torch.zeros(copies, length, dtype=torch.int64, device=out.device)
+    largest = torch.zeros((), dtype=torch.int32, device=out.device)
+    parts = list(launches(rows, _TILE, out.device))
+    for launch in parts:
+        largest_of_tiles[(launch.tiles,)](largest, launch.table, launch.first, **launch.options)
+    for launch in parts:
+        where = (launch.table, orders, seed, launch.first)
+        adjoint_tiles[(launch.tiles,)](
+            total, largest, *where, d, bits, copies, length, **launch.options
+        )
+    exponent = ((largest >> 23) - 126).clamp(min=_SMALLEST.value)
+    # The float64 of exactly that power of two, by its bits.
+    unit = ((exponent - bits + 1023).long() << 52).view(torch.float64)
+    found = total.view(-1, d).sum(0) * unit * math.sqrt(d / D)
+    # An exponent of all ones is infinity or no number, and has no units.
+    out.copy_(found.where(exponent < 129, math.nan))
+
+
+@triton.jit
+def columns(seed: tl.tensor, low: tl.tensor, d: tl.tensor, orders: tl.tensor, TILE: tl.constexpr):
+    """Columns of the tile's rows, before they wrap at d, and the words with their signs."""
+    row = low // LANES + tl.arange(0, TILE // LANES)
+    shape, base = row_words(seed, STREAM, tl.reshape(row, (TILE // 256, LANES)))
+    start = tl.umulhi((base >> 1) << 1, tl.zeros_like(base) + d.to(tl.uint32))
+    order = order_of(shape, orders)[:, :, None]
+    lane = (order >> 4 * tl.arange(0, LANES)[None, None, :]) & (LANES - 1)
+    return start.to(tl.int32)[:, :, None] + lane.to(tl.int32), shape
+
+
+@triton.jit(do_not_specialize=["seed", "first_tile", "d"])
+def apply_tiles(
+    z: tl.tensor,
+    segments: tl.tensor,
+    orders: tl.tensor,
+    seed: tl.uint64,
+    first_tile: tl.int64,
+    d: tl.int32,
+    norm: tl.float32,
+    TYPE: tl.constexpr,
+    COUNT: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """One-hot rows of a tile, added to what its tensors hold."""
+    low = (first_tile + tl.program_id(0)) * TILE
+    first, last = overlap(segments, low, TILE, COUNT)
+    if first == last:
+        return
+    column, shape = columns(seed, low, d, orders, TILE)
+    value = flipped(tl.load(z + column), shape) * norm
+    emit(segments, first, last, low, tl.reshape(value, (TILE,)), TYPE, TILE)
+
+
+@triton.jit(do_not_specialize=["first_tile"])
+def largest_of_tiles(
+    out: tl.tensor,
+    segments: tl.tensor,
+    first_tile: tl.int64,
+    TYPE: tl.constexpr,
+    COUNT: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """The bits of the largest size of a gradient; as whole numbers, NaN is larger than all."""
+    low = (first_tile + tl.program_id(0)) * TILE
+    first, last = overlap(segments, low, TILE, COUNT)
+    if first == last:
+        return
+    size = tl.abs(collect(segments, first, last, low, TYPE, TILE))
+    tl.atomic_max(out, tl.max(size.to(tl.int32, bitcast=True)), sem="relaxed")
+
+
+@triton.jit(do_not_specialize=["seed", "first_tile", "d", "bits", "copies", "length"])
+def adjoint_tiles(
+    total: tl.tensor,
+    largest: tl.tensor,
+    segments: tl.tensor,
+    orders: tl.tensor,
+    seed: tl.uint64,
+    first_tile: tl.int64,
+    d: tl.int32,
+    bits: tl.int32,
+    copies: tl.int32,
+    length: tl.int32,
+    TYPE: tl.constexpr,
+    COUNT: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Adds gradients in whole units of 2^(exponent - bits): such sums have no order."""
+    low = (first_tile + tl.program_id(0)) * TILE
+    first, last = overlap(segments, low, TILE, COUNT)
+    if first == last:
+        return
+    exponent = tl.maximum((tl.load(largest) >> 23) - 126, _SMALLEST)
+    units = ((127 + bits - exponent) << 23).to(tl.float32, bitcast=True)
+    g = tl.reshape(collect(segments, first, last, low, TYPE, TILE), (TILE // 256, LANES, LANES))
+    column, shape = columns(seed, low, d, orders, TILE)
+    whole = tl.floor(flipped(g, shape) * units + 0.5).to(tl.int64)
+    copy = total + (tl.program_id(0) % copies) * length
+    # Rows without a gradient, as of words that a batch lacks, cost no addition.
+    tl.atomic_add(copy + column, whole, mask=whole != 0, sem="relaxed")

@@ -1,0 +1,144 @@
+"""Rows of P that belong to several tensors, read and written by one launch of a Triton kernel.
+
+A table of int64 numbers on the device, a line a tensor: its first row, the row behind its last,
+the addresses of source (0 where there is none) and target, and the bits of its float32 scale.
+"""
+
+# Triton's language only looks like Python: the compiler checks its types, in the tests.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportInvalidTypeForm=false
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from d90.projections.kernels.native import Rows
+
+FIELDS = tl.constexpr(5)
+
+_TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16}
+_NOWHERE = 2**62
+
+
+class Launch(NamedTuple):
+    """The tiles that the tensors of one type touch.
+
+    Attributes:
+        table: of those tensors.
+        first: the first tile.
+        tiles: how many.
+        options: constants of every kernel, and how to compile it.
+    """
+
+    table: Tensor
+    first: int
+    tiles: int
+    options: dict[str, Any]
+
+
+def launches(rows: Sequence[Rows], tile: int, device: torch.device) -> Iterator[Launch]:
+    """One launch for each type among the tensors."""
+    for dtype, kind in _TYPES.items():
+        runs = [run for run in rows if _long(run).dtype == dtype and _long(run).numel()]
+        if runs:
+            table = _table(runs, device)
+            first, last = runs[0].start // tile, -(-stop(runs[-1]) // tile)
+            # A fused multiply-add rounds once where the reference rounds twice.
+            constants = {"TYPE": kind, "COUNT": len(table), "TILE": tile, "enable_fp_fusion": False}
+            yield Launch(table, first, last - first, constants)
+
+
+def _table(rows: Sequence[Rows], device: torch.device) -> Tensor:
+    """Lines of no rows are added up to a power of two: a tile reads all of them at once."""
+    lines = [_line(run) for run in rows]
+    missing = triton.next_power_of_2(len(lines)) - len(lines)
+    lines += missing * [[_NOWHERE, _NOWHERE, 0, 0, 0]]
+    return torch.tensor(lines, dtype=torch.int64).to(device, non_blocking=True)
+
+
+def _line(run: Rows) -> list[int]:
+    source = run.source.data_ptr() if run.source is not None else 0
+    target = run.target.data_ptr() if run.target is not None else 0
+    (scale,) = struct.unpack("<i", struct.pack("<f", run.scale))
+    return [run.start, stop(run), source, target, scale]
+
+
+def stop(run: Rows) -> int:
+    """The row behind the last of a run."""
+    return run.start + _long(run).numel()
+
+
+def _long(run: Rows) -> Tensor:
+    tensor = run.target if run.source is None else run.source
+    assert tensor is not None
+    return tensor
+
+
+@triton.jit
+def overlap(segments: tl.tensor, low: tl.tensor, TILE: tl.constexpr, COUNT: tl.constexpr):
+    """Which lines have rows of the tile from `low` on: `first` and `last`, not included."""
+    line = segments + tl.arange(0, COUNT) * FIELDS
+    first = tl.sum((tl.load(line + 1) <= low).to(tl.int32))
+    last = tl.sum((tl.load(line) < low + TILE).to(tl.int32))
+    return first, last
+
+
+@triton.jit
+def emit(
+    segments: tl.tensor,
+    first: tl.tensor,
+    last: tl.tensor,
+    low: tl.tensor,
+    value: tl.tensor,
+    TYPE: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """`target = source + scale * value` for the rows of a tile, value (TILE,)."""
+    i = tl.arange(0, TILE)
+    for s in range(first, last):
+        line = segments + s * FIELDS
+        scale = tl.load(line + 4).to(tl.int32).to(tl.float32, bitcast=True)
+        # Rows count from the tile's first: 64 bits only for what all entries share.
+        start, inside = low - tl.load(line), _inside(line, low, TILE)
+        source, target = tl.load(line + 2), tl.load(line + 3)
+        moved = scale * value
+        if source != 0:
+            pointer = source.to(tl.pointer_type(TYPE)) + start
+            moved = tl.load(pointer + i, mask=inside, other=0.0).to(tl.float32) + moved
+        pointer = target.to(tl.pointer_type(TYPE)) + start
+        tl.store(pointer + i, moved.to(TYPE), mask=inside)
+
+
+@triton.jit
+def collect(
+    segments: tl.tensor,
+    first: tl.tensor,
+    last: tl.tensor,
+    low: tl.tensor,
+    TYPE: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """`scale * source` for the rows of a tile, (TILE,), zero where no tensor is."""
+    i = tl.arange(0, TILE)
+    found = tl.zeros((TILE,), tl.float32)
+    for s in range(first, last):
+        line = segments + s * FIELDS
+        scale = tl.load(line + 4).to(tl.int32).to(tl.float32, bitcast=True)
+        source = tl.load(line + 2).to(tl.pointer_type(TYPE)) + (low - tl.load(line))
+        value = tl.load(source + i, mask=_inside(line, low, TILE), other=0.0)
+        found += scale * value.to(tl.float32)
+    return found
+
+
+@triton.jit
+def _inside(line: tl.tensor, low: tl.tensor, TILE: tl.constexpr):
+    start = tl.maximum(tl.load(line) - low, 0).to(tl.int32)
+    end = tl.minimum(tl.load(line + 1) - low, TILE).to(tl.int32)
+    i = tl.arange(0, TILE)
+    return (i >= start) & (i < end)

@@ -1,0 +1,120 @@
+"""The paper's Figure 1: metric against d, several models in one panel, one panel a task.
+
+Sizes are in inches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from d90.report import wording
+from d90.report.document import Figure
+from d90.report.plotting import INK, SOFT, colours, short
+from d90.report.study_table import short_name, short_names
+from d90.search.summary import Summary
+
+PANEL_WIDTH, PANEL_HEIGHT, MOST_COLUMNS = 3.1, 2.1, 3
+LEFT, RIGHT, TOP, BOTTOM, GAP_X, GAP_Y = 0.5, 0.1, 0.25, 0.45, 0.55, 0.65
+LEGEND_ROW = 0.16
+DASHES = {"did": "-", "said": (0, (4, 1.5))}
+
+
+def panels(summaries: Sequence[Summary]) -> Figure:
+    """Figure 1 of the studies: the curve of each, its full and 0.9 lines and its d90."""
+    found = "; ".join(
+        f"{short_name(s.model)} on {short_name(s.task)} by {s.method.upper()}: {wording.answer(s)}"
+        for s in summaries
+    )
+    both = len({summary.method for summary in summaries}) > 1
+    kinds = " Solid curves are DID, dashed ones SAID." if both else ""
+    return Figure(
+        name="figure1",
+        caption=(
+            "The best metric over the learning rates at each d, averaged over seeds. Horizontal "
+            "lines: full fine-tuning (solid) and the threshold (dashed), in the model's colour; "
+            f"the majority class (dotted, grey). A diamond is d90.{kinds}"
+        ),
+        alternative=f"Metric against d for each study. {found}.",
+        draw=lambda: _draw(summaries),
+    )
+
+
+def _draw(summaries: Sequence[Summary]) -> Drawing:
+    tasks = list(dict.fromkeys(summary.task for summary in summaries))
+    columns = min(len(tasks), MOST_COLUMNS)
+    rows = math.ceil(len(tasks) / columns)
+    names = short_names(summary.model for summary in summaries)
+    legend_rows = math.ceil((len(names) + 2) / (2 * columns))
+    foot = BOTTOM + LEGEND_ROW * (legend_rows + 0.5)
+    width = LEFT + RIGHT + columns * PANEL_WIDTH + (columns - 1) * GAP_X
+    height = foot + TOP + rows * PANEL_HEIGHT + (rows - 1) * GAP_Y
+    figure = Drawing(figsize=(width, height))
+    shades = colours(names)
+    for i, task in enumerate(tasks):
+        row, column = divmod(i, columns)
+        x = LEFT + column * (PANEL_WIDTH + GAP_X)
+        y = foot + (rows - 1 - row) * (PANEL_HEIGHT + GAP_Y)
+        box = (x / width, y / height, PANEL_WIDTH / width, PANEL_HEIGHT / height)
+        axes = figure.add_axes(box, title=short_name(task))
+        axes.title.set_fontsize(8)
+        _panel(axes, [summary for summary in summaries if summary.task == task], shades)
+    figure.legend(
+        handles=_legend(summaries, names, shades),
+        loc="lower center",
+        ncols=min(2 * columns, len(names) + 2),
+        frameon=False,
+        handlelength=1.8,
+    )
+    return figure
+
+
+def _panel(axes: Axes, summaries: Sequence[Summary], shades: dict[str, str]) -> None:
+    axes.set_xscale("log")
+    axes.set_xlabel("d (trained numbers)")
+    axes.set_ylabel(summaries[0].metric)
+    for summary in summaries:
+        colour = shades[summary.model]
+        points = [(point.d, point.best) for point in summary.curve]
+        if points:
+            line = DASHES[summary.method]
+            axes.plot(
+                *zip(*points, strict=True), color=colour, linewidth=1, linestyle=line, zorder=2
+            )
+            axes.plot(*zip(*points, strict=True), ".", color=colour, markersize=2.5, zorder=2)
+        for level, dashes in ((summary.full_metric, "-"), (summary.threshold, (0, (5, 2)))):
+            if level is not None:
+                axes.axhline(level, color=colour, linewidth=0.6, linestyle=dashes, zorder=1)
+        heights = {point.d: point.best for point in summary.curve}
+        if summary.d90 in heights:
+            height = heights[summary.d90]
+            axes.plot(summary.d90, height, "D", color=colour, markeredgecolor=INK, markersize=5)
+    majority = max(summary.majority for summary in summaries)
+    axes.axhline(majority, color=SOFT, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1)
+    _ticks(axes)
+
+
+def _ticks(axes: Axes) -> None:
+    low, high = axes.get_xlim()
+    few_decades = math.log10(high / low) < 1.5
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(
+    summaries: Sequence[Summary], names: dict[str, str], shades: dict[str, str]
+) -> list[Line2D]:
+    handles = [Line2D([], [], color=shades[model], label=name) for model, name in names.items()]
+    methods = dict.fromkeys(summary.method for summary in summaries)
+    if len(methods) > 1:
+        handles += [
+            Line2D([], [], color=INK, linewidth=1, linestyle=DASHES[method], label=method.upper())
+            for method in methods
+        ]
+    return handles

@@ -1,0 +1,87 @@
+"""Which trials to run next, from the records so far: pure functions, one file a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from d90.errors import D90Error, unknown
+from d90.search.protocols.base import FULL_LEARNING_RATES, LEARNING_RATES, Protocol
+from d90.search.protocols.bisect import Bisect
+from d90.search.protocols.grid import Grid
+from d90.search.protocols.listed import Listed
+
+__all__ = [
+    "FULL_LEARNING_RATES",
+    "LEARNING_RATES",
+    "PROTOCOLS",
+    "Bisect",
+    "Grid",
+    "Listed",
+    "Protocol",
+    "make",
+]
+
+PROTOCOLS: dict[str, type[Protocol]] = {
+    "bisect": Bisect,
+    "grid": Grid,
+    "list": Listed,
+}
+
+
+def make(
+    name: str,
+    *,
+    dims: Sequence[int] | None = None,
+    min_dim: int | None = None,
+    max_dim: int | None = None,
+    count: int | None = None,
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    full_learning_rates: Sequence[float] = FULL_LEARNING_RATES,
+    seeds: Sequence[int] = (0,),
+    satisfaction: float = 0.9,
+) -> Protocol:
+    """The protocol of that name; None leaves an argument at the protocol's own default.
+
+    Args:
+        name: a key of `PROTOCOLS`.
+        dims: the dimensions (`list` only, which needs them).
+        min_dim: smallest d (`grid` and `bisect`).
+        max_dim: largest d (`grid` and `bisect`).
+        count: number of dimensions (`grid`).
+        learning_rates: of the subspace runs.
+        full_learning_rates: of the baseline.
+        seeds: projection seeds.
+        satisfaction: share of the full metric that counts as reaching it.
+
+    Raises:
+        D90Error: for an unknown name, an argument out of its range or one the protocol has no
+            use for.
+
+    >>> make("list", dims=[10, 100]).dimensions()
+    (10, 100)
+    """
+    if name not in PROTOCOLS:
+        raise unknown("protocol", name, PROTOCOLS)
+    own = {"dims": dims, "min_dim": min_dim, "max_dim": max_dim, "count": count}
+    given = {key: value for key, value in own.items() if value is not None}
+    for key in given:
+        if not _accepts(PROTOCOLS[name], key):
+            users = [other for other, kind in PROTOCOLS.items() if _accepts(kind, key)]
+            raise D90Error(
+                f"protocol '{name}' takes no {key}: leave it out, or choose the protocol "
+                f"{' or '.join(users)}."
+            )
+    if name == "list" and dims is None:
+        raise D90Error("protocol 'list' needs dims: list them, as in 10,100,1000.")
+    return PROTOCOLS[name](
+        learning_rates=learning_rates,
+        full_learning_rates=full_learning_rates,
+        seeds=seeds,
+        satisfaction=satisfaction,
+        **given,
+    )
+
+
+def _accepts(protocol: type[Protocol], argument: str) -> bool:
+    return argument in {field.name for field in fields(protocol)}

@@ -1,0 +1,207 @@
+"""What every protocol shares: the baseline first, then trials asked for by the records so far."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+
+from d90.errors import D90Error
+from d90.search.curve import curve, full_metric, reaches
+from d90.search.trial import Record, Trial
+
+LEARNING_RATES = (0.002, 0.004, 0.008, 0.016)
+"""Four subspace learning rates, as the paper tries four; `d90.training` scales them with d."""
+
+FULL_LEARNING_RATES = (5e-5, 1e-4)
+"""Learning rates of the full fine-tuning baseline."""
+
+LARGEST_D, LARGEST_SEED = 2**53, 2**64 - 1
+"""What the store and philox-v1 take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(ABC):
+    """Which trials to run next: a pure function of the records so far.
+
+    The full fine-tuning baseline comes first, `Trial(None, lr, 0)` at each of its learning rates.
+    A d *passes* when its best metric (mean over seeds of the best over learning rates) reaches
+
+        threshold = satisfaction * best full fine-tuning metric.
+
+    Without a usable baseline there is nothing to search: the protocol is finished. Runs that
+    collapsed, diverged or failed are finished too: none is asked for twice.
+
+    Args:
+        learning_rates: of the subspace runs; they mean the same at every d (`d90.training`).
+        full_learning_rates: of the baseline.
+        seeds: projection seeds; every d is tried with each of them.
+        satisfaction: share of the full metric that counts as reaching it, in (0, 1].
+
+    Raises:
+        D90Error: for an argument out of its range.
+    """
+
+    learning_rates: Sequence[float] = LEARNING_RATES
+    full_learning_rates: Sequence[float] = FULL_LEARNING_RATES
+    seeds: Sequence[int] = (0,)
+    satisfaction: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_rates("learning_rates", self.learning_rates)
+        check_rates("full_learning_rates", self.full_learning_rates)
+        check_integers("seeds", self.seeds, at_least=0, at_most=LARGEST_SEED)
+        if not 0 < self.satisfaction <= 1:
+            raise D90Error(
+                f"satisfaction is {self.satisfaction}: expected a share above 0 and at most 1 "
+                "(the paper's is 0.9)."
+            )
+
+    @abstractmethod
+    def dimensions(self) -> tuple[int, ...]:
+        """Every d that the protocol may try, ascending."""
+
+    @abstractmethod
+    def within(self, low: int, high: int) -> Protocol:
+        """The same protocol with every d from `low` to `high`, as a model of few weights needs.
+
+        Raises:
+            D90Error: when no d is left.
+        """
+
+    def search(self, records: Sequence[Record], threshold: float) -> list[Trial]:
+        """Subspace trials that may run now, none of them done: here, all of them at once.
+
+        Args:
+            records: so far, the whole baseline among them.
+            threshold: the metric that passes.
+        """
+        return undone(trials(self.dimensions(), self.learning_rates, self.seeds), records)
+
+    def most_left(self, records: Sequence[Record], threshold: float | None) -> int:
+        """Most subspace trials still to come; the threshold is None while it is not known."""
+        return len(undone(trials(self.dimensions(), self.learning_rates, self.seeds), records))
+
+    def next_trials(self, records: Iterable[Record]) -> list[Trial]:
+        """All trials that may run now, in order; empty when the protocol is finished.
+
+        An executor may run several at once; it leaves out those that it is running already.
+        """
+        records = list(records)
+        baseline = undone(self._baseline(), records)
+        if baseline:
+            return baseline
+        threshold = self._threshold(records)
+        return [] if threshold is None else self.search(records, threshold)
+
+    def bound(self, records: Iterable[Record] = ()) -> int:
+        """Most trials that it can still ask for; without records, most that it can ask in all."""
+        records = list(records)
+        baseline = undone(self._baseline(), records)
+        threshold = None if baseline else self._threshold(records)
+        if threshold is None and not baseline:
+            return 0
+        return len(baseline) + self.most_left(records, threshold)
+
+    def bracket(self, records: Iterable[Record]) -> tuple[int | None, int | None]:
+        """(largest d that fails, smallest d that passes) so far, for display.
+
+        Only a d with no trial left to run counts. Where the curve is not monotone, the failing d
+        is the largest below the passing one. A d at which nothing trained fails.
+        """
+        records = list(records)
+        threshold = self._threshold(records)
+        if threshold is None:
+            return None, None
+        tried = {r.trial.d for r in records if r.trial.d is not None}
+        decided = tried - {trial.d for trial in self.next_trials(records)}
+        reached = {p.d for p in curve(records) if reaches(p.best, threshold)}
+        passing = min(decided & reached, default=None)
+        failing = [d for d in decided - reached if passing is None or d < passing]
+        return max(failing, default=None), passing
+
+    def _baseline(self) -> list[Trial]:
+        return [Trial(None, rate, 0) for rate in self.full_learning_rates]
+
+    def _threshold(self, records: Sequence[Record]) -> float | None:
+        full = full_metric(records)
+        return None if full is None else self.satisfaction * full
+
+
+def trials(dims: Iterable[int], rates: Sequence[float], seeds: Sequence[int]) -> list[Trial]:
+    """Every (d, learning rate, seed), in that order of nesting."""
+    return [Trial(d, rate, seed) for d in dims for rate in rates for seed in seeds]
+
+
+def undone(wanted: Iterable[Trial], records: Iterable[Record]) -> list[Trial]:
+    """The wanted trials that no record finishes."""
+    done = {record.trial for record in records}
+    return [trial for trial in wanted if trial not in done]
+
+
+def check_rates(name: str, rates: Sequence[float]) -> None:
+    """Learning rates: at least one, positive, finite, none twice.
+
+    Raises:
+        D90Error: naming the argument and the offending value.
+    """
+    _check_some_and_once(name, rates)
+    for rate in rates:
+        if not (rate > 0 and math.isfinite(rate)):
+            raise D90Error(f"{name} has {rate}: a learning rate is a positive number.")
+
+
+def check_integers(
+    name: str, values: Sequence[int], *, at_least: int, at_most: int = LARGEST_D
+) -> None:
+    """Whole numbers: at least one, none out of range, none twice.
+
+    Raises:
+        D90Error: naming the argument and the offending value.
+    """
+    _check_some_and_once(name, values)
+    for value in values:
+        if not isinstance(value, Integral) or not at_least <= value <= at_most:
+            raise D90Error(
+                f"{name} has {value}: expected whole numbers from {at_least} to {at_most}."
+            )
+
+
+def check_range(min_dim: int, max_dim: int) -> None:
+    """A range of dimensions: 1 <= min_dim <= max_dim.
+
+    Raises:
+        D90Error: naming both.
+    """
+    check_integers("min_dim", [min_dim], at_least=1)
+    check_integers("max_dim", [max_dim], at_least=1)
+    if min_dim > max_dim:
+        raise D90Error(
+            f"min_dim is {min_dim:,} and max_dim {max_dim:,}: expected min_dim <= max_dim."
+        )
+
+
+def range_within(min_dim: int, max_dim: int, low: int, high: int) -> dict[str, int]:
+    """The part of a range of dimensions that lies in another: `min_dim` and `max_dim`.
+
+    Raises:
+        D90Error: when there is none.
+    """
+    if max(min_dim, low) > min(max_dim, high):
+        raise none_within(low, high)
+    return {"min_dim": max(min_dim, low), "max_dim": min(max_dim, high)}
+
+
+def none_within(low: int, high: int) -> D90Error:
+    """The error where a model has a subspace of none of the dimensions."""
+    return D90Error(f"none of the dimensions lies from {low:,} to {high:,}: give others.")
+
+
+def _check_some_and_once(name: str, values: Sequence[float]) -> None:
+    if not values:
+        raise D90Error(f"{name} is empty: give at least one value.")
+    twice = [value for value in values if list(values).count(value) > 1]
+    if twice:
+        raise D90Error(f"{name} has {twice[0]} twice: give every value once.")

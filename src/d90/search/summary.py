@@ -1,0 +1,237 @@
+"""What a study found, as one frozen value: all that a report is made from.
+
+`docs/report.md` describes each field of its JSON form.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from d90.errors import D90Error
+from d90.search.curve import Point, curve
+from d90.search.trial import Record, Trial
+
+FORMAT = 1
+"""Version of the JSON form; it rises when a key changes its meaning or goes away."""
+
+FILE_NAME = "summary.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One study: what was measured, how, every run, and the answer or the named non-answer.
+
+    Attributes:
+        model, task: as the user named them.
+        metric: name of the metric; every metric below is a fraction of it.
+        method: `did` or `said`; `groups` and `m`: grouping and number of the SAID scales.
+        projection, scale: names of the random projection and of its scale policy.
+        D: parameters of the model; `family`: its kind, such as `roberta`.
+        examples: how many texts there are to train on (`train`), and on how many of them and of
+            the evaluation split the metrics were measured (`train_metric`, `metric`).
+        satisfaction: share of the full metric that counts as reaching it.
+        majority: metric of the best constant predictor.
+        full_metric, threshold: best full fine-tuning metric; `satisfaction * full_metric`.
+        d90, interval: the answer and its interval (an end that is None is open); None where
+            there is none.
+        status: `ok` or the name of the non-answer (`d90.search.estimate`); `reason` puts it in
+        words. warnings: what a reader must know before using the answer.
+        trials: every finished run.
+        settings: the settings that define the study.
+        command: what to type to run it again.
+        versions: name -> version of what it ran on.
+        started, finished: ISO 8601 times.
+    """
+
+    model: str
+    task: str
+    method: str
+    projection: str
+    scale: str
+    D: int
+    majority: float
+    status: str
+    groups: str | None = None
+    m: int | None = None
+    family: str = ""
+    examples: Mapping[str, int] = field(default_factory=dict)
+    metric: str = "accuracy"
+    satisfaction: float = 0.9
+    full_metric: float | None = None
+    threshold: float | None = None
+    d90: int | None = None
+    interval: tuple[int | None, int | None] | None = None
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+    trials: tuple[Record, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    started: str | None = None
+    finished: str | None = None
+
+    @property
+    def curve(self) -> tuple[Point, ...]:
+        """The best metric at each d, from the trials (`d90.search.curve`)."""
+        return curve(self.trials)
+
+    @property
+    def ordered_trials(self) -> list[Record]:
+        """The trials in one order, whatever order they ran in: full fine-tuning first, then d."""
+        return sorted(self.trials, key=_order)
+
+    def to_json(self) -> str:
+        """The content of `summary.json`: keys in fixed order, one trial a line, NaN as null."""
+        return _dump({key: _plain(value) for key, value in self._keys().items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Summary:
+        """The summary that `to_json` wrote.
+
+        Raises:
+            D90Error: if the text is not JSON, lacks a key, or is of another format.
+        """
+        data = _parse(text)
+        known = {f.name for f in fields(cls)}
+        try:
+            values = {key: value for key, value in data.items() if key in known}
+            values["trials"] = tuple(_record(trial) for trial in data["trials"])
+            values["warnings"] = tuple(data["warnings"])
+            values["interval"] = None if data["interval"] is None else tuple(data["interval"])
+            return cls(**values)
+        except KeyError as error:
+            raise D90Error(f"{FILE_NAME}: key {error} is missing.") from error
+        except TypeError as error:
+            raise D90Error(f"{FILE_NAME}: {error}.") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Summary:
+        """The summary in a file, or in the `summary.json` of a folder.
+
+        Raises:
+            D90Error: if there is none, or it is not one.
+        """
+        path = Path(path)
+        file = path / FILE_NAME if path.is_dir() else path
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise D90Error(
+                f"cannot read '{file}': expected the {FILE_NAME} that `d90 measure` writes, or "
+                f"its folder ({error})."
+            ) from error
+        return cls.from_json(text)
+
+    def _keys(self) -> dict[str, Any]:
+        """Key -> value of the JSON form, in its order."""
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "task": self.task,
+            "metric": self.metric,
+            "method": self.method,
+            "groups": self.groups,
+            "m": self.m,
+            "projection": self.projection,
+            "scale": self.scale,
+            "D": self.D,
+            "family": self.family,
+            "examples": self.examples,
+            "satisfaction": self.satisfaction,
+            "majority": self.majority,
+            "full_metric": self.full_metric,
+            "threshold": self.threshold,
+            "d90": self.d90,
+            "interval": self.interval,
+            "status": self.status,
+            "reason": self.reason,
+            "warnings": self.warnings,
+            "settings": self.settings,
+            "command": self.command,
+            "versions": self.versions,
+            "started": self.started,
+            "finished": self.finished,
+            "curve": [{"d": point.d, "metric": point.best} for point in self.curve],
+            "trials": [_trial_keys(record) for record in self.ordered_trials],
+        }
+
+
+def _order(record: Record) -> tuple[int, float, int]:
+    trial = record.trial
+    return (-1 if trial.d is None else trial.d, trial.learning_rate, trial.seed)
+
+
+def _trial_keys(record: Record) -> dict[str, Any]:
+    return {
+        "d": record.trial.d,
+        "learning_rate": record.trial.learning_rate,
+        "seed": record.trial.seed,
+        "metric": record.metric,
+        "train_metric": record.train_metric,
+        "status": record.status,
+        "seconds": record.seconds,
+        "message": record.message,
+        "metrics": record.metrics,
+    }
+
+
+def _record(keys: Mapping[str, Any]) -> Record:
+    return Record(
+        Trial(keys["d"], keys["learning_rate"], keys["seed"]),
+        keys["status"],
+        keys["metric"],
+        keys["train_metric"],
+        keys["seconds"],
+        keys.get("metrics", {}),
+        message=keys.get("message", ""),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types; NaN and infinities, which JSON lacks, become None."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(item) for item in value]
+
+
+def _dump(data: Mapping[str, Any]) -> str:
+    """JSON with one key a line and one item a line in lists of objects: short, and easy to diff."""
+    lines = [f"  {json.dumps(key)}: {_value(value)}" for key, value in data.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _value(value: Any) -> str:
+    def one_line(item: Any) -> str:
+        return json.dumps(item, ensure_ascii=False, allow_nan=False)
+
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n    " + ",\n    ".join(map(one_line, value)) + "\n  ]"
+    return one_line(value)
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise D90Error(f"{FILE_NAME} is not JSON: {error}.") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise D90Error(
+            f"{FILE_NAME} has format {found!r}: this d90 reads format {FORMAT}; "
+            "measure again, or use the d90 that wrote it."
+        )
+    return data

@@ -1,0 +1,80 @@
+"""The lock of an SQLite store: the kernel drops it when the driver ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from d90.errors import FULL, D90Error, no_space
+from d90.storage.locks.base import busy, identity
+
+_held: set[str] = set()
+"""Lock files that this process holds."""
+
+
+class FileLock:
+    """A POSIX record lock on a file beside an SQLite store.
+
+    The kernel drops it when its process ends, however it ends, and forked children do not inherit
+    it: after `kill -9` no data-loading worker keeps the study shut. Such locks do not exclude
+    their own process, which `_held` does.
+
+    Args:
+        path: the lock file; it stays when the lock is released, since removing it would race.
+        study: name of the study, for messages.
+
+    Raises:
+        D90Error: on entering, when another driver holds the lock or the file cannot be made.
+    """
+
+    def __init__(self, path: Path, study: str) -> None:
+        self._path = path.absolute()
+        self._study = study
+        self._file = -1
+
+    def __enter__(self) -> FileLock:
+        if str(self._path) in _held:
+            raise busy(self._study, identity())
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise self._refused(error) from error
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = self._owner()
+            os.close(self._file)
+            raise busy(self._study, owner) from error
+        try:
+            os.truncate(self._file, 0)
+            os.pwrite(self._file, json.dumps(identity()).encode(), 0)
+        except OSError as error:
+            os.close(self._file)
+            raise self._refused(error) from error
+        _held.add(str(self._path))
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self._file)
+        _held.discard(str(self._path))
+
+    def check(self) -> None:
+        """Nothing to check: the kernel keeps the lock as long as this process lives."""
+
+    def _refused(self, error: OSError) -> D90Error:
+        if error.errno in FULL:
+            return no_space(f"lock '{self._path}'", error.errno)
+        return D90Error(
+            f"cannot lock study '{self._study}': {self._path}: {error.strerror}; put the "
+            "store where you can write."
+        )
+
+    def _owner(self) -> Mapping[str, Any]:
+        try:
+            return json.loads(os.pread(self._file, 4096, 0))
+        except ValueError:
+            return {}

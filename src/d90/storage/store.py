@@ -1,0 +1,429 @@
+"""Trials in Optuna storage: one study a set of settings, resumed after `kill -9`, driven by one.
+
+Only the storage of Optuna is used, not its samplers: `d90.search.protocols` says what to run. The
+trials read well in optuna-dashboard: value, `d`, `learning_rate` and `seed`, and the whole record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from d90.errors import D90Error, unknown
+from d90.search.trial import Record, Trial
+from d90.storage.database import (
+    AWAY_SECONDS,
+    one_line_errors,
+    open_storage,
+    parse,
+    patiently,
+    sqlite_file,
+)
+from d90.storage.locks import AdvisoryLock, FileLock, LeaseLock, Lock
+
+T = TypeVar("T")
+
+SETTINGS, FACTS = "settings", "facts"
+TRIAL, KEY, RECORD, REUSED = "trial", "key", "record", "reused_from"
+
+# Wide enough for every trial: the storage wants one distribution a parameter for a whole study.
+DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "d": IntDistribution(1, 2**53, log=True),
+    "learning_rate": FloatDistribution(1e-30, 1e30, log=True),
+    "seed": IntDistribution(0, 2**64),
+}
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """A study in a store.
+
+    Attributes:
+        name: prefix and first eight digits of the settings' SHA-256.
+        settings: what identifies it.
+        facts: what was measured about it once (`StudyStore.set_facts`).
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A trial that was started: give it back to `StudyStore.finish`."""
+
+    trial: Trial
+    id: int
+
+
+class Store:
+    """Studies in one database.
+
+    Args:
+        url: path of an SQLite file (made with its folders when absent), or any SQLAlchemy URL,
+            such as `postgresql://user@host/d90`.
+        create: False only opens a file that exists.
+        patience: seconds to wait, within a study, for a database server that went away.
+
+    Raises:
+        D90Error: when the database cannot be opened, or is none.
+    """
+
+    def __init__(
+        self, url: str | Path, *, create: bool = True, patience: float = AWAY_SECONDS
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._database = parse(url)
+        self.label = self._database.render_as_string() if "://" in str(url) else str(url)
+        self._file = sqlite_file(self._database, self.label, create=create)
+        self._patience = patience
+        with one_line_errors(self.label, self._file):
+            self._storage = open_storage(self._database)
+
+    def studies(self) -> list[StudyInfo]:
+        """The studies, in the order in which they were made."""
+        with one_line_errors(self.label, self._file):
+            return [
+                StudyInfo(s.study_name, s.user_attrs[SETTINGS], s.user_attrs.get(FACTS, {}))
+                for s in self.patiently(self._storage.get_all_studies)
+                if SETTINGS in s.user_attrs
+            ]
+
+    def records(self, name: str) -> list[Record]:
+        """The finished runs of a study, in the order in which they were started; no lock is taken.
+
+        Of several attempts at a run that `failed`, the last.
+
+        Raises:
+            D90Error: for a name that is not in the store.
+        """
+        with one_line_errors(self.label, self._file):
+            studies = self.patiently(self._storage.get_all_studies)
+            ids = {s.study_name: s._study_id for s in studies}
+            if name not in ids:
+                raise unknown(f"study in {self.label}", name, ids)
+            found = self.patiently(lambda: _finished(self._storage, ids[name]))
+            last = {record.trial: number for number, (_, record) in enumerate(found)}
+            return [r for number, (_, r) in enumerate(found) if last[r.trial] == number]
+
+    def find(self, key: str) -> Record | None:
+        """A finished run of that key in any study; one that `failed` may succeed and is none."""
+        found = self._find(key)
+        return found[1] if found else None
+
+    @contextmanager
+    def study(self, settings: Mapping[str, Any], name_prefix: str) -> Iterator[StudyStore]:
+        """Open the study of these settings as its only driver; it is made when there is none.
+
+        It is `study_name` that tells studies apart: a changed setting is another study.
+
+        Args:
+            settings: JSON values. 1 and 1.0 differ.
+            name_prefix: how the name begins; a function of the settings.
+
+        Raises:
+            D90Error: when another driver runs the study; in the `with` block, when the database
+                fails or another driver takes the study over.
+            TypeError, ValueError: for settings that JSON cannot hold.
+        """
+        name = study_name(settings, name_prefix)
+        with one_line_errors(self.label, self._file), ExitStack() as stack:
+            study_id = self.patiently(lambda: self._made(settings, name))
+            lock = self._lock(study_id, name)
+            self.patiently(lock.__enter__)
+            stack.push(lock.__exit__)
+            yield self.patiently(lambda: StudyStore(self, study_id, name, lock))
+
+    def patiently(self, action: Callable[[], T]) -> T:
+        """What the action returns, once a server that went away is back; see
+        `d90.storage.database`.
+        """
+        if self._file is not None:  # A file does not come back.
+            return action()
+        return patiently(action, self.label, seconds=self._patience)
+
+    def _made(self, settings: Mapping[str, Any], name: str) -> int:
+        """The id of the study of these settings, which is made when there is none."""
+        study_id = _study_id(self._storage, name)
+        plain = json.loads(_canonical(settings))
+        known = self._storage.get_study_user_attrs(study_id).get(SETTINGS)
+        if known is None:
+            self._storage.set_study_user_attr(study_id, SETTINGS, plain)
+        elif known != plain:
+            raise D90Error(
+                f"study '{name}' has other settings under the same name: use another store "
+                f"than {self.label}."
+            )
+        return study_id
+
+    def _lock(self, study_id: int, name: str) -> Lock:
+        if self._file is not None:
+            return FileLock(self._file.with_name(f"{self._file.name}.{name}.lock"), name)
+        if self._database.get_backend_name() == "postgresql":
+            return AdvisoryLock(self._database, self._storage, study_id, name)
+        return LeaseLock(self._storage, study_id, name)
+
+    def _find(self, key: str) -> tuple[str, Record] | None:
+        """A finished run of that key and where it is: `study#number`."""
+        with one_line_errors(self.label, self._file):
+            return self.patiently(lambda: self._look_for(key))
+
+    def _look_for(self, key: str) -> tuple[str, Record] | None:
+        for study in self._storage.get_all_studies():
+            for trial, record in _finished(self._storage, study._study_id):
+                if trial.user_attrs[KEY] == key and record.status != "failed":
+                    return f"{study.study_name}#{trial.number}", record
+        return None
+
+
+class StudyStore:
+    """One study, opened by its only driver: made by `Store.study`.
+
+    Runs that a dead driver left unfinished are marked as failed when the study is opened; they
+    have no record, so the protocol asks for them again. So it does for runs that `failed` in
+    earlier sessions: what they wanted, memory for example, may be there now.
+
+    Every write may be made twice with the same effect, since a connection can break after the
+    server has written and before it has said so.
+    """
+
+    def __init__(self, store: Store, study_id: int, name: str, lock: Lock) -> None:
+        self.name = name
+        self._store = store
+        self._storage = store._storage
+        self._study_id = study_id
+        self._lock = lock
+        self._running: dict[int, Trial] = {}
+        _end_stale(self._storage, study_id, self._running)
+        finished = _finished(self._storage, study_id)
+        self._records = {t._trial_id: r for t, r in finished if r.status != "failed"}
+
+    def records(self) -> list[Record]:
+        """The finished runs, in the order in which they were started."""
+        return [self._records[id] for id in sorted(self._records)]
+
+    def start(self, trial: Trial, key: str) -> Handle:
+        """Note that the trial runs now.
+
+        Args:
+            trial: neither finished nor running.
+            key: determines the result of the run entirely, in any study.
+
+        Raises:
+            D90Error: when another driver has taken the study over; the database stays away.
+            RuntimeError: when the trial is finished or running: no run is repeated.
+        """
+        self._check_new(trial)
+        return self._start(trial, _described(trial, key))
+
+    def finish(self, handle: Handle, record: Record) -> None:
+        """Save what came of a run that was started.
+
+        Raises:
+            D90Error: when another driver has taken the study over; the database stays away.
+            RuntimeError: when the run was not started here, or is finished already.
+            ValueError: when the record is of another trial.
+        """
+        if self._running.get(handle.id) != handle.trial:
+            raise RuntimeError(f"{handle.trial} is not running: it is finished or never started")
+        if record.trial != handle.trial:
+            raise ValueError(f"the record is of {record.trial}, the run of {handle.trial}")
+        self._write(lambda: self._save(handle.id, record))
+        del self._running[handle.id]
+        self._records[handle.id] = record
+
+    def reuse(self, trial: Trial, key: str) -> Record | None:
+        """Copy the finished run of that key from whatever study has it, if any has.
+
+        The copy says where it is from: the user attribute `reused_from`.
+
+        Raises:
+            D90Error: when another driver has taken the study over; the database stays away.
+            RuntimeError: when the trial is finished or running: no run is repeated.
+        """
+        self._check_new(trial)
+        found = self._store._find(key)
+        if found is None:
+            return None
+        source, record = found[0], replace(found[1], trial=trial)
+        described = _described(trial, key)
+        described["user_attrs"] |= {REUSED: source}
+        self.finish(self._start(trial, described), record)
+        return record
+
+    def knows(self, key: str) -> bool:
+        """Whether `reuse` would find a run of that key."""
+        return self._store.find(key) is not None
+
+    def set_facts(self, facts: Mapping[str, Any]) -> None:
+        """Save what is not a setting but belongs in a report, such as D or the majority rate.
+
+        Args:
+            facts: JSON values; they replace those saved before.
+        """
+        self._write(lambda: self._storage.set_study_user_attr(self._study_id, FACTS, dict(facts)))
+
+    def _start(self, trial: Trial, described: Mapping[str, Any]) -> Handle:
+        template = create_trial(state=TrialState.RUNNING, **described)
+        id = self._write(lambda: self._storage.create_new_trial(self._study_id, template))
+        self._running[id] = trial
+        # An attempt that was written though its connection broke has left a second one.
+        self._write(lambda: _end_stale(self._storage, self._study_id, self._running))
+        return Handle(trial, id)
+
+    def _save(self, id: int, record: Record) -> None:
+        try:
+            self._storage.set_trial_user_attr(id, RECORD, encode(record))
+            _end(self._storage, id, record)
+        except RuntimeError as error:  # It has ended already: by an earlier attempt of ours?
+            saved = self._storage.get_trial(id).user_attrs.get(RECORD)
+            if saved != json.loads(json.dumps(encode(record))):
+                raise D90Error(
+                    f"a run of study '{self.name}' was ended by another program: give the same "
+                    "command again when that has ended."
+                ) from error
+
+    def _write(self, write: Callable[[], T]) -> T:
+        """Write as the study's driver, once the database answers."""
+
+        def attempt() -> T:
+            self._lock.check()
+            return write()
+
+        return self._store.patiently(attempt)
+
+    def _check_new(self, trial: Trial) -> None:
+        if trial in self._running.values():
+            raise RuntimeError(f"{trial} is running")
+        if any(record.trial == trial for record in self._records.values()):
+            raise RuntimeError(f"{trial} is finished: no run is repeated")
+
+
+def study_name(settings: Mapping[str, Any], prefix: str) -> str:
+    """The prefix and the first digits of the SHA-256 of the settings as canonical JSON.
+
+    What does not belong in a file name becomes a hyphen.
+
+    Raises:
+        TypeError, ValueError: for settings that JSON cannot hold.
+
+    >>> study_name({"model": "bert-base"}, "my bert/mrpc")
+    'my-bert-mrpc-92fb284a'
+    """
+    digest = hashlib.sha256(_canonical(settings).encode()).hexdigest()
+    return re.sub(r"[^\w.-]+", "-", prefix) + f"-{digest[:8]}"
+
+
+def _canonical(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def encode(record: Record) -> dict[str, Any]:
+    """The record as strict JSON values: what is not finite is `nan`, `inf` or `-inf`.
+
+    >>> encode(Record(Trial(10, 0.01), "diverged", metric=float("nan")))["metric"]
+    'nan'
+    """
+    values = asdict(record)
+    for name in ("metric", "train_metric", "seconds"):
+        values[name] = _as_json(values[name])
+    values["metrics"] = {name: _as_json(value) for name, value in record.metrics.items()}
+    values["history"] = [
+        {name: _as_json(value) for name, value in epoch.items()} for epoch in record.history
+    ]
+    return values
+
+
+def decode(values: Mapping[str, Any]) -> Record:
+    """The record of such values.
+
+    >>> record = Record(Trial(10, 0.01), "ok", metric=0.5, history=({"epoch": 1, "loss": 0.7},))
+    >>> decode(encode(record)) == record
+    True
+    """
+    return Record(
+        trial=Trial(**values["trial"]),
+        status=values["status"],
+        metric=_from_json(values["metric"]),
+        train_metric=_from_json(values["train_metric"]),
+        seconds=_from_json(values["seconds"]) or 0.0,
+        metrics={name: _from_json(value) for name, value in values["metrics"].items()},
+        history=tuple(
+            {name: _from_json(value) for name, value in epoch.items()}
+            for epoch in values["history"]
+        ),
+        message=values["message"],
+    )
+
+
+def _as_json(value: Any) -> Any:
+    if value is None or isinstance(value, int):
+        return value
+    value = float(value)
+    return value if math.isfinite(value) else str(value)
+
+
+def _from_json(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value
+
+
+def _described(trial: Trial, key: str) -> dict[str, Any]:
+    """Arguments of `create_trial`: full fine-tuning has no `d`."""
+    params = {name: value for name, value in asdict(trial).items() if value is not None}
+    return {
+        "params": params,
+        "distributions": {name: DISTRIBUTIONS[name] for name in params},
+        "user_attrs": {TRIAL: asdict(trial), KEY: key},
+    }
+
+
+def _outcome(record: Record) -> tuple[TrialState, list[float] | None]:
+    """How the storage sees the run: only a data point is complete and has a value."""
+    if record.usable and record.metric is not None and math.isfinite(record.metric):
+        return TrialState.COMPLETE, [record.metric]
+    return TrialState.FAIL, None
+
+
+def _end(storage: BaseStorage, trial_id: int, record: Record) -> None:
+    state, values = _outcome(record)
+    storage.set_trial_state_values(trial_id, state, values)
+
+
+def _end_stale(storage: BaseStorage, study_id: int, running: Mapping[int, Trial]) -> None:
+    """End the runs that nobody runs; one whose record was saved just before is not lost."""
+    for trial in storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial._trial_id in running:
+            continue
+        if RECORD in trial.user_attrs:
+            _end(storage, trial._trial_id, decode(trial.user_attrs[RECORD]))
+        else:
+            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def _finished(storage: BaseStorage, study_id: int) -> list[tuple[FrozenTrial, Record]]:
+    """Trials with a record, in the order in which they were started."""
+    trials = storage.get_all_trials(study_id, deepcopy=False)
+    with_record = [t for t in trials if t.state.is_finished() and RECORD in t.user_attrs]
+    return [(t, decode(t.user_attrs[RECORD])) for t in sorted(with_record, key=lambda t: t.number)]
+
+
+def _study_id(storage: BaseStorage, name: str) -> int:
+    try:
+        return storage.create_new_study([StudyDirection.MAXIMIZE], name)
+    except DuplicatedStudyError:
+        return storage.get_study_id_from_name(name)

@@ -1,0 +1,255 @@
+"""theta_0 in shards: each process holds its rows of it, and computes its rows of P z alone.
+
+For models larger than one device. FSDP2 (`torch.distributed.fsdp.fully_shard`) keeps a slice of
+every weight in each process, gathers a layer while it is needed and sums its gradient back into
+slices. A subspace on top of it writes theta to the slices and reads the gradients of the slices:
+any rows of P can be computed anywhere, so all that it exchanges is the gradient of d numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, Shard
+
+from d90.distributed.process_group import Together, digest_of, join
+from d90.errors import D90Error
+from d90.subspace.attach import laid_out
+from d90.subspace.layout import Layout, Slot, Weight
+from d90.subspace.ops import collect, signed, write
+from d90.subspace.subspace import first_numbers
+
+
+@dataclass(frozen=True)
+class Piece:
+    """This process's rows of one tensor of theta.
+
+    Attributes:
+        parameter: the sharded parameter.
+        theta_0: a copy of its slice, of any number of rows of the tensor, at z = 0.
+        start: row of P of the slice's first entry.
+        scale: s of the tensor.
+        group: i, the index into lam.
+    """
+
+    parameter: nn.Parameter
+    theta_0: Tensor
+    start: int
+    scale: float
+    group: int
+
+    @property
+    def local(self) -> Tensor:
+        """The slice of theta, where FSDP keeps it."""
+        return _local(self.parameter)
+
+
+class ShardedSubspace(nn.Module):
+    """`theta_i = theta_0,i + s lam_i (P z)_i`, every process for its own rows.
+
+    `attach_sharded` makes it. z and lam are whole in every process, and stay the same bits in each.
+
+    Attributes:
+        z: shape (d - m,).
+        lam: shape (m,); None in DID.
+        layout: of the whole model, as if it were not sharded.
+        together: the processes, and the bytes that the subspace has handed to them.
+    """
+
+    z: nn.Parameter
+    lam: nn.Parameter | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layout: Layout,
+        weights: Sequence[Weight],
+        *,
+        d: int,
+        m: int,
+        projection: str,
+        seed: int,
+        together: Together,
+    ) -> None:
+        super().__init__()
+        self.layout, self.d, self.m = layout, d, m
+        self.projection, self.seed, self.together = projection, seed, together
+        self._sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        parameters = {s: w.parameter for s, w in zip(layout.slots, weights, strict=True)}
+        self._pieces = [
+            _piece(parameters[slot], slot, number, together.world)
+            for number, group in enumerate(layout.moving)
+            for slot in group.moving
+        ]
+        device = self._pieces[0].theta_0.device
+        self.z, self.lam = first_numbers([*parameters.values()], d, m, device)
+        self._made = self._numbers()
+        # One sum of s P^T g for each group that has a lam of its own.
+        self._collected = torch.zeros(max(m, 1), d - m, dtype=self.z.dtype, device=device)
+        self._hooks = [
+            # First, before FSDP gathers what the slices hold.
+            model.register_forward_pre_hook(self._before_forward, prepend=True),
+            *(
+                piece.parameter.register_post_accumulate_grad_hook(self._collector(piece))
+                for piece in self._pieces
+            ),
+            *(
+                parameters[slot].register_post_accumulate_grad_hook(_let_go)
+                for slot in layout.slots
+                if not slot.scale
+            ),
+        ]
+
+    @property
+    def held(self) -> int:
+        """How many entries of theta_0 this process keeps; all processes together keep each once."""
+        return sum(piece.theta_0.numel() for piece in self._pieces)
+
+    @torch.no_grad()
+    def materialise(self) -> None:
+        """Write theta to this process's slices, unless it is there already."""
+        numbers = self._numbers()
+        if torch.equal(numbers, self._made):
+            return
+        for module in self._sharded:  # Layers that are still gathered hold the last theta.
+            module.reshard()
+        for piece in self._pieces:
+            if not piece.theta_0.numel():
+                continue
+            call = (piece.group, self.projection, self.layout.D, signed(self.seed))
+            rows = ([piece.start], [piece.scale], [piece.local])
+            write(self.z, self.lam, [piece.theta_0], *call, *rows)
+            increment_version(piece.local)
+        self._made = numbers
+
+    def reduce_gradient(self) -> None:
+        """Give z and lam their gradients: the sum over all slices, d numbers from each process.
+
+        Call it once an update, after the last backward pass and before the optimizer's step. What
+        the slices' gradients are is FSDP's: of the mean of the processes' losses, by default.
+        """
+        parts = [self._collected.sum(0)]
+        if self.lam is not None:
+            parts = [self.lam.detach() @ self._collected, self._collected @ self.z.detach()]
+        vector = torch.cat(parts)
+        self.together.add(vector, "gradient")
+        self.z.grad = vector[: len(self.z)].clone()
+        if self.lam is not None:
+            self.lam.grad = vector[len(self.z) :].clone()
+        self._collected.zero_()
+
+    @torch.no_grad()
+    def detach(self) -> None:
+        """Undo `attach_sharded`: the slices hold theta_0 again, bit for bit."""
+        for hook in self._hooks:
+            hook.remove()
+        for module in self._sharded:
+            module.reshard()
+        for piece in self._pieces:
+            piece.local.copy_(piece.theta_0)
+
+    def _before_forward(self, model: nn.Module, inputs: Any) -> None:
+        self.materialise()
+
+    def _collector(self, piece: Piece) -> Any:
+        """A hook that projects the gradient of a slice as soon as it is there, and lets it go."""
+        rows = ([piece.start], [piece.scale])
+
+        def project(parameter: Tensor) -> None:
+            gradient = _local(parameter.grad)
+            parameter.grad = None
+            if not gradient.numel():
+                return
+            call = (self.projection, len(self.z), self.layout.D, signed(self.seed))
+            found = collect([gradient], *call, *rows)
+            self._collected[piece.group if self.m else 0] += found.to(self._collected.dtype)
+
+        return project
+
+    def _numbers(self) -> Tensor:
+        return torch.cat([p.detach() for p in self.parameters()])
+
+
+def attach_sharded(
+    model: nn.Module,
+    *,
+    d: int,
+    method: str = "did",
+    groups: str = "layer",
+    projection: str = "fastfood",
+    scale: str = "tensor",
+    seed: int = 0,
+) -> ShardedSubspace:
+    """Make the weights of a sharded model a function of d numbers, in place.
+
+    The same theta as `attach` on the model before it was sharded: rows of P go by the whole model's
+    layout. Train `subspace.parameters()`, not the model's::
+
+        fully_shard(model)
+        subspace = attach_sharded(model, d=200)
+        optimizer = torch.optim.Adam(subspace.parameters())
+        ...
+        loss.backward()
+        subspace.reduce_gradient()
+        optimizer.step()
+
+    Every process calls it, and then does the same. z changes between an update's last backward pass
+    and the next one's first forward pass only.
+
+    Args:
+        model: after `fully_shard` over all processes, along the first axis.
+        d, method, groups, projection, scale, seed: as in `attach`.
+
+    Raises:
+        D90Error: as `attach`; a weight that is not in slices; processes that were given other
+            arguments.
+    """
+    what = {"groups": groups, "projection": projection, "scale": scale, "seed": seed}
+    layout, weights, m = laid_out(model, d=d, method=method, **what)
+    together = join()
+    for weight in weights:
+        _check_sharded(weight, together.world)
+    about = digest_of(d, m, projection, seed, [[s.name, s.offset, s.scale] for s in layout.slots])
+    together.check_same("subspace", {"options": about})
+    options: dict[str, Any] = {"d": d, "m": m, "projection": projection, "seed": seed}
+    return ShardedSubspace(model, layout, weights, **options, together=together)
+
+
+def _check_sharded(weight: Weight, world: int) -> None:
+    parameter = weight.parameter
+    if not isinstance(parameter, DTensor):
+        raise D90Error(
+            f"parameter {weight.names[0]} is not in slices: call fully_shard(model) first."
+        )
+    if parameter.placements != (Shard(0),) or parameter.device_mesh.size() != world:
+        raise D90Error(
+            f"parameter {weight.names[0]} is laid out as {parameter.placements} over "
+            f"{parameter.device_mesh.size()} processes: expected slices along the first axis over "
+            f"all {world}."
+        )
+
+
+def _piece(parameter: nn.Parameter, slot: Slot, group: int, world: int) -> Piece:
+    """The rows of this process: all but the last processes have the same number, rounded up."""
+    assert isinstance(parameter, DTensor)
+    theta_0 = _local(parameter).clone()
+    rows, *rest = slot.shape or (1,)
+    first = min(parameter.device_mesh.get_local_rank() * math.ceil(rows / world), rows)
+    return Piece(parameter, theta_0, slot.offset + first * math.prod(rest), slot.scale, group)
+
+
+def _let_go(parameter: Tensor) -> None:
+    """A hook on a weight that does not move."""
+    parameter.grad = None
+
+
+def _local(tensor: Any) -> Tensor:
+    assert isinstance(tensor, DTensor)
+    return tensor.to_local().detach()

@@ -1,0 +1,216 @@
+"""The d trained numbers of a model, and the computation of its weights from them.
+
+The weights are plain tensors in the places of the model's parameters. They are computed before a
+forward pass and stay until the next one, so that whatever reads them again, such as gradient
+checkpointing, reads the same tensors. Their memory is used again (`d90.subspace.buffer_pool`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d90.errors import D90Error
+from d90.subspace.buffer_pool import Buffers, Loan
+from d90.subspace.layout import Layout, Place, Slot, Weight
+from d90.subspace.ops import displace, displace_into, signed
+
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the weights in place were made from.
+
+    Attributes:
+        z, lam: copies of the values.
+        traced: whether autograd follows the weights back to z.
+        loans: of the buffers that hold them; the graph keeps them alive.
+    """
+
+    z: Tensor
+    lam: Tensor | None
+    traced: bool
+    loans: tuple[weakref.ref[Loan], ...] = ()
+
+    def serves(self, z: Tensor, lam: Tensor | None, traced: bool) -> bool:
+        # Values and not version counters: writing to `z.data` does not count as a version.
+        return (self.traced or not traced) and _same(self.z, z) and _same(self.lam, lam)
+
+    def hold(self) -> None:
+        """Keep the buffers as they are until the backward pass."""
+        for loan in (ref() for ref in self.loans):
+            if loan is not None:
+                loan.held = True
+
+
+def _same(left: Tensor | None, right: Tensor | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    alike = left.dtype == right.dtype and left.device == right.device
+    return alike and torch.equal(left, right)
+
+
+def first_numbers(
+    theta_0: Sequence[Tensor], d: int, m: int, device: torch.device
+) -> tuple[nn.Parameter, nn.Parameter | None]:
+    """z = 0 and lam = 1, at which theta is theta_0; no lam where m = 0.
+
+    Returns:
+        z of shape (d - m,) and lam of shape (m,), float32, or float64 where a weight is.
+    """
+    double = any(tensor.dtype == torch.float64 for tensor in theta_0)
+    dtype = torch.float64 if double else torch.float32
+    z = nn.Parameter(torch.zeros(d - m, dtype=dtype, device=device))
+    return z, nn.Parameter(torch.ones(m, dtype=dtype, device=device)) if m else None
+
+
+class Subspace(nn.Module):
+    """`theta_i = theta_0,i + s lam_i (P z)_i` for every group i of a model's weights.
+
+    At the start z = 0 and lam = 1. Without lam it is DID, with it SAID. `attach` makes it.
+
+    Args:
+        layout: where each weight lies in theta.
+        weights: the tensors of theta_0 and their places in the model, in the order of the layout.
+        d: how many numbers are trained, z and lam together.
+        m: how many of them are lam: `layout.m`, or 0 for DID.
+        projection: a key of `PROJECTIONS`.
+        seed: seed of P.
+
+    Attributes:
+        z: shape (d - m,), float32 (float64 where a weight is).
+        lam: shape (m,); None in DID.
+        places: the (module, attribute) pairs that hold each tensor of theta.
+        undo: what `detach` runs.
+    """
+
+    z: nn.Parameter
+    lam: nn.Parameter | None
+    checksum: Tensor
+
+    def __init__(
+        self,
+        layout: Layout,
+        weights: Sequence[Weight],
+        *,
+        d: int,
+        m: int,
+        projection: str,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.layout, self.d, self.m = layout, d, m
+        self.projection, self.seed = projection, seed
+        self.undo = ExitStack()
+        # In a plain dict, which torch does not look into: these modules are the model's already.
+        self.places = {s: w.places for s, w in zip(layout.slots, weights, strict=True)}
+        theta_0 = [weight.parameter.detach() for weight in weights]
+        for number, tensor in enumerate(theta_0):
+            self.register_buffer(f"theta_0_{number}", tensor, persistent=False)
+        device = theta_0[0].device
+        self.z, self.lam = first_numbers(theta_0, d, m, device)
+        # DDP sends the first process's buffers to the others, but not theta_0, which is long.
+        self._checksum = [_sum_of_bits(theta_0), signed(seed)]
+        checksum = torch.tensor(self._checksum, device=device)
+        self.register_buffer("checksum", checksum, persistent=False)
+        self._memory = [Buffers() for _ in layout.moving]
+        self._made = _Made(self.z.detach().clone(), _clone(self.lam, detached=True), traced=False)
+
+    @property
+    def theta_0(self) -> dict[Slot, Tensor]:
+        """The weights at z = 0."""
+        return {slot: self.get_buffer(f"theta_0_{i}") for i, slot in enumerate(self.layout.slots)}
+
+    def forward(self, x: Any) -> Any:
+        """The identity: a model that is an `nn.Sequential` calls every child in turn."""
+        return x
+
+    def before_forward(self, model: nn.Module, inputs: Any) -> None:
+        """The model's hook; it leaves the inputs alone."""
+        self.materialise()
+
+    def materialise(self) -> None:
+        """Put theta in the model's places, unless it is there already.
+
+        Raises:
+            D90Error: under DDP, in a process whose theta_0 or seed is not that of the first one.
+        """
+        traced = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        # A compiled forward always computes theta: comparing values would break its graph, and its
+        # backward, unlike the op's own, runs once.
+        compiling = torch.compiler.is_compiling()
+        if not compiling and self._made.serves(self.z, self.lam, traced):
+            if traced:
+                self._made.hold()
+            return
+        self._check_processes()
+        base = self.theta_0
+        # What the model holds of the last theta is let go first: its memory is used again.
+        for slot, tensor in base.items():
+            _put(self.places[slot], tensor)
+        # Copies, so that a step of the optimizer before the backward pass changes nothing in it.
+        z, lam = self.z.clone(), _clone(self.lam)
+        loans = []
+        for number, group in enumerate(self.layout.moving):
+            theta_0 = [base[slot] for slot in group.moving]
+            call = (
+                z,
+                lam,
+                theta_0,
+                number,
+                self.projection,
+                self.layout.D,
+                signed(self.seed),
+                [slot.offset for slot in group.moving],
+                [slot.scale for slot in group.moving],
+            )
+            if compiling:
+                theta = displace(*call)
+            else:
+                loan = self._memory[number].borrow(theta_0)
+                theta = displace_into(loan, *call)
+                loans.append(weakref.ref(loan))
+                del loan
+            for slot, tensor in zip(group.moving, theta, strict=True):
+                _put(self.places[slot], tensor)
+        made = _Made(z.detach(), _clone(lam, detached=True), traced and not compiling, tuple(loans))
+        if made.traced:
+            made.hold()
+        self._made = made
+
+    def _check_processes(self) -> None:
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        if self.checksum.tolist() != self._checksum:
+            raise D90Error(
+                "this process has another theta_0 or seed than process 0: load the same "
+                "checkpoint in every process, with the same seed for a new head and for P."
+            )
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows of it."""
+        return f"d={self.d}, m={self.m}, D={self.layout.D}, projection={self.projection}"
+
+
+def _put(places: Sequence[Place], tensor: Tensor) -> None:
+    for module, attribute in places:
+        setattr(module, attribute, tensor)
+
+
+def _clone(tensor: Tensor | None, *, detached: bool = False) -> Tensor | None:
+    if tensor is None:
+        return None
+    return tensor.detach().clone() if detached else tensor.clone()
+
+
+def _sum_of_bits(tensors: Sequence[Tensor]) -> int:
+    """A sum of whole numbers, so that every machine and number of threads has the same."""
+    total = sum(int(t.view(_BITS[t.element_size()]).sum(dtype=torch.int64)) for t in tensors)
+    return total & (2**63 - 1)

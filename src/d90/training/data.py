@@ -1,0 +1,271 @@
+"""Texts as token batches: tokenised once, grouped by length, padded batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from d90.errors import D90Error
+from d90.rng import philox
+from d90.tasks import Split, Task, metrics_of
+
+POOL = 32
+"""Batches whose texts are sorted by length together: less padding, still well mixed."""
+
+_CHUNK = 1000
+_PROBE_BLOCK = 2**40  # A block of the data stream that no epoch reaches.
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tokenised split, flat, so that a million texts are a few tensors and not as many lists.
+
+    Attributes:
+        columns: for each input of the model (`input_ids`, ...) its values in all texts in turn.
+        offsets: where each text starts and the last one ends, shape (texts + 1,).
+        labels: class numbers, shape (texts,).
+    """
+
+    columns: Mapping[str, Tensor]
+    offsets: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each text, shape (texts,)."""
+        return self.offsets.diff()
+
+    def subset(self, rows: Sequence[int]) -> Encoded:
+        """These rows alone, in this order."""
+        pieces = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
+        columns = {
+            name: torch.cat([flat[piece] for piece in pieces])
+            for name, flat in self.columns.items()
+        }
+        return Encoded(columns, _offsets(self.lengths[list(rows)]), self.labels[list(rows)])
+
+
+class Padded(Protocol):
+    """What says how a model's inputs are filled up: `padding` by column, `padding_side`."""
+
+    @property
+    def padding(self) -> Mapping[str, int]: ...
+
+    @property
+    def padding_side(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts without a task, as a model reads them; the labels are all 0.
+
+    Attributes:
+        encoded: the texts.
+        padding, padding_side: as in `TokenisedTask`.
+    """
+
+    encoded: Encoded
+    padding: Mapping[str, int]
+    padding_side: str
+
+
+@dataclass(frozen=True)
+class TokenisedTask:
+    """A task as a model reads it.
+
+    Attributes:
+        classes: names of the classes.
+        metric: what the best epoch is chosen by.
+        train: the training split.
+        probe: the fixed part of the training split that the training metric is measured on.
+        evaluation: the evaluation splits; the first is the primary one.
+        padding: the value that fills each column up.
+        padding_side: `left` or `right`.
+    """
+
+    classes: tuple[str, ...]
+    metric: str
+    train: Encoded
+    probe: Encoded
+    evaluation: Mapping[str, Encoded]
+    padding: Mapping[str, int]
+    padding_side: str
+
+    @property
+    def primary(self) -> str:
+        """The name of the evaluation split that epochs are chosen by."""
+        return next(iter(self.evaluation))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that a task of so many classes can have."""
+        return metrics_of(len(self.classes))
+
+    def digest(self) -> str:
+        """SHA-256 of the texts as the model reads them."""
+        digest = hashlib.sha256(repr((dict(self.padding), self.padding_side)).encode())
+        for split in (self.train, self.probe, *self.evaluation.values()):
+            for name, values in {**split.columns, "lengths": split.lengths}.items():
+                digest.update(f"{name} {values.dtype} {len(values)}\n".encode())
+                digest.update(values.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def tokenise(
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int = 128,
+    train_eval_limit: int | None = None,
+) -> TokenisedTask:
+    """Tokenise every split of a task.
+
+    Args:
+        task: what to read.
+        tokenizer: with a padding token.
+        max_length: texts, or pairs of texts together, are cut to so many tokens.
+        train_eval_limit: rows of the training split that the training metric is measured on, the
+            same rows in every run; as many as the primary evaluation split has where not given.
+
+    Raises:
+        D90Error: a text that has no token; a limit that leaves nothing.
+    """
+    least = tokenizer.num_special_tokens_to_add(pair=len(task.text_columns) > 1) + 1
+    if max_length < least:
+        raise D90Error(f"max_length {max_length}: at least {least}, for one token of text.")
+    if train_eval_limit is not None and train_eval_limit < 1:
+        raise D90Error(f"train_eval_limit {train_eval_limit}: a number above 0 is expected.")
+    train = _encode(tokenizer, task.train, "train", max_length)
+    limit = len(task.evaluation[task.primary]) if train_eval_limit is None else train_eval_limit
+    kept = philox.order(0, len(train), block=_PROBE_BLOCK)[:limit]
+    return TokenisedTask(
+        classes=task.labels,
+        metric=task.metric,
+        train=train,
+        probe=train.subset(kept.tolist()),
+        evaluation={
+            name: _encode(tokenizer, split, name, max_length)
+            for name, split in task.evaluation.items()
+        },
+        padding=_padding(tokenizer),
+        padding_side=tokenizer.padding_side,
+    )
+
+
+def tokenise_texts(
+    texts: Sequence[tuple[str, ...]], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+) -> Texts:
+    """Tokenise texts, or pairs of them, that have no label.
+
+    Raises:
+        D90Error: a text that has no token.
+    """
+    encoded = _encode(tokenizer, Split(texts, [0] * len(texts)), "input", max_length)
+    return Texts(encoded, _padding(tokenizer), tokenizer.padding_side)
+
+
+def _padding(tokenizer: Any) -> Mapping[str, int]:
+    return {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, split: Split, name: str, max_length: int
+) -> Encoded:
+    pieces: dict[str, list[Tensor]] = {}
+    lengths: list[int] = []
+    for start in range(0, len(split), _CHUNK):
+        texts, *pairs = map(list, zip(*split.texts[start : start + _CHUNK], strict=True))
+        encoded = tokenizer(
+            texts,
+            pairs[0] if pairs else None,
+            truncation=True,
+            max_length=max_length,
+            split_special_tokens=True,
+            return_special_tokens_mask=True,
+        )
+        lengths += [len(ids) for ids in encoded["input_ids"]]
+        flat = {
+            key: torch.tensor([value for row in rows for value in row], dtype=torch.int32)
+            for key, rows in encoded.items()
+            if key != "attention_mask"
+        }
+        _unname(tokenizer, flat["input_ids"], flat.pop("special_tokens_mask"))
+        # Sorted: a set has another order in every process, and the order is in the digest.
+        for key in sorted(flat):
+            pieces.setdefault(key, []).append(flat[key])
+    if 0 in lengths:
+        raise D90Error(f"split '{name}', row {lengths.index(0)}: its text has no token.")
+    return Encoded(
+        columns={key: torch.cat(parts) for key, parts in pieces.items()},
+        offsets=_offsets(torch.tensor(lengths)),
+        labels=torch.tensor(list(split.labels)),
+    )
+
+
+def _unname(tokenizer: PreTrainedTokenizerBase, ids: Tensor, added: Tensor) -> None:
+    """Make unknown, in place, the special tokens that were written in the texts.
+
+    A text may quote `</s>`, but T5 and BART pool there and want as many in every text of a batch.
+    Most tokenizers split such words when asked to; those of the Unigram kind, as T5's, cannot.
+    """
+    unknown = tokenizer.unk_token_id
+    if isinstance(unknown, int):
+        special = torch.tensor(tokenizer.all_special_ids, dtype=ids.dtype)
+        ids[torch.isin(ids, special) & (added == 0)] = unknown
+
+
+def _offsets(lengths: Tensor) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+
+
+def training_batches(lengths: Tensor, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of one epoch: every row once, rows of like length together.
+
+    A shuffle is cut into pools of `POOL` batches; each pool is sorted by length and cut into
+    batches; the batches are shuffled. Both shuffles are functions of (seed, epoch) alone.
+    """
+    order = philox.order(seed, len(lengths), block=2 * epoch)
+    batches = []
+    for pool in order.split(POOL * batch_size):
+        by_length = pool[torch.argsort(lengths[pool], stable=True)]
+        batches += [batch.tolist() for batch in by_length.split(batch_size)]
+    return [batches[i] for i in philox.order(seed, len(batches), block=2 * epoch + 1).tolist()]
+
+
+def evaluation_batches(lengths: Tensor, batch_size: int) -> list[list[int]]:
+    """Batches of every row once, in the order of their lengths."""
+    return [batch.tolist() for batch in torch.argsort(lengths, stable=True).split(batch_size)]
+
+
+def collate(
+    task: Padded, split: Encoded, rows: Sequence[int], device: torch.device
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The model's inputs for these rows, padded to the longest of them, and their labels.
+
+    Returns:
+        Tensors of shape (rows, longest), and the labels of shape (rows,).
+    """
+    pieces = [slice(int(split.offsets[row]), int(split.offsets[row + 1])) for row in rows]
+
+    def padded(values: list[Tensor], fill: int) -> Tensor:
+        return pad_sequence(
+            values, batch_first=True, padding_value=fill, padding_side=task.padding_side
+        ).to(device, torch.int64)
+
+    inputs = {
+        name: padded([flat[piece] for piece in pieces], task.padding[name])
+        for name, flat in split.columns.items()
+    }
+    ones = [torch.ones(piece.stop - piece.start, dtype=torch.int32) for piece in pieces]
+    inputs["attention_mask"] = padded(ones, 0)
+    return inputs, split.labels[list(rows)].to(device)

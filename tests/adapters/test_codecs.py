@@ -1,0 +1,130 @@
+"""Codes of numbers: what they keep, how short they are, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from d90.adapters import CODES, Code, Float16, Float32, Levels, Uniform, entropy_model
+from d90.adapters.codecs import Numbers, code_named, name_of
+from d90.errors import D90Error
+
+NORMAL = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+ALL: dict[str, Code] = {
+    "float32": Float32(),
+    "float16": Float16(),
+    "uniform": Uniform(0.2),
+    "levels": Levels((-1.5, -0.5, 0.5, 1.5)),
+}
+
+
+def row(*numbers: float) -> Numbers:
+    return np.array(numbers, dtype=np.float32)
+
+
+def test_the_sweep_is_complete() -> None:
+    assert set(ALL) == set(CODES)
+    assert [name_of(code) for code in ALL.values()] == list(ALL)
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_writing_what_was_read_loses_nothing_more(name: str) -> None:
+    code = ALL[name]
+    once = code_named(name).decode(code.encode(NORMAL), len(NORMAL))
+    assert once.dtype == np.float32 and once.shape == NORMAL.shape
+    twice = code_named(name).decode(code.encode(once), len(once))
+    assert (once == twice).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "largest"), [("float32", 0.0), ("float16", 4 * 2**-11), ("uniform", 0.1 + 1e-6)]
+)
+def test_the_error_is_bounded(name: str, largest: float) -> None:
+    read = code_named(name).decode(ALL[name].encode(NORMAL), len(NORMAL))
+    assert np.abs(read - NORMAL).max() <= largest
+
+
+def test_levels_are_the_nearest() -> None:
+    read = Levels.decode(Levels((0, 1, 10)).encode(row(0.2, 0.7, 4, 6, 99)), 5)
+    assert read.tolist() == [0, 1, 1, 10, 10]
+
+
+def test_the_length_is_the_information_and_a_few_bytes() -> None:
+    """Normal numbers in steps of s have about log2(sqrt(2 pi e) / s) bits each."""
+    for step in (0.1, 0.25, 0.5):
+        bits = len(NORMAL) * math.log2(math.sqrt(2 * math.pi * math.e) / step)
+        length = 8 * len(Uniform(step).encode(NORMAL))
+        assert length < bits * 1.02 + 8 * (7 + 8)
+
+
+def test_the_bell_by_hand() -> None:
+    """a = 1/2: weights 1/16, 1/2, 1, 1/2, 1/16 of a sum of 17/8."""
+    shares = (
+        entropy_model.bell(entropy_model.ONE // 2, 2)
+        / entropy_model.bell(entropy_model.ONE // 2, 2).sum()
+    )
+    assert shares == pytest.approx(np.array([0.5, 4, 8, 4, 0.5]) / 17, abs=1e-5)
+    assert (entropy_model.bell(1, 127) > 0).all() and (
+        entropy_model.bell(entropy_model.ONE - 1, 127) > 0
+    ).all()
+    exact = [math.exp(-(k**2) / 2) for k in range(-5, 6)]
+    found = entropy_model.bell(round(entropy_model.ONE * math.exp(-0.5)), 5)
+    assert found / found.sum() == pytest.approx(np.array(exact) / sum(exact), rel=1e-3, abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    numbers=arrays(np.float32, st.integers(1, 40), elements=st.floats(-8, 8, width=32)),
+    step=st.floats(0.1, 4),
+)
+def test_any_numbers(numbers: np.ndarray, step: float) -> None:
+    read = Uniform.decode(Uniform(step).encode(numbers), len(numbers))
+    assert np.abs(read - numbers).max() <= step / 2 * (1 + 1e-5) + 1e-6
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.sampled_from(sorted(CODES)), data=st.binary(max_size=60), count=st.integers(1, 20))
+def test_any_bytes_are_numbers_or_refused(name: str, data: bytes, count: int) -> None:
+    try:
+        read = CODES[name].decode(data, count)
+    except D90Error:
+        return
+    assert read.shape == (count,)
+    if name in ("uniform", "levels"):
+        assert np.isfinite(read).all()
+
+
+def test_what_cannot_be_written() -> None:
+    with pytest.raises(D90Error, match="too large for float16"):
+        Float16().encode(row(1e6))
+    with pytest.raises(D90Error, match="too fine"):
+        Uniform(0.001).encode(NORMAL)
+    with pytest.raises(D90Error, match="different finite levels"):
+        Levels((0.5, 0.5)).encode(NORMAL)
+    with pytest.raises(D90Error, match="unknown code of numbers 'float23': did you mean 'float32'"):
+        code_named("float23")
+
+
+def test_one_byte_more_or_less_is_refused() -> None:
+    for name, code in ALL.items():
+        data = code.encode(NORMAL[:50])
+        for other in (data[:-1], data + b"\0", data + b"\1\0\0\0", data[:2], b""):
+            with pytest.raises(D90Error):
+                CODES[name].decode(other, 50)
+
+
+@pytest.mark.parametrize("code", [Uniform(1.0), Levels((0.0, 1.0))])
+def test_a_hundred_thousand_equal_numbers(code: Uniform | Levels) -> None:
+    """The commonest symbol costs something, and what is written is always read."""
+    numbers = np.zeros(100_000, dtype=np.float32)
+    numbers[17] = 1
+    data = code.encode(numbers)
+    assert len(data) < 200
+    assert (type(code).decode(data, len(numbers)) == numbers).all()
+    with pytest.raises(D90Error, match="cannot hold 1,000,000 of them"):
+        type(code).decode(data, 10**6)

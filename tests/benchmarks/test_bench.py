@@ -1,0 +1,77 @@
+"""The benchmarks run and write what they should; no time is tested."""
+
+import json
+
+import pytest
+import torch
+from benchmarks.__main__ import app
+from benchmarks.entries import Entry
+from benchmarks.full_length import FullLengthFastfood
+from typer.testing import CliRunner
+
+from benchmarks import entries, report, tables
+
+
+def test_a_quick_run_writes_entries_and_figures(tmp_path):
+    threads = torch.get_num_threads()
+    path = tmp_path / "bench.json"
+    try:
+        done = CliRunner().invoke(app, ["--quick", "--threads", "1", "--output", str(path)])
+    finally:
+        torch.set_num_threads(threads)
+    assert done.exit_code == 0, done.output
+    found = json.loads(path.read_text())
+    assert found[0]["name"] == "machine" and found[0]["about"]["quick"]
+    assert len({entry["name"] for entry in found}) == len(found)
+    kinds = {entry["about"]["kind"] for entry in found}
+    assert {"kernel", "scaling", "memory", "step", "step ratio"} <= kinds
+    for entry in found:
+        assert entry["value"] >= 0
+        assert ("at_most" in entry) == ("holds" in entry)
+    assert list(tmp_path.glob("bench-figures/*.svg"))
+    text = tables.markdown(entries.read(path))
+    assert "## Bars" in text and "## Training" in text
+
+
+def test_a_pattern_without_cases_is_refused(tmp_path):
+    done = CliRunner().invoke(app, ["--only", "nothing-like-it"])
+    assert done.exit_code == 2
+    assert "--list" in done.output
+
+
+def test_an_interrupted_run_writes_nothing(tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.kernels.side_by_side", interrupt)
+    path = tmp_path / "bench.json"
+    done = CliRunner().invoke(app, ["--quick", "--only", "kernels", "--output", str(path)])
+    assert done.exit_code != 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_entries_survive_the_file(tmp_path):
+    path = tmp_path / "bench.json"
+    written = [Entry("a", 1.23456, "copies", at_most=2.5, low=1, high=2, about={"d": 3})]
+    entries.write(path, written)
+    assert entries.read(path) == written
+    assert json.loads(path.read_text())[0]["holds"] is True
+    assert [p.name for p in tmp_path.iterdir()] == ["bench.json"]
+
+
+def test_only_what_is_between_the_marks_is_replaced():
+    text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    once = report.replaced(text, "new")
+    assert once == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
+    assert report.replaced(once, "new") == once
+    with pytest.raises(ValueError, match="marks"):
+        report.replaced("no marks", "new")
+
+
+def test_the_full_length_fastfood_is_adjoint_to_itself():
+    P = FullLengthFastfood(d=5, n=64)
+    z, g = torch.randn(5), torch.randn(64)
+    step = P.displace(z, torch.zeros(64))
+    torch.testing.assert_close(step @ g, z @ P.adjoint(g))
+    columns = torch.stack([P.displace(e, torch.zeros(64)) for e in torch.eye(5)], dim=1)
+    torch.testing.assert_close(columns.norm(dim=0), torch.ones(5))

@@ -1,0 +1,130 @@
+"""The commands on task files, from training to a bound, and what they say of bad input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Command
+from tests.helpers.tuned import tuned
+
+from d90 import adapters
+
+TRAINING = (
+    *("--max-length", "16", "--batch-size", "8", "--epochs", "2", "--precision", "no"),
+    *("--head-seed", "3", "--learning-rate", "0.01", "-d", "50"),
+)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory, ready_folder: Path, toy_folder: Path) -> Path:
+    path = tmp_path_factory.mktemp("a folder") / "toy.safetensors"
+    tuned(ready_folder, toy_folder).coded(adapters.Float16()).save(path)
+    return path
+
+
+def test_tune(d90: Command, ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
+    result = d90("tune", ready_folder, toy_folder, *TRAINING, "--bits", "auto", "-o", "x y.st")
+    assert result.code == 0, result.err
+    assert "after 24 of 24 updates" in result.out
+    assert "float16" in result.out or "levels" in result.out
+    found = adapters.load("x y.st")
+    line = result.out.splitlines()[-1]
+    size = (tmp_path / "x y.st").stat().st_size
+    assert line == f"x y.st: d = 50, {size} bytes, accuracy {found.use.reached:.4f}"
+    assert [path.name for path in tmp_path.iterdir()] == ["x y.st"]
+    again = d90("tune", ready_folder, toy_folder, *TRAINING, "-o", "b.st", "--quiet")
+    assert again.out.splitlines() == [again.out.strip()]
+
+
+def test_inspect(d90: Command, file: Path) -> None:
+    result = d90("inspect", file)
+    assert result.code == 0
+    for word in ("float16, 16.00 bits", "DID, fastfood", "projection 0, head 3", "toy task"):
+        assert word in result.out
+    facts = json.loads(d90("inspect", file, "--json").out)
+    assert (facts["d"], len(facts["numbers"]), facts["bytes"]) == (50, 50, file.stat().st_size)
+
+
+def test_evaluate(d90: Command, file: Path, toy_folder: Path) -> None:
+    reached = adapters.load(file).use.reached
+    result = d90("evaluate", file, toy_folder, "--quiet")
+    assert float(result.out) == pytest.approx(reached, abs=5e-5)
+    assert "majority (accuracy)" in d90("evaluate", file, toy_folder).out
+
+
+def test_predict(d90: Command, file: Path, tmp_path: Path) -> None:
+    answers = [json.loads(line) for line in d90("predict", file, "good", "bad").out.splitlines()]
+    assert [answer["text"] for answer in answers] == ["good", "bad"]
+    for answer in answers:
+        shares = answer["probabilities"]
+        assert answer["label"] == max(shares, key=shares.__getitem__)
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+    (tmp_path / "in.txt").write_text("good\n\nbad\n")
+    (tmp_path / "in.csv").write_text('text,n\n"good",1\nbad,2\n')
+    for name in ("in.txt", "in.csv"):
+        result = d90("predict", file, "-i", name, "-o", "out.csv")
+        assert result.out == "out.csv: 2 predictions\n", result.err
+        rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
+        assert [row["text"] for row in rows] == ["good", "bad"]
+        assert [row["label"] for row in rows] == [answer["label"] for answer in answers]
+        assert float(rows[0]["p(1)"]) == pytest.approx(answers[0]["probabilities"]["1"], abs=1e-4)
+
+
+def test_merge_similarity_combine(d90: Command, file: Path, tmp_path: Path) -> None:
+    assert d90("merge", file, "-o", "merged").code == 0
+    assert (tmp_path / "merged" / "model.safetensors").exists()
+    assert d90("combine", file, file, "-o", "sum.st", "--how", "sum").code == 0
+    assert adapters.load("sum.st").z == pytest.approx(2 * adapters.load(file).z)
+    assert "+1.000" in d90("similarity", file, "sum.st").out
+    assert d90("similarity", file, "sum.st", "--csv").out.startswith("file,toy,sum.st\n")
+    assert "unknown" in d90("inspect", "sum.st").out
+
+
+def test_bound(d90: Command, file: Path, toy_folder: Path) -> None:
+    result = d90("bound", file, "--task", toy_folder)
+    assert result.code == 0, result.err
+    for word in ("in all", "majority class", "vacuous", "PAC-Bayes kl", "fixed before"):
+        assert word in result.out
+    found = json.loads(d90("bound", file, "--task", toy_folder, "--json").out)
+    assert (found["examples"], found["delta"]) == (96, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("inspect", "nothing.st"), "cannot be read: No such file"),
+        (("inspect", "{task}/train.jsonl"), "it is no task file"),
+        (("predict", "{file}"), "one of the two"),
+        (("predict", "{file}", "a", "-i", "x.txt"), "one of the two"),
+        (("predict", "{file}", "-i", "x.docx"), "expected one of .txt, .jsonl"),
+        (("predict", "{file}", "-i", "x.txt"), "cannot be read"),
+        (("predict", "{file}", "a", "--format", "xml"), "unknown format 'xml'"),
+        (("predict", "{file}", "a", "-o", "no/where.csv"), "cannot be written"),
+        (("evaluate", "{file}", "wordnet-hypernym"), "unknown column of"),
+        (("evaluate", "{file}", "{task}", "--base", "minilm-l6x"), "minilm-l6"),
+        (("bound", "{file}", "--task", "{task}", "--delta", "2"), "delta is 2"),
+        (("merge", "{file}", "-o", "{task}"), "is there already"),
+        (("combine", "{file}", "-o", "x.st"), "give two or more"),
+        (("tune", "{model}", "{task}", "-o", "x.st", "--bits", "9"), "bits '9'"),
+        (("tune", "{model}", "{task}", "-o", "x.st", "-d", "0"), "0"),
+        (("tune", "{model}", "{task}", "-o", "x.st", "--tolerance", "2"), "tolerance 2"),
+    ],
+)
+def test_bad_input_is_one_line(
+    d90: Command,
+    file: Path,
+    ready_folder: Path,
+    toy_folder: Path,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    places = {"file": file, "task": toy_folder, "model": ready_folder}
+    result = d90(*(argument.format(**places) for argument in arguments))
+    assert result.code == 2
+    assert result.out == ""
+    assert message in result.err
+    assert result.err.count("\n") == 1

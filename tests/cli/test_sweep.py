@@ -1,0 +1,118 @@
+"""`d90 table`, `curves`, `scaling`, `trajectory` and `generalization`, from end to end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from d90.cli.sweep import split
+from d90.pretraining.checkpoints import CHECKPOINTS, SUMMARY, checkpoint_name
+
+from .conftest import QUICK, Command
+
+DIMS = ("--dims", "10,50", "--projection", "onehot")
+
+
+@pytest.fixture
+def trained(tmp_path: Path, ready_folder: Path) -> Path:
+    """A folder as `d90 pretrain` leaves it, with the tiny model after 0 and after 100 updates."""
+    folder = tmp_path / "a run"
+    history = []
+    for step, loss in ((0, 3.0), (100, 1.0)):
+        shutil.copytree(ready_folder, folder / CHECKPOINTS / checkpoint_name(step))
+        counts = {"step": step, "tokens": 10 * step, "seconds": 1.0}
+        history.append({**counts, "train_loss": None, "held_out_loss": loss})
+    (folder / SUMMARY).write_text(json.dumps({"history": history, "settings": {}}))
+    return folder
+
+
+def rows(file: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path(file).open()))
+
+
+def test_table_and_then_generalization(d90: Command, ready_folder: Path, toy_folder: Path) -> None:
+    said = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--output", "out 1")
+    assert (said.code, said.err) == (0, "")
+    assert "study 2 of 2" in said.out and "report: out 1/index.html" in said.out
+    (row,) = rows("out 1/table1.csv")
+    assert list(row) == ["model", "toy task SAID", "toy task DID"]
+    studies = sorted(Path("out 1/studies").iterdir())
+    assert [(path / "summary.json").is_file() for path in studies] == [True, True]
+    page = Path("out 1/index.html").read_text()
+    assert all(f"studies/{path.name}/index.html" in page for path in studies)
+    again = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--output", "out 1")
+    assert again.out.count("runs done before: 3") == 2 and "rate 0.01, seed" not in again.out
+
+    said = d90("generalization", "out 1", "--output", "out 2")
+    assert (said.code, said.err) == (0, "")
+    assert len(rows("out 2/studies.csv")) == 2
+    quiet = d90("generalization", "out 1", "--output", "out 2", "--quiet")
+    assert quiet.out.count("\n") == 1
+
+
+def test_scaling_and_curves_share_runs(
+    d90: Command, ready_folder: Path, tiny_folder: Path, toy_folder: Path
+) -> None:
+    models = (ready_folder, tiny_folder)
+    said = d90("scaling", *models, "--tasks", toy_folder, *QUICK, *DIMS, "--quiet")
+    assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
+    assert len(rows("reports/scaling/studies.csv")) == 2
+    said = d90("curves", *models, "--tasks", toy_folder, "--methods", "said", *QUICK, *DIMS)
+    assert "runs done before" in said.out and "ok (0 s)" not in said.out
+    assert Path("reports/curves/figure1.png").stat().st_size > 1000
+
+
+def test_trajectory(d90: Command, trained: Path, toy_folder: Path) -> None:
+    options = ("--tasks", toy_folder, *QUICK, *DIMS)
+    said = d90("trajectory", trained, *options)
+    assert (said.code, said.err) == (0, "")
+    found = rows("reports/trajectory-a run/figure2.csv")
+    assert [row["updates"] for row in found] == ["0", "100"]
+    assert [float(row["perplexity"]) for row in found] == pytest.approx([20.0855369, 2.7182818])
+    said = d90("trajectory", trained, *options, "--checkpoints", "100", "--output", "one")
+    assert [row["updates"] for row in rows("one/figure2.csv")] == ["100"]
+
+
+def test_plan_trains_nothing(d90: Command, ready_folder: Path, toy_folder: Path) -> None:
+    said = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--plan")
+    assert said.code == 0
+    assert "in all, at most: 6 runs" in said.out
+    assert not Path("d90.db").exists() and not Path("reports").exists()
+
+
+def test_tasks_with_spaces_and_commas(tmp_path: Path) -> None:
+    folder = tmp_path / "a, b"
+    folder.mkdir()
+    assert split(["mrpc,qqp", str(folder), "sst2"]) == ["mrpc", "qqp", str(folder), "sst2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("table", "MODEL", "--tasks", "mrpcc"), "unknown task or folder 'mrpcc'"),
+        (("table", "./nothing", "--tasks", "wordnet-hypernym"), "there is no such folder"),
+        (("table", "MODEL", "--tasks", "TASK", "--methods", "sad"), "did you mean 'said'"),
+        (("table", "MODEL", "MODEL", "--tasks", "TASK"), "is there twice"),
+        (("scaling", "MODEL"), "Missing option '--tasks'"),
+        (("trajectory", "TASK", "--tasks", "TASK"), "is no pre-training folder"),
+        (("generalization", "TASK"), "has no summary.json at any depth"),
+        (("generalization", "nowhere"), "cannot read 'nowhere'"),
+        (("generalization", "TASK", "--runs", "all"), "expected best or d90"),
+    ],
+)
+def test_bad_input(
+    d90: Command, ready_folder: Path, toy_folder: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    places = {"MODEL": str(ready_folder), "TASK": str(toy_folder)}
+    said = d90(*(places.get(word, word) for word in arguments))
+    assert (said.code, said.out) == (2, "")
+    assert message in said.err and said.err.count("\n") == 1
+
+
+def test_a_checkpoint_that_is_not_there(d90: Command, trained: Path, toy_folder: Path) -> None:
+    said = d90("trajectory", trained, "--tasks", toy_folder, "--checkpoints", "0,7")
+    assert said.code == 2 and "has no checkpoint after 7 updates. It has: 0, 100." in said.err

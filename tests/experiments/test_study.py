@@ -1,0 +1,210 @@
+"""The flow from Python: what is run, what is reused, and what makes another study."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import d90
+from d90.errors import D90Error
+from d90.experiments.study import Listener, Study
+from d90.report import Summary
+from d90.search.protocols import Listed
+from d90.search.trial import Record, Trial
+from d90.training import Progress, TrainSettings
+
+TRAINING = TrainSettings(1.0, steps=12, batch_size=8, precision="no")
+SEARCH = Listed(dims=(10, 50), learning_rates=(0.01,), full_learning_rates=(0.01,))
+FULL, SMALL, LARGE = Trial(None, 0.01), Trial(10, 0.01), Trial(50, 0.01)
+
+Planner = Callable[..., Study]
+
+
+class Log(Listener):
+    """What happened, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any]] = []
+        self.steps = 0
+
+    def opened(self, study: Study, records: Sequence[Record]) -> None:
+        self.events.append(("opened", len(records)))
+
+    def started(self, trial: Trial) -> None:
+        self.events.append(("started", trial))
+
+    def progressed(self, trial: Trial, progress: Progress) -> None:
+        self.steps += 1
+
+    def finished(
+        self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
+    ) -> None:
+        self.events.append(("reused" if reused else "ran", record.trial))
+
+    def all(self, what: str) -> list[Any]:
+        return [value for event, value in self.events if event == what]
+
+
+@pytest.fixture
+def plan(ready_folder: Path, toy_folder: Path) -> Planner:
+    def new(model: Path = ready_folder, task: Path = toy_folder, **options: Any) -> Study:
+        options = {"protocol": SEARCH, "training": TRAINING, "head_seed": 3, **options}
+        return d90.plan(str(model), task, max_length=16, **options)
+
+    return new
+
+
+def test_measure_from_python(ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
+    log = Log()
+    found = d90.measure(
+        str(ready_folder),
+        toy_folder,
+        protocol=replace(SEARCH, dims=(1, 10, 50), seeds=(0, 1)),
+        training=TRAINING,
+        max_length=16,
+        head_seed=3,
+        store=tmp_path / "d90.db",
+        listener=log,
+    )
+    assert isinstance(found, Summary)
+    assert (found.status, found.D, found.m, found.full_metric) == ("ok", 5554, None, 1.0)
+    assert found.d90 in (10, 50)
+    assert found.interval is not None
+    assert found.threshold == pytest.approx(0.9)
+    assert (found.majority, found.task) == (0.53125, str(toy_folder))
+    assert len(found.trials) == 7
+    assert log.all("opened") == [0]
+    assert log.all("started") == log.all("ran") == [record.trial for record in found.trials]
+    assert log.steps == 12 * 7
+    assert Summary.from_json(found.to_json()).settings == found.settings
+
+
+def test_the_same_study_runs_nothing_again(plan: Planner, tmp_path: Path) -> None:
+    store = d90.Store(tmp_path / "d90.db")
+    first, again = Log(), Log()
+    one = d90.run(plan(), store, listener=first)
+    two = d90.run(plan(), store, listener=again)
+    assert first.all("ran") == [FULL, SMALL, LARGE]
+    assert again.events == [("opened", 3)]
+    assert one.trials == two.trials
+    assert len(store.studies()) == 1
+    facts = store.studies()[0].facts
+    assert (facts["D"], facts["majority"]) == (5554, 0.53125)
+
+
+def test_another_projection_is_another_study_with_the_same_baseline(
+    plan: Planner, tmp_path: Path
+) -> None:
+    store, log = d90.Store(tmp_path / "d90.db"), Log()
+    first = d90.run(plan(), store)
+    second = d90.run(plan(projection="onehot"), store, listener=log)
+    assert log.all("opened") == [0]
+    assert log.all("reused") == [FULL]
+    assert log.all("ran") == [SMALL, LARGE]
+    assert second.trials[0] == first.trials[0]
+    assert len(store.studies()) == 2
+
+
+def test_more_dimensions_keep_the_runs_there_are(plan: Planner, tmp_path: Path) -> None:
+    store, log = d90.Store(tmp_path / "d90.db"), Log()
+    d90.run(plan(), store)
+    d90.run(plan(protocol=replace(SEARCH, dims=(10, 50, 20))), store, listener=log)
+    assert log.all("ran") == [replace(SMALL, d=20)]
+    assert log.all("reused") == [FULL, SMALL, LARGE]
+
+
+def test_what_changes_a_result_changes_its_key(
+    plan: Planner, ready_folder: Path, toy_folder: Path, tmp_path: Path
+) -> None:
+    def key(trial: Trial = SMALL, **options: Any) -> str:
+        return plan(**options).key(trial)
+
+    dropout = Path(shutil.copytree(ready_folder, tmp_path / "dropout"))
+    config = json.loads((dropout / "config.json").read_text())
+    (dropout / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.5}))
+    words = Path(shutil.copytree(ready_folder, tmp_path / "words"))
+    tokenizer = (words / "tokenizer.json").read_text()
+    (words / "tokenizer.json").write_text(tokenizer.replace('"good"', '"fine"'))
+    others = [
+        key(LARGE),
+        key(FULL),
+        key(replace(SMALL, seed=1)),
+        key(replace(SMALL, learning_rate=0.02)),
+        key(method="said"),
+        key(groups="tensor"),
+        key(projection="sparse"),
+        key(scale="rms"),
+        key(head_seed=2),
+        key(dtype="bfloat16"),
+        key(train_limit=50),
+        key(eval_limit=50),
+        key(metric="f1"),
+        key(training=replace(TRAINING, steps=13)),
+        key(training=replace(TRAINING, batch_size=7)),
+        key(model=dropout),
+        key(model=words),
+    ]
+    assert len({key(), *others}) == 1 + len(others)
+
+
+def test_what_changes_no_result_keeps_the_key(
+    plan: Planner, ready_folder: Path, toy_folder: Path, tmp_path: Path
+) -> None:
+    study = plan()
+    model = Path(shutil.copytree(ready_folder, tmp_path / "copy"))
+    task = Path(shutil.copytree(toy_folder, tmp_path / "data"))
+    copied = plan(model=model, task=task, full_training=replace(TRAINING, steps=1))
+    assert copied.key(SMALL) == study.key(SMALL)
+    assert copied.key(FULL) != study.key(FULL)
+    assert plan(projection="sparse").key(FULL) == study.key(FULL)
+    assert copied.name.startswith("copy-data-did-")
+
+
+def test_settings_are_plain_and_complete(plan: Planner) -> None:
+    settings = plan(method="said", scale="vectors").settings
+    assert json.loads(json.dumps(settings)) == settings
+    assert settings["subspace"] == {
+        "method": "said",
+        "groups": "layer",
+        "projection": "fastfood",
+        "scale": "vectors",
+    }
+    assert settings["protocol"]["name"] == "listed"
+    assert settings["protocol"]["dims"] == [10, 50]
+    assert settings["full_training"]["optimizer"] == "adamw"
+    assert "learning_rate" not in settings["training"]
+
+
+@pytest.mark.parametrize("scale", ["tensor", "model", "rms", "vectors"])
+@pytest.mark.parametrize("groups", ["layer", "module", "tensor"])
+def test_counts_are_those_of_the_subspace(plan: Planner, groups: str, scale: str) -> None:
+    """D and m are counted before the weights are there."""
+    study = plan(method="said", groups=groups, scale=scale, protocol=replace(SEARCH, dims=(60,)))
+    subspace = d90.attach(study.executor.model, d=60, method="said", groups=groups, scale=scale)
+    assert (study.D, study.m) == (subspace.layout.D, subspace.layout.m)
+
+
+def test_said_needs_more_numbers_than_groups(plan: Planner) -> None:
+    with pytest.raises(D90Error, match="d = 4 is too small for SAID, whose m = 4 scales"):
+        plan(method="said", protocol=replace(SEARCH, dims=(4,)))
+    assert plan(method="said", protocol=replace(SEARCH, dims=(5,))).m == 4
+
+
+def test_a_study_in_said(plan: Planner, tmp_path: Path) -> None:
+    found = d90.run(plan(method="said"), d90.Store(tmp_path / "d90.db"))
+    assert (found.method, found.groups, found.m) == ("said", "layer", 4)
+    assert all(record.trial in (FULL, SMALL, LARGE) for record in found.trials)
+
+
+def test_nothing_to_search_without_a_baseline(plan: Planner, tmp_path: Path) -> None:
+    """The head of this seed is wrong about every text, and this rate does not mend it."""
+    search = replace(SEARCH, full_learning_rates=(1e-7,))
+    found = d90.run(plan(protocol=search), d90.Store(tmp_path / "d90.db"))
+    assert found.d90 is None
+    assert found.status == "undefined-baseline"

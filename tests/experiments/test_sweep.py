@@ -1,0 +1,128 @@
+"""Many measurements as one: what is composed, shared, resumed and left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from d90.errors import D90Error
+from d90.executors.runner import LocalExecutor
+from d90.experiments.study import Study
+from d90.experiments.sweep import Cell, CellListener, compose, measure_cells
+from d90.search.finished import load_studies
+from d90.search.protocols import Grid, Listed
+from d90.search.trial import Record, Trial
+from d90.storage.store import Store
+from d90.training import TrainSettings
+
+OPTIONS = {
+    "training": TrainSettings(1.0, steps=4, batch_size=8, precision="no"),
+    "max_length": 16,
+    "projection": "onehot",
+}
+PROTOCOL = Listed(dims=(10, 40), learning_rates=(0.01,), full_learning_rates=(0.01,))
+
+
+class Counter(CellListener):
+    """Counts the runs that train."""
+
+    def __init__(self) -> None:
+        self.trained: list[Trial] = []
+        self.reused = 0
+        self.cells: list[tuple[str, int, int]] = []
+
+    def began(self, cell: Cell, number: int, count: int) -> None:
+        self.cells.append((cell.method, number, count))
+
+    def started(self, trial: Trial) -> None:
+        self.trained.append(trial)
+
+    def finished(self, study: Study, record: Record, records: object, *, reused: bool) -> None:
+        self.reused += reused
+
+
+def cells(model: Path, task: Path, **changes: object) -> tuple[Cell, ...]:
+    options = {**OPTIONS, "methods": ["said", "did"], "protocol": PROTOCOL, **changes}
+    return compose([str(model)], [str(task)], **options)  # type: ignore[arg-type]
+
+
+def test_a_baseline_is_shared_and_nothing_is_repeated(
+    ready_folder: Path, toy_folder: Path, tmp_path: Path
+) -> None:
+    store, first, second = Store(tmp_path / "a.db"), Counter(), Counter()
+    asked = cells(ready_folder, toy_folder)
+    found = measure_cells(asked, store, folder=tmp_path / "studies", listener=first)
+    assert [s.method for s in found.summaries] == ["said", "did"]
+    assert (len(first.trained), first.reused) == (5, 1)  # One baseline and 2 x 2 subspace runs.
+    assert first.cells == [("said", 1, 2), ("did", 2, 2)]
+    assert not found.failures
+    again = measure_cells(asked, store, listener=second)
+    assert second.trained == []
+    assert [s.trials for s in again.summaries] == [s.trials for s in found.summaries]
+    summaries = load_studies([tmp_path / "studies", tmp_path])
+    assert {s.method for s in summaries} == {"said", "did"} and len(summaries) == 2
+    assert summaries[0].family == "bert"
+    assert summaries[0].examples == {"train": 96, "train_metric": 64, "metric": 64}
+
+
+def test_an_interrupt_loses_the_run_in_flight_only(
+    ready_folder: Path, toy_folder: Path, tmp_path: Path
+) -> None:
+    class Interrupting(Counter):
+        def started(self, trial: Trial) -> None:
+            super().started(trial)
+            if len(self.trained) == 4:
+                raise KeyboardInterrupt
+
+    store, asked = Store(tmp_path / "a.db"), cells(ready_folder, toy_folder)
+    with pytest.raises(KeyboardInterrupt):
+        measure_cells(asked, store, listener=Interrupting())
+    rest = Counter()
+    measure_cells(asked, store, listener=rest)
+    assert len(rest.trained) == 2
+
+
+def test_dimensions_that_a_model_lacks_are_left_out(ready_folder: Path, toy_folder: Path) -> None:
+    wide = Listed(dims=(1, 3, 10, 10**9), learning_rates=(0.01,))
+    said, did = cells(ready_folder, toy_folder, protocol=wide)
+    assert did.protocol.dimensions() == (1, 3, 10)
+    assert said.protocol.dimensions() == (10,)  # m = 4 scales are among the d numbers.
+    (grid,) = cells(ready_folder, toy_folder, methods=["did"], protocol=Grid(max_dim=10**6))
+    assert max(grid.protocol.dimensions()) == grid.plan().D
+    with pytest.raises(D90Error, match=r"DID: none of the dimensions lies from 1 to"):
+        cells(ready_folder, toy_folder, methods=["did"], protocol=Listed(dims=(10**9,)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": []}, "no method: give at least one"),
+        ({"methods": ["did", "did"]}, "method 'did' is there twice"),
+        ({"methods": ["dit"]}, "unknown method 'dit': did you mean 'did'"),
+        ({"groups": "layers"}, "unknown groups 'layers'"),
+        ({"metric": "f2"}, "unknown metric 'f2'"),
+    ],
+)
+def test_bad_input_is_found_before_training(
+    changes: dict[str, object], message: str, ready_folder: Path, toy_folder: Path
+) -> None:
+    with pytest.raises(D90Error, match=message):
+        cells(ready_folder, toy_folder, **changes)
+
+
+def test_a_cell_that_cannot_be_measured_is_named(
+    ready_folder: Path, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = LocalExecutor.__init__
+
+    def too_large(self: LocalExecutor, *arguments: object, **options: object) -> None:
+        if options["subspace_options"]["method"] == "said":  # type: ignore[index]
+            raise D90Error("not enough memory: use a smaller batch.")
+        original(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LocalExecutor, "__init__", too_large)
+    found = measure_cells(cells(ready_folder, toy_folder), Store(tmp_path / "a.db"))
+    assert [s.method for s in found.summaries] == ["did"]
+    (name,) = found.failures
+    assert name.endswith("SAID") and "not enough memory" in found.failures[name]

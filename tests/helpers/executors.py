@@ -1,0 +1,40 @@
+"""What the tests of several executors share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import psutil
+
+from d90.executors import LocalExecutor
+from d90.search.trial import Record, Trial
+from d90.training import Progress, TrainSettings
+
+SETTINGS = TrainSettings(1.0, epochs=2, batch_size=8, precision="no")
+LONG = replace(SETTINGS, epochs=5000)
+"""A run that does not end by itself."""
+
+TRIALS = [Trial(None, 0.02), *(Trial(d, 0.012, seed) for d in (20, 50) for seed in (0, 1))]
+
+NewTrainer = Callable[..., LocalExecutor]
+
+
+def silent(_: Progress) -> None:
+    pass
+
+
+def timeless(record: Record) -> Record:
+    return replace(record, seconds=0.0)
+
+
+def named(processes: Sequence[psutil.Process], words: str) -> list[psutil.Process]:
+    """Those with the words in their command; one that has just ended has none."""
+
+    def command(process: psutil.Process) -> str:
+        try:
+            return " ".join(process.cmdline())
+        except psutil.Error:
+            return ""
+
+    return [process for process in processes if words in command(process)]

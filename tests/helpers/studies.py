@@ -1,0 +1,104 @@
+"""Made-up studies with a known curve, one for each thing that a report must cope with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+from d90.report import Summary
+from d90.search.estimate import estimate
+from d90.search.trial import Record, Trial
+
+MAJORITY, FULL = 0.684, 0.802
+
+
+def metric_at(d: int, learning_rate: float, seed: int) -> float:
+    """A logistic rise in log d from the majority class to full fine-tuning, best at rate 0.01."""
+    rise = 1 / (1 + math.exp(-1.6 * (math.log(d) - math.log(60))))
+    off = 0.25 * abs(math.log10(learning_rate / 0.01))
+    wiggle = 0.006 * math.sin(12.9 * d + 78.2 * seed + 3.7 * math.log(learning_rate))
+    return MAJORITY + (FULL - MAJORITY) * rise * (1 - off) + wiggle
+
+
+def runs(
+    dims: Iterable[int],
+    rates: Sequence[float] = (0.002, 0.005, 0.01, 0.02),
+    seeds: Sequence[int] = (0,),
+) -> list[Record]:
+    """Full fine-tuning at two rates, then every d; the largest rate collapses from d = 1,000."""
+    records = [
+        Record(Trial(None, rate), "ok", FULL - 0.01 * i, 0.99, 240.0)
+        for i, rate in enumerate((1e-4, 5e-5))
+    ]
+    for d in dims:
+        for rate in rates:
+            for seed in seeds:
+                metric = metric_at(d, rate, seed)
+                if rate >= 0.02 and d >= 1_000:
+                    records.append(Record(Trial(d, rate, seed), "collapsed", MAJORITY, 0.67, 91.5))
+                else:
+                    train = min(metric + 0.05, 1.0)
+                    records.append(Record(Trial(d, rate, seed), "ok", metric, train, 90.25))
+    return records
+
+
+def study(records: Iterable[Record], *, majority: float = MAJORITY, **changes: object) -> Summary:
+    """The summary of the records, with d90 as the estimator finds it."""
+    records = tuple(records)
+    found = estimate(records, majority=majority)
+    values: dict[str, object] = {
+        "model": "minilm-l6",
+        "task": "mrpc",
+        "method": "said",
+        "groups": "layer",
+        "m": 8,
+        "projection": "fastfood",
+        "scale": "tensor",
+        "D": 22_713_986,
+        "majority": majority,
+        "full_metric": found.full_metric,
+        "threshold": found.threshold,
+        "d90": found.d90,
+        "interval": found.interval,
+        "status": found.status,
+        "reason": found.reason,
+        "warnings": found.warnings,
+        "trials": records,
+        "settings": {"epochs": 4, "batch_size": 32, "text_columns": ["sentence1", "sentence2"]},
+        "command": "d90 measure minilm-l6 mrpc --method said --dims 10,20",
+        "versions": {"d90": "0.1.0", "torch": "2.13.0"},
+        "started": "2026-01-02T03:04:05+00:00",
+        "finished": "2026-01-02T03:44:05+00:00",
+    }
+    return Summary(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def ladder(low: int, high: int, count: int) -> list[int]:
+    """Log-spaced dimensions."""
+    return sorted({round(low * (high / low) ** (i / (count - 1))) for i in range(count)})
+
+
+EIGHT = ladder(10, 10_000, 8)
+
+
+@cache
+def every_kind() -> dict[str, Summary]:
+    """One study for each status, and the shapes that are hard to draw."""
+    usable = runs(EIGHT)
+    lost = [
+        Record(r.trial, "diverged", math.nan) if r.trial.d else r for r in runs(EIGHT, (0.01, 0.5))
+    ]
+    return {
+        "ok": study(usable),
+        "seeds": study(runs(EIGHT, seeds=(0, 1, 2))),
+        "grid": study(runs(ladder(10, 10_000, 100))),
+        "above-maximum": study(runs(ladder(10, 30, 4), (0.001, 0.002))),
+        "at-minimum": study(runs([500, 1_000], (0.01,))),
+        "trivial-threshold": study(usable, majority=0.73),
+        "undefined-baseline": study(runs([]), majority=0.85),
+        "unstable": study(lost, majority=0.6),
+        "one-point": study(runs([200], (0.01,)), majority=0.6),
+        "wide": study(runs([100, 2_000, 45_000, 900_000, 4_000_000], (0.01, 0.02))),
+        "nothing": study([]),
+    }

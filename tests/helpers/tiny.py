@@ -1,0 +1,114 @@
+"""The tiny model and the toy task of the tests, for whoever wants them in a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from d90.executors.runner import LocalExecutor
+from d90.rng import philox
+from d90.tasks import Split, Task
+from d90.training import TrainSettings, train
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+GOOD = ["good", "great"]
+BAD = ["bad", "awful"]
+FILLER = [f"word{i}" for i in range(6)]
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words, for the texts of `toy_task`."""
+    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *GOOD, *BAD, *FILLER])}
+    words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=words, model_input_names=inputs, **names)
+
+
+def write_tiny_model(folder: Path) -> None:
+    """A random BERT of width 16, without a head, as a pretrained model has it."""
+    words_of = tokenizer()
+    config = BertConfig(
+        vocab_size=len(words_of),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        pad_token_id=0,
+        initializer_range=0.1,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = BertModel(config)
+    # Good and bad words point apart, as pretraining would have it: else no small subspace learns.
+    words = model.embeddings.word_embeddings.weight.data
+    direction = words[-1].sign()
+    for word in (*GOOD, *BAD):
+        sign = 1 if word in GOOD else -1
+        words[words_of.convert_tokens_to_ids(word)] += direction * sign
+    model.save_pretrained(folder)
+    words_of.save_pretrained(folder)
+
+
+def toy_split(rows: int, seed: int) -> Split:
+    """Texts of 3 to 7 words, one of which, good or bad, decides the class."""
+    texts, labels = [], []
+    words = philox.words(seed, philox.Stream.DATA, 0, rows * 16).view(rows, 16)
+    for row in words.tolist():
+        label = row[0] % 2
+        text = [FILLER[word % len(FILLER)] for word in row[4 : 4 + 2 + row[1] % 5]]
+        text.insert(row[2] % len(text), (GOOD if label else BAD)[row[3] % 2])
+        texts.append((" ".join(text),))
+        labels.append(label)
+    return Split(texts, labels)
+
+
+def toy_task() -> Task:
+    """A task of two classes that a tiny model learns at once."""
+    return Task(
+        name="toy",
+        text_columns=("text",),
+        labels=("bad", "good"),
+        metric="accuracy",
+        train=toy_split(96, seed=1),
+        evaluation={"validation": toy_split(64, seed=2)},
+    )
+
+
+def write_task(task: Task, folder: Path) -> None:
+    """A task as a user has it."""
+    folder.mkdir()
+    for name, split in {"train": task.train, **task.evaluation}.items():
+        rows = zip(split.texts, split.labels, strict=True)
+        lines = [json.dumps({"text": text, "label": label}) for (text,), label in rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def write_ready_model(tiny_folder: Path, folder: Path) -> None:
+    """The tiny model with a body that knows the toy task, as a pretrained one knows its language.
+
+    A new head on top of it trains in a subspace within a few steps; on a random body none does.
+    """
+    settings = TrainSettings(0.02, epochs=6, batch_size=8, precision="no")
+    executor = LocalExecutor(str(tiny_folder), toy_task(), settings, max_length=16)
+    train(executor.model, executor.data, settings)
+    body = executor.model.base_model
+    assert isinstance(body, BertModel)
+    body.save_pretrained(folder)
+    for file in tiny_folder.glob("tokenizer*"):
+        shutil.copy(file, folder)

@@ -1,0 +1,94 @@
+"""The report in the terminal, and the answer in words."""
+
+from __future__ import annotations
+
+import doctest
+import io
+import math
+from importlib import import_module
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from tests.helpers.studies import EIGHT, every_kind, runs, study
+
+from d90.report import Summary, render_text, wording
+from d90.search.trial import Record, Trial
+
+
+def rendered(summary: Summary, width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(render_text(summary))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("kind", every_kind())
+def test_every_kind_fits_every_width(kind: str, width: int) -> None:
+    summary = every_kind()[kind]
+    text = rendered(summary, width)
+    assert wording.answer(summary) in text
+    assert "…" not in text
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+
+
+def test_one_row_a_dimension_with_its_runs() -> None:
+    text = rendered(study(runs(EIGHT)), 80)
+    row = next(line for line in text.splitlines() if line.strip().startswith("10,000"))
+    assert row.split() == ["10,000", "0.808", "0.01", "3/4", "yes"]
+
+
+def test_a_long_study_is_thinned_around_its_answer() -> None:
+    summary = every_kind()["grid"]
+    text = rendered(summary, 80)
+    assert "rows of 100" in text
+    assert any(line.split()[:1] == [str(summary.d90)] for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("ok", "d90 = 72"),
+        ("above-maximum", "d90 > 30 (above-maximum)"),
+        ("at-minimum", "d90 ≤ 500 (at-minimum)"),
+        ("trivial-threshold", "no d90 (trivial-threshold)"),
+        ("undefined-baseline", "no d90 (undefined-baseline)"),
+        ("unstable", "no d90 (unstable)"),
+        ("nothing", "no d90 (undefined-baseline)"),
+    ],
+)
+def test_the_answer_in_words(kind: str, answer: str) -> None:
+    summary = every_kind()[kind]
+    assert wording.answer(summary) == answer
+    assert wording.sentence(summary).endswith(".")
+
+
+def test_the_name_follows_the_satisfaction() -> None:
+    assert wording.answer(study(runs(EIGHT), satisfaction=0.8)).startswith("d80 = ")
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (None, ""),
+        ((27, 72), "27 to 72"),
+        ((None, 72), "72 or less"),
+        ((1_000, None), "1,000 or more"),
+        ((None, None), "any d"),
+    ],
+)
+def test_open_ends_of_the_interval_in_words(
+    interval: tuple[int | None, int | None] | None, text: str
+) -> None:
+    assert wording.interval(study(runs(EIGHT), interval=interval)) == text
+
+
+def test_a_metric_that_is_no_number_is_a_dash() -> None:
+    summary = study([*runs([10]), Record(Trial(20, 0.01), "ok", math.nan)])
+    row = next(line for line in rendered(summary, 80).splitlines() if line.split()[:1] == ["20"])
+    assert row.split() == ["20", "–", "–", "0/1", "–"]
+
+
+@pytest.mark.parametrize("module", ["words", "curve", "text"])
+def test_examples(module: str) -> None:
+    assert doctest.testmod(import_module(f"d90.report.{module}")).failed == 0

@@ -1,0 +1,105 @@
+"""summary.json: its keys, its round trip, and what it says of a broken file."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.helpers.studies import every_kind, study
+
+from d90.errors import D90Error
+from d90.report import Summary
+from d90.search.trial import Record, Trial
+
+REQUIRED = {
+    "model", "task", "method", "groups", "projection", "scale", "D", "majority", "full_metric",
+    "threshold", "d90", "status", "interval", "trials", "versions",
+}  # fmt: skip
+REQUIRED_OF_A_TRIAL = {
+    "d", "learning_rate", "seed", "metric", "train_metric", "status", "seconds",
+}  # fmt: skip
+
+
+def strict_json(text: str) -> dict:
+    def refuse(constant: str) -> float:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("kind", every_kind())
+def test_has_the_promised_keys_and_reads_back_the_same(kind: str) -> None:
+    summary = every_kind()[kind]
+    data = strict_json(summary.to_json())
+    assert data.keys() >= REQUIRED
+    assert data["trials"] == [] or data["trials"][0].keys() >= REQUIRED_OF_A_TRIAL
+    assert len(data["trials"]) == len(summary.trials)
+    assert Summary.from_json(summary.to_json()).to_json() == summary.to_json()
+
+
+def test_values_survive() -> None:
+    summary = every_kind()["seeds"]
+    again = Summary.from_json(summary.to_json())
+    assert replace(again, trials=(), settings={}) == replace(summary, trials=(), settings={})
+    assert set(map(repr, again.trials)) == set(map(repr, summary.trials))
+
+
+def test_the_order_of_the_runs_does_not_matter() -> None:
+    summary = every_kind()["seeds"]
+    assert replace(summary, trials=summary.trials[::-1]).to_json() == summary.to_json()
+
+
+def test_full_fine_tuning_comes_first_with_null_for_d() -> None:
+    trials = strict_json(every_kind()["ok"].to_json())["trials"]
+    assert [trial["d"] for trial in trials[:3]] == [None, None, 10]
+
+
+def test_what_json_lacks_becomes_null_and_numpy_becomes_plain() -> None:
+    record = Record(Trial(10, 0.01), "diverged", math.nan, math.inf, 1.0, {"f1": math.nan})
+    summary = study(
+        [record], D=np.int64(7), full_metric=np.float32(0.5), settings={"path": Path("a")}
+    )
+    data = strict_json(summary.to_json())
+    assert data["trials"][0]["metric"] is None
+    assert data["trials"][0]["train_metric"] is None
+    assert data["trials"][0]["metrics"] == {"f1": None}
+    assert (data["D"], data["full_metric"], data["settings"]) == (7, 0.5, {"path": "a"})
+
+
+def test_the_curve_is_the_best_rate_at_each_d_averaged_over_seeds() -> None:
+    metrics = {(0.1, 0): 0.6, (0.2, 0): 0.8, (0.1, 1): 0.7, (0.2, 1): 0.5}
+    records = [Record(Trial(10, rate, seed), "ok", m) for (rate, seed), m in metrics.items()]
+    assert strict_json(study(records).to_json())["curve"] == [{"d": 10, "metric": 0.75}]
+
+
+def test_loads_a_file_or_its_folder(tmp_path: Path) -> None:
+    summary = every_kind()["ok"]
+    (tmp_path / "summary.json").write_text(summary.to_json(), encoding="utf-8")
+    assert Summary.load(tmp_path) == Summary.load(tmp_path / "summary.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "format 'list'"),
+        ('{"format": 99}', "format 99"),
+        ('{"format": 1}', "'trials' is missing"),
+        ('{"format": 1, "trials": [{}]}', "'d' is missing"),
+        ('{"format": 1, "trials": [3]}', "summary.json"),
+        ('{"format": 1, "trials": [], "warnings": [], "interval": null}', "missing"),
+    ],
+)
+def test_a_broken_file_gets_one_line(text: str, message: str) -> None:
+    with pytest.raises(D90Error, match=message) as caught:
+        Summary.from_json(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_gets_one_line(tmp_path: Path) -> None:
+    with pytest.raises(D90Error, match="d90 measure"):
+        Summary.load(tmp_path)

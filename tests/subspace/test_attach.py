@@ -1,0 +1,443 @@
+"""A model as a function of z: what it keeps, what it saves, when it computes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from d90.errors import D90Error
+from d90.projections import PROJECTIONS, make
+from d90.subspace import GROUPINGS, SCALES, Subspace, attach, detach
+from d90.subspace import subspace as subspace_module
+
+
+class Recurrent(nn.Module):
+    """Everything that is awkward: a tie, an LSTM, a frozen table, a buffer, odd strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 6)
+        self.table.weight.requires_grad_(False)
+        self.blocks = nn.ModuleList([nn.Linear(6, 6, bias=i == 1) for i in range(3)])
+        self.blocks[2].weight = self.blocks[0].weight
+        self.blocks[1].weight = nn.Parameter(torch.randn(6, 6).t())
+        self.norm = nn.BatchNorm1d(6)
+        self.lstm = nn.LSTM(6, 4, batch_first=True)
+        self.head = nn.Linear(4, 3)
+        self.register_buffer("steps", torch.arange(2))
+        self.checkpointing: bool | None = None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.table(tokens)
+        for block in self.blocks:
+            x = self._run(block, x).tanh()
+        x = self.norm(x.transpose(1, 2)).transpose(1, 2)
+        # As recurrent models do for their first state.
+        first = next(self.lstm.parameters()).new_zeros(1, len(x), 4)
+        return self._run(lambda x: self.head(self.lstm(x, (first, first))[0][:, -1]), x)
+
+    def _run(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        if self.checkpointing is None or not torch.is_grad_enabled():
+            return part(x)
+        return checkpoint(part, x.requires_grad_(), use_reentrant=self.checkpointing)
+
+
+@pytest.fixture
+def model() -> Recurrent:
+    torch.manual_seed(0)
+    return Recurrent().eval()
+
+
+@pytest.fixture
+def tokens() -> Tensor:
+    return torch.arange(12).view(3, 4) % 9
+
+
+def randomise(subspace: Subspace) -> None:
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        subspace.z.normal_(generator=generator)
+        if subspace.lam is not None:
+            subspace.lam.uniform_(0.5, 1.5, generator=generator)
+
+
+def gradients(model: nn.Module) -> list[Tensor]:
+    found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("method", ["did", "said"])
+@pytest.mark.parametrize("groups", GROUPINGS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_theta_is_the_formula(
+    model: Recurrent, tokens: Tensor, method: Any, groups: str, scale: str
+) -> None:
+    theta_0 = {name: p.detach().clone() for name, p in model.named_parameters()}
+    subspace = attach(model, d=30, method=method, groups=groups, scale=scale, seed=5)
+    randomise(subspace)
+    model(tokens)
+    layout = subspace.layout
+    assert subspace.m == (layout.m if method == "said" else 0)
+    P = make("fastfood", d=30 - subspace.m, D=layout.D, seed=5)
+    step = P.apply(subspace.z.detach(), 0, layout.D)
+    lam = iter(torch.ones(layout.m) if subspace.lam is None else subspace.lam.detach())
+    for group in layout.groups:
+        factor = next(lam) if group.moving else torch.ones(())
+        for slot in group.slots:
+            moved = slot.scale * factor * step[slot.offset : slot.offset + slot.size]
+            expected = theta_0[slot.name] + moved.view(slot.shape)
+            for name in (slot.name, *slot.aliases):
+                torch.testing.assert_close(_at(model, name), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["did", "said"])
+def test_exactly_d_numbers(model: Recurrent, method: Any) -> None:
+    attach(model, d=17, method=method)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    names = ["subspace.z", "subspace.lam"] if method == "said" else ["subspace.z"]
+    assert list(trained) == names
+    assert sum(p.numel() for p in trained.values()) == 17
+    state = model.state_dict()
+    assert list(state) == names
+    assert sum(tensor.numel() for tensor in state.values()) == 17
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert frozen == ["table.weight"]
+
+
+def test_without_frozen_weights_the_parameters_are_z_and_lam() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2))
+    subspace = attach(model, d=9, method="said")
+    assert list(model.parameters()) == list(subspace.parameters())
+    half = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)).bfloat16()
+    subspace = attach(half, d=9)
+    assert next(half.get_submodule("1").parameters()).dtype == torch.bfloat16
+    assert [p for p in half.parameters() if p.numel()] == [subspace.z]
+
+
+def test_an_nn_sequential_still_runs_its_children() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2))
+    x = torch.randn(4, 3)
+    before = model(x)
+    attach(model, d=9)
+    assert torch.equal(model(x), before)
+
+
+@pytest.mark.parametrize("method", ["did", "said"])
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_finite_differences(tokens: Tensor, method: Any, projection: str) -> None:
+    torch.manual_seed(0)
+    model = Recurrent().double().eval()
+    subspace = attach(model, d=12, method=method, projection=projection)
+    assert subspace.z.dtype == torch.float64
+    randomise(subspace)
+    leaves = list(subspace.parameters())
+
+    def loss(*values: Tensor) -> Tensor:
+        with torch.no_grad():
+            for leaf, value in zip(leaves, values, strict=True):
+                leaf.copy_(value)
+            return model(tokens).square().sum()
+
+    model(tokens).square().sum().backward()
+    start = [leaf.detach().clone() for leaf in leaves]
+    for i, leaf in enumerate(leaves):
+        assert leaf.grad is not None
+        for j in range(len(leaf)):
+            ends = []
+            for step in (1e-6, -1e-6):
+                moved = [value.clone() for value in start]
+                moved[i][j] += step
+                ends.append(loss(*moved))
+            slope = (ends[0] - ends[1]) / 2e-6
+            torch.testing.assert_close(leaf.grad[j], slope, rtol=1e-4, atol=1e-7)
+
+
+def test_detach_restores_everything(model: Recurrent, tokens: Tensor) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    attributes = set(model.__dict__)
+    modules = [name for name, _ in model.named_modules()]
+    output = model(tokens)
+    subspace = attach(model, d=17)
+    randomise(subspace)
+    model(tokens)
+    detach(model)
+    assert torch.equal(model(tokens), output)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert [name for name, _ in model.named_parameters(remove_duplicate=False)] == parameters
+    assert [name for name, _ in model.named_modules()] == modules
+    assert set(model.__dict__) == attributes
+    assert model.blocks[0].weight is model.blocks[2].weight
+    assert not model.get_parameter("blocks.1.weight").is_contiguous()
+    model(tokens).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    attach(model, d=17)
+    detach(model)
+
+
+def test_state_dict_round_trip(model: Recurrent, tokens: Tensor) -> None:
+    randomise(attach(model, d=17, method="said"))
+    saved, output = model.state_dict(), model(tokens)
+    torch.manual_seed(0)
+    other = Recurrent().eval()
+    attach(other, d=17, method="said")
+    other(tokens)
+    assert other.load_state_dict(saved).missing_keys == []
+    assert torch.equal(other(tokens), output)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        other.load_state_dict({"subspace.z": saved["subspace.z"]})
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        other.load_state_dict(saved | {"head.weight": torch.zeros(3, 4)})
+
+
+def test_state_dict_inside_a_larger_model(model: Recurrent) -> None:
+    attach(model, d=17)
+    wrapper = nn.ModuleDict({"model": model, "more": nn.Linear(2, 2)})
+    state = wrapper.state_dict()
+    assert list(state) == ["model.subspace.z", "more.weight", "more.bias"]
+    wrapper.load_state_dict(state)
+    with pytest.raises(RuntimeError, match=r"more\.bias"):
+        wrapper.load_state_dict({key: state[key] for key in list(state)[:2]})
+
+
+def test_a_buffer_still_changes(model: Recurrent, tokens: Tensor) -> None:
+    attach(model, d=17)
+    before = model.norm.get_buffer("running_mean").clone()
+    model.train()(tokens)
+    assert not torch.equal(model.norm.get_buffer("running_mean"), before)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """One entry for every group computed: whether with a graph."""
+    calls: list[bool] = []
+
+    def displace(*given: Any) -> Any:
+        calls.append(torch.is_grad_enabled())
+        return subspace_op(*given)
+
+    subspace_op = subspace_module.displace_into
+    monkeypatch.setattr(subspace_module, "displace_into", displace)
+    return calls
+
+
+def test_theta_is_computed_when_z_changes_and_not_otherwise(
+    model: Recurrent, tokens: Tensor, made: list[bool]
+) -> None:
+    subspace = attach(model, d=17)
+    groups = subspace.layout.m
+
+    def forwards(grad: bool) -> int:
+        made.clear()
+        with torch.set_grad_enabled(grad):
+            model(tokens)
+        assert made == [grad] * len(made)
+        return len(made)
+
+    # At the start theta is theta_0 itself, and evaluating it costs nothing.
+    assert forwards(False) == 0
+    assert forwards(True) == groups
+    assert forwards(True) == forwards(False) == 0
+    subspace.z.data.add_(1)
+    assert forwards(False) == groups
+    assert forwards(False) == 0
+    assert forwards(True) == groups
+    with torch.no_grad():
+        subspace.z[3] += 1
+    assert forwards(True) == groups
+    with torch.inference_mode():
+        subspace.z.data.add_(1)
+        model(tokens)
+    assert forwards(False) == 0
+    assert forwards(True) == groups
+
+
+def test_matrices_that_stay_are_not_computed(model: Recurrent, made: list[bool]) -> None:
+    subspace = attach(model, d=17, scale="vectors")
+    randomise(subspace)
+    subspace.materialise()
+    assert len(made) == subspace.layout.m < len(subspace.layout.groups) + 1
+    assert model.lstm.weight_hh_l0 is not None
+    assert not model.lstm.weight_hh_l0.requires_grad
+    assert model.lstm.bias_hh_l0.requires_grad
+    assert model.head.weight.requires_grad
+
+
+def loss_of(model: nn.Module, tokens: Tensor) -> Tensor:
+    return model(tokens).square().sum()
+
+
+@pytest.mark.parametrize("method", ["did", "said"])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing(
+    model: Recurrent, tokens: Tensor, method: Any, reentrant: bool
+) -> None:
+    randomise(attach(model, d=17, method=method))
+    loss_of(model, tokens).backward()
+    expected = gradients(model)
+    model.checkpointing = reentrant
+    loss_of(model, tokens).backward()
+    for got, want in zip(gradients(model), expected, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("method", ["did", "said"])
+@pytest.mark.parametrize("reentrant", [None, True, False])
+def test_orders_of_forward_and_backward(
+    model: Recurrent, tokens: Tensor, method: Any, reentrant: bool | None
+) -> None:
+    model.checkpointing = reentrant
+    subspace = attach(model, d=17, method=method)
+    randomise(subspace)
+    singles = []
+    for batch in (tokens, tokens.flip(1)):
+        loss_of(model, batch).backward()
+        singles.append(gradients(model))
+    expected = [left + right for left, right in zip(*singles, strict=True)]
+
+    def accumulated() -> None:
+        loss_of(model, tokens).backward()
+        loss_of(model, tokens.flip(1)).backward()
+
+    def two_forwards_one_backward() -> None:
+        (loss_of(model, tokens) + loss_of(model, tokens.flip(1))).backward()
+
+    def two_forwards_two_backwards() -> None:
+        losses = [loss_of(model, tokens), loss_of(model, tokens.flip(1))]
+        for loss in losses:
+            loss.backward()
+
+    def evaluation_in_between() -> None:
+        loss = loss_of(model, tokens)
+        with torch.no_grad():
+            model(tokens)
+        loss.backward()
+        with torch.no_grad():
+            model(tokens)
+        loss_of(model, tokens.flip(1)).backward()
+
+    for order in (
+        accumulated,
+        two_forwards_one_backward,
+        two_forwards_two_backwards,
+        evaluation_in_between,
+    ):
+        order()
+        for got, want in zip(gradients(model), expected, strict=True):
+            torch.testing.assert_close(got, want, msg=order.__name__)
+
+
+def test_a_step_between_forward_and_backward_changes_nothing(
+    model: Recurrent, tokens: Tensor
+) -> None:
+    subspace = attach(model, d=17, method="said")
+    randomise(subspace)
+    loss_of(model, tokens).backward()
+    expected = gradients(model)
+    loss = loss_of(model, tokens)
+    with torch.no_grad():
+        for vector in subspace.parameters():
+            vector.add_(1)
+        model(tokens)
+    loss.backward()
+    for got, want in zip(gradients(model), expected, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_frozen_z_needs_no_graph(model: Recurrent, tokens: Tensor) -> None:
+    subspace = attach(model, d=17)
+    subspace.requires_grad_(False)
+    randomise(subspace)
+    assert not model(tokens).requires_grad
+
+
+def test_moving_the_model_moves_everything(model: Recurrent, tokens: Tensor) -> None:
+    subspace = attach(model, d=17, method="said")
+    randomise(subspace)
+    single = model(tokens)
+    model.double()
+    assert {t.dtype for t in (*subspace.parameters(), *subspace.theta_0.values())} == {
+        torch.float64
+    }
+    output = model(tokens)
+    assert output.dtype == torch.float64
+    torch.testing.assert_close(output.float(), single, rtol=1e-3, atol=1e-3)
+    output.sum().backward()
+    model.to("meta")
+    assert subspace.z.device.type == "meta"
+    assert all(t.device.type == "meta" for t in subspace.theta_0.values())
+
+
+def test_dtypes_are_kept() -> None:
+    dtypes = [torch.float16, torch.bfloat16, torch.float32]
+    model = nn.Sequential(*[nn.Linear(3, 3, dtype=dtype) for dtype in dtypes])
+    subspace = attach(model, d=5)
+    randomise(subspace)
+    subspace.materialise()
+    assert [m.weight.dtype for m in model if isinstance(m, nn.Linear)] == dtypes
+
+
+def test_the_same_seed_is_the_same_model_and_another_is_not(
+    model: Recurrent, tokens: Tensor
+) -> None:
+    outputs = []
+    for seed in (3, 3, 4):
+        randomise(attach(model, d=17, seed=seed))
+        outputs.append(model(tokens))
+        detach(model)
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+
+
+def test_d_equal_to_D_and_to_one() -> None:
+    for d, projection in itertools.product((1, 8), ("fastfood", "onehot")):
+        model = nn.Linear(3, 2)
+        randomise(attach(model, d=d, projection=projection))
+        model(torch.ones(1, 3)).sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"d": 0}, "d is 0: expected a whole number, at least 1"),
+        ({"d": 2.5}, r"d is 2\.5"),
+        ({"d": 10**6}, r"d = 1000000 is larger than D = \d+, the number of trainable weights"),
+        ({"d": 5, "method": "said"}, r"d = 5 is too small .*'layer': m = 5 .*choose d > 5"),
+        ({"d": 10, "method": "said", "groups": "tensor"}, "'tensor': m = 11"),
+        ({"d": 5, "method": "sad"}, "unknown method 'sad': did you mean 'said'"),
+        ({"d": 5, "groups": "layers"}, "unknown groups 'layers': did you mean 'layer'"),
+        ({"d": 5, "projection": "fastfod"}, "unknown projection 'fastfod': did you mean"),
+        ({"d": 5, "scale": "rsm"}, "unknown scale 'rsm': did you mean 'rms'"),
+        ({"d": 5, "seed": -1}, "seed is -1"),
+    ],
+)
+def test_bad_input_leaves_the_model_as_it_was(
+    model: Recurrent, given: dict[str, Any], message: str
+) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    with pytest.raises(D90Error, match=message):
+        attach(model, **given)
+    assert [name for name, _ in model.named_parameters()] == names
+    assert not hasattr(model, "subspace")
+
+
+def test_attach_twice_and_detach_once(model: Recurrent) -> None:
+    with pytest.raises(D90Error, match=r"has no subspace: call attach\(model"):
+        detach(model)
+    attach(model, d=17)
+    with pytest.raises(D90Error, match=r"call detach\(model\) first"):
+        attach(model, d=17)
+
+
+def _at(model: nn.Module, name: str) -> Tensor:
+    owner, _, attribute = name.rpartition(".")
+    return getattr(model.get_submodule(owner), attribute).detach()

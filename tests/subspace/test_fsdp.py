@@ -1,0 +1,211 @@
+"""A model in slices over two processes: the theta, the z and the answers of a whole one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tests.helpers.gloo import pair
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from d90.errors import D90Error
+from d90.subspace import attach
+from d90.subspace.fsdp import attach_sharded
+from d90.subspace.layout import arrange, find_weights
+
+D_SMALL, STEPS = 20, 5
+CASES = {
+    "did": {"method": "did"},
+    "said": {"method": "said"},
+    "onehot": {"projection": "onehot", "groups": "tensor"},
+    "vectors": {"scale": "vectors"},
+    "rms": {"method": "said", "scale": "rms", "seed": 2**63 + 5},
+}
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(7, 7), nn.LayerNorm(7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.linear(self.norm(x)))
+
+
+class Language(nn.Module):
+    """Embeddings tied to the output, blocks, and a head: no size but one is even."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(11, 7)
+        self.blocks = nn.ModuleList(Block() for _ in range(3))
+        self.out = nn.Linear(7, 11, bias=False)
+        self.out.weight = self.words.weight
+        self.head = nn.Linear(11, 1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.out(x)).squeeze(-1)
+
+
+def language() -> Language:
+    torch.manual_seed(0)
+    return Language().double()
+
+
+def data() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(11, (8, 4), generator=generator)
+    return ids, torch.randn(8, 4, generator=generator, dtype=torch.float64)
+
+
+def loss_of(model: nn.Module, rows: slice) -> Tensor:
+    ids, wanted = data()
+    return (model(ids[rows]) - wanted[rows]).square().mean()
+
+
+def sharded() -> Language:
+    model, mesh = language(), init_device_mesh("cpu", (2,))
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    found: dict[str, Any] = dict(model.named_parameters())
+    return {name: slices.full_tensor() for name, slices in found.items()}
+
+
+def train(rank: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Five updates of two backward passes, each process with its half of the rows."""
+    model = sharded()
+    before = weights_of(model)
+    subspace = attach_sharded(model, d=D_SMALL, **options)
+    optimizer = torch.optim.Adam(subspace.parameters(), lr=0.05)
+    for _ in range(STEPS):
+        for half in (slice(rank, 4, 2), slice(4 + rank, 8, 2)):
+            (loss_of(model, half) / 2).backward()
+        subspace.reduce_gradient()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    with torch.no_grad():
+        answers = [model(data()[0])]
+        subspace.z.mul_(2)  # An evaluation leaves layers gathered: they must not be stale.
+        answers.append(model(data()[0]))
+    found = {
+        "z": subspace.z.detach() / 2,
+        "lam": None if subspace.lam is None else subspace.lam.detach(),
+        "answers": answers,
+        "held": subspace.held,
+        "gradients": sum(p.grad is not None for p in model.parameters()),
+        "sent": dict(subspace.together.sent),
+    }
+    subspace.detach()
+    after = weights_of(model)
+    found["restored"] = all(torch.equal(after[name], before[name]) for name in before)
+    found["layout"] = subspace.layout
+    return found
+
+
+def refusals(rank: int) -> dict[str, str]:
+    def error_of(model: nn.Module, **options: Any) -> str:
+        with pytest.raises(D90Error) as error:
+            attach_sharded(model, **{"d": D_SMALL, **options})
+        return str(error.value)
+
+    return {
+        "whole": error_of(language()),
+        "seed": error_of(sharded(), seed=rank),
+        "large": error_of(sharded(), d=10**6),
+        "method": error_of(sharded(), method="dad"),
+    }
+
+
+def everything(rank: int) -> dict[str, Any]:
+    return {**{name: train(rank, case) for name, case in CASES.items()}, "no": refusals(rank)}
+
+
+@pytest.fixture(scope="module")
+def both() -> list[dict[str, Any]]:
+    return pair().run(everything)
+
+
+def whole(options: dict[str, Any]) -> tuple[nn.Module, Any]:
+    """The same updates of the whole model in one process."""
+    model = language()
+    subspace = attach(model, d=D_SMALL, **options)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(STEPS):
+        for half in (slice(0, 4), slice(4, 8)):
+            (loss_of(model, half) / 2).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval(), subspace
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_slices_train_as_the_whole(both, name: str) -> None:
+    model, subspace = whole(CASES[name])
+    first, second = (found[name] for found in both)
+    assert float(subspace.z.detach().abs().max()) > 0.05
+    for number in ("z", "lam"):
+        want = getattr(subspace, number)
+        if want is not None:
+            assert torch.equal(first[number], second[number])
+            torch.testing.assert_close(first[number], want.detach(), rtol=1e-9, atol=1e-11)
+    with torch.no_grad():
+        answers = [model(data()[0])]
+        subspace.z.mul_(2)
+        answers.append(model(data()[0]))
+    for got, want in zip(first["answers"], answers, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+    assert not torch.allclose(*answers)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_only_the_gradient_of_d_numbers_is_exchanged(both, name: str) -> None:
+    for found in both:
+        assert found[name]["sent"]["gradient"] == STEPS * D_SMALL * 8
+        assert found[name]["sent"]["control"] < 300  # Once: that the options are the same.
+        assert found[name]["gradients"] == 0
+
+
+def test_each_process_holds_its_slices_and_the_ties_once(both) -> None:
+    held = [found["did"]["held"] for found in both]
+    D = 11 * 7 + 3 * (7 * 7 + 3 * 7) + 11 + 1
+    assert sum(held) == D
+    # 6 of 11 rows, 4 of 7, and the head, whose one row is in the first process.
+    assert held == [6 * 7 + 3 * (4 * 7 + 3 * 4) + 11 + 1, 5 * 7 + 3 * (3 * 7 + 3 * 3)]
+    assert all(found["did"]["restored"] for found in both)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_layout_is_that_of_the_whole_model(both, name: str) -> None:
+    model, options = language(), CASES[name]
+    kind = {"groups": options.get("groups", "layer"), "scale": options.get("scale", "tensor")}
+    layout, _ = arrange(model, find_weights(model), **kind)
+    assert both[0][name]["layout"].slots == both[1][name]["layout"].slots == layout.slots
+    assert [len(group.slots) for group in both[0][name]["layout"].groups] == [
+        len(group.slots) for group in layout.groups
+    ]
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("whole", "parameter words.weight is not in slices: call fully_shard"),
+        ("seed", "process 1 has other options than process 0 for the same subspace"),
+        ("large", "is larger than D ="),
+        ("method", "unknown method 'dad'"),
+    ],
+)
+def test_refusals(both, what: str, says: str) -> None:
+    assert says in both[0]["no"][what]
+    assert both[0]["no"][what] == both[1]["no"][what]

@@ -1,0 +1,251 @@
+"""Two processes make the run that one makes: the same numbers, few of them on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tests.helpers.gloo import pair
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from d90.distributed.process_group import Together, join
+from d90.errors import D90Error
+from d90.models import loading
+from d90.rng import philox
+from d90.subspace import attach
+from d90.tasks import Task
+from d90.training import TrainSettings
+from d90.training.data import TokenisedTask, tokenise
+from d90.training.trainer import Run, _dropout_seed
+
+D = 20
+SETTINGS = TrainSettings(0.02, steps=6, batch_size=8, accumulation=2, precision="no")
+
+
+def new_model(folder: str, *, method: str | None = "did", double: bool = False) -> nn.Module:
+    """The tiny BERT without dropout, in a subspace of 20 numbers or as it is."""
+    model = loading.load(folder, num_labels=2)[0]
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    if double:
+        model.double()
+    if method is not None:
+        attach(model, d=D, method=method)
+    else:
+        model.register_parameter("unused", nn.Parameter(torch.ones(3)))
+    return model
+
+
+def trained(run: Run) -> dict[str, Any]:
+    """A run to its end: what was trained, what it says of itself, the bytes that it sent."""
+    losses = []
+    while not run.is_over:
+        losses.append(run.update())
+        if run.ends_epoch:
+            run.evaluate()
+    run.close()
+    return {
+        "numbers": {name: p.detach().clone() for name, p in run.parameters.items()},
+        "losses": losses,
+        "metrics": run.state.epochs[-1].metrics,
+        "sent": dict(run.together.sent),
+    }
+
+
+SCENARIOS: dict[str, Callable[[str], tuple[nn.Module, TrainSettings]]] = {
+    "did in float64": lambda folder: (new_model(folder, double=True), SETTINGS),
+    "said": lambda folder: (new_model(folder, method="said"), SETTINGS),
+    "gradient checkpointing": lambda folder: (
+        new_model(folder),
+        replace(SETTINGS, gradient_checkpointing=True),
+    ),
+    "full": lambda folder: (
+        new_model(folder, method=None),
+        replace(SETTINGS, learning_rate=0.002, optimizer="adamw", weight_decay=0.01),
+    ),
+    "one text a batch": lambda folder: (
+        new_model(folder),
+        replace(SETTINGS, batch_size=1, accumulation=3),
+    ),
+}
+
+
+class Poisoned(nn.Module):
+    """Predicts nothing finite for longer texts; an evaluation's first batch has the shortest."""
+
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self.weight, self.longest = nn.Parameter(torch.zeros(())), longest
+
+    def forward(self, input_ids: Tensor, **_: Tensor) -> SimpleNamespace:
+        bad = input_ids.shape[1] > self.longest and not self.training
+        logits = torch.full((len(input_ids), 2), float("nan") if bad else 0.0)
+        return SimpleNamespace(logits=logits + 0 * self.weight)
+
+
+def error_of(make: Callable[[], Any]) -> str:
+    try:
+        make()
+    except (D90Error, FloatingPointError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "none"
+
+
+def refusals(rank: int, folder: str, data: TokenisedTask) -> dict[str, str]:
+    """What each process says where they do not have the same, or one of them cannot go on."""
+    other_rate = replace(SETTINGS, learning_rate=0.02 + rank)
+    other_data = replace(data, train=data.train.subset([rank, *range(1, 96)]))
+    other_model = new_model(folder)
+    with torch.no_grad():
+        other_model.get_buffer("subspace.theta_0_3").flatten()[5] += 1e-6 * rank
+    together = join()
+
+    def fail_in_one() -> None:
+        with together.agreed():
+            if rank == 1:
+                raise D90Error("no such folder")
+
+    def fail_in_first() -> None:
+        raise D90Error("a damaged file")
+
+    return {
+        "settings": error_of(lambda: Run(new_model(folder), data, other_rate)),
+        "data": error_of(lambda: Run(new_model(folder), other_data, SETTINGS)),
+        "weights": error_of(lambda: Run(other_model, data, SETTINGS)),
+        "agreed": error_of(fail_in_one),
+        "told": error_of(lambda: together.tell(fail_in_first)),
+        "not finite": error_of(Run(Poisoned(5), data, SETTINGS).evaluate),
+    }
+
+
+def resumed(rank: int, folder: str, data: TokenisedTask, place: str) -> dict[str, Any]:
+    """A run whose first process alone has the checkpoint of an earlier one."""
+    run = Run(new_model(folder), data, SETTINGS, keep_best=True)
+    for _ in range(3):
+        run.update()
+    run.save(Path(place) / f"of-{rank}.safetensors")
+    run.close()
+    again = Run(new_model(folder), data, SETTINGS, keep_best=True)
+    again.resume(Path(place) / f"of-{rank}.safetensors")
+    return {"began": again.state.step, **trained(again)}
+
+
+def worker(rank: int, folder: str, data: TokenisedTask, place: str) -> dict[str, Any]:
+    runs = {name: trained(Run(*_swap(make(folder), data))) for name, make in SCENARIOS.items()}
+    return {
+        "runs": runs,
+        "resumed": resumed(rank, folder, data, place),
+        "refusals": refusals(rank, folder, data),
+    }
+
+
+def _swap(pair: tuple[nn.Module, TrainSettings], data: TokenisedTask) -> tuple[Any, Any, Any]:
+    return pair[0], data, pair[1]
+
+
+@pytest.fixture(scope="module")
+def data(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast) -> TokenisedTask:
+    return tokenise(toy_task, tiny_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def both(
+    data: TokenisedTask, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Mapping[str, Any]]:
+    """What the two processes found."""
+    return pair().run(worker, str(tiny_folder), data, str(tmp_path_factory.mktemp("checkpoints")))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_two_processes_make_the_run_of_one(both, data, tiny_folder: Path, name: str) -> None:
+    one = trained(Run(*_swap(SCENARIOS[name](str(tiny_folder)), data)))
+    first, second = (found["runs"][name] for found in both)
+    exact = name == "did in float64"
+    rtol, atol = (1e-9, 1e-12) if exact else (2e-3, 2e-5)
+    for number, want in one["numbers"].items():
+        assert torch.equal(first["numbers"][number], second["numbers"][number]), number
+        torch.testing.assert_close(first["numbers"][number], want, rtol=rtol, atol=atol)
+    assert first["losses"] == second["losses"] == pytest.approx(one["losses"], rel=1e-4)
+    assert first["metrics"] == second["metrics"] == one["metrics"]
+
+
+def test_numbers_that_move_are_compared(both) -> None:
+    for found in both[0]["runs"].values():
+        moved = [p for name, p in found["numbers"].items() if name != "unused"]
+        assert max(float(p.abs().max()) for p in moved) > 1e-3
+    # A weight without a gradient is left alone, though AdamW decays the others.
+    assert both[0]["runs"]["full"]["numbers"]["unused"].tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("did in float64", 8), ("said", 4), ("one text a batch", 4)]
+)
+def test_an_update_sends_d_numbers_and_the_loss(both, name: str, size: int) -> None:
+    sent = both[0]["runs"][name]["sent"]
+    assert sent["gradient"] == 6 * (D + 1) * size
+    # A byte a text and a flag, for the evaluation split and the part of the training split.
+    assert sent["evaluation"] == 2 * (64 + 1)
+    assert sent["control"] < 1000
+
+
+def test_full_fine_tuning_sends_every_weight(both, tiny_folder: Path) -> None:
+    weights = sum(p.numel() for p in new_model(str(tiny_folder), method=None).parameters())
+    assert both[1]["runs"]["full"]["sent"]["gradient"] == 6 * (weights - 3 + 1) * 4
+
+
+def test_only_the_first_process_needs_the_checkpoint(both) -> None:
+    first, second = (found["resumed"] for found in both)
+    whole = both[0]["runs"]
+    assert (first["began"], second["began"]) == (3, 3)
+    for found in (first, second):
+        # Gradient checkpointing is off in it, and it is the same run but for that.
+        want = whole["gradient checkpointing"]["numbers"]["subspace.z"]
+        torch.testing.assert_close(found["numbers"]["subspace.z"], want, rtol=2e-3, atol=2e-5)
+    assert torch.equal(first["numbers"]["subspace.z"], second["numbers"]["subspace.z"])
+
+
+@pytest.mark.parametrize("what", ["settings", "data", "weights"])
+def test_processes_that_differ_are_refused(both, what: str) -> None:
+    first, second = (found["refusals"][what] for found in both)
+    assert first == second
+    assert first.startswith(f"D90Error: process 1 has other {what} than process 0")
+
+
+def test_what_stops_one_process_stops_all(both) -> None:
+    for found in (found["refusals"] for found in both):
+        assert found["agreed"] == "D90Error: process 1: no such folder"
+        assert found["told"] == "D90Error: a damaged file"
+        assert found["not finite"] == "FloatingPointError: a prediction is not finite"
+
+
+def test_dropout_is_that_of_today_in_the_first_process_and_another_in_each() -> None:
+    words = philox.words(7, philox.Stream.DATA, 3, 4, block=2**40 + 1)
+    assert _dropout_seed(7, 3, rank=0) == int(words)
+    assert len({_dropout_seed(7, 3, rank) for rank in range(100)}) == 100
+
+
+def test_shares_are_all_of_it_once() -> None:
+    rows = [5, 3, 9, 1, 7]
+    shares = [Together(rank, 3).share(rows) for rank in range(3)]
+    assert sorted(row for share in shares for row in share) == sorted(rows)
+    assert [len(share) for share in shares] == [2, 2, 1]
+    assert Together(2, 3).share([1, 2]) == []
+
+
+def test_alone_nothing_is_sent() -> None:
+    alone = join()
+    vector = torch.arange(3.0)
+    alone.add(vector, "gradient")
+    assert vector.tolist() == [0.0, 1.0, 2.0]
+    assert alone.tell(lambda: {"a": 1}) == {"a": 1}
+    assert alone.gather("me") == ["me"]
+    assert (alone.world, alone.is_first, alone.sent) == (1, True, {})
+    with pytest.raises(D90Error, match="as it was"), alone.agreed():
+        raise D90Error("as it was")

@@ -1,0 +1,361 @@
+"""Runs whose outcome is known: they learn, collapse, diverge, stop early, and go on to the bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tests.helpers.trackers import ListTracker
+from torch import nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    BartConfig,
+    GPT2Config,
+    PreTrainedTokenizerFast,
+    T5Config,
+)
+
+from d90.errors import D90Error
+from d90.models import loading
+from d90.tasks import Task
+from d90.training import Outcome, Progress, TrainSettings, predicted_seconds, train
+from d90.training.data import TokenisedTask, tokenise
+from d90.training.trainer import Run
+
+SETTINGS = TrainSettings(0.02, epochs=3, batch_size=8)
+
+
+@pytest.fixture
+def data(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast) -> TokenisedTask:
+    return tokenise(toy_task, tiny_tokenizer)
+
+
+@pytest.fixture
+def new_model(tiny_folder: Path) -> Callable[[], nn.Module]:
+    return lambda: loading.load(str(tiny_folder), num_labels=2)[0]
+
+
+class Constant(nn.Module):
+    """Predicts class 0 with a logit that grows by `growth` at each forward pass."""
+
+    def __init__(self, growth: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.growth, self.logit = growth, 0.0
+
+    def forward(self, input_ids: torch.Tensor, **_: torch.Tensor) -> SimpleNamespace:
+        self.logit += self.growth
+        logits = torch.tensor([self.logit, 0.0]).expand(len(input_ids), 2)
+        return SimpleNamespace(logits=logits + 0 * self.weight)
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    first, second = weights_of(one), weights_of(other)
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def timeless(outcome: Outcome) -> Outcome:
+    return replace(outcome, seconds=0.0)
+
+
+def test_a_run_learns_and_reports_every_epoch(data: TokenisedTask, new_model):
+    seen: list[Progress] = []
+    outcome = train(new_model(), data, SETTINGS, on_progress=seen.append)
+    assert outcome.status == "ok"
+    assert outcome.metric is not None
+    assert outcome.metric > 0.9
+    assert outcome.train_metric is not None
+    assert outcome.metric == max(epoch["metric"] for epoch in outcome.history)
+    assert outcome.metrics["validation/accuracy"] == outcome.metric
+    assert outcome.metrics["train/accuracy"] == outcome.train_metric
+    assert set(outcome.metrics) == {
+        f"{split}/{metric}"
+        for split in ("validation", "train")
+        for metric in ("accuracy", "f1", "macro_f1")
+    }
+    assert [epoch["step"] for epoch in outcome.history] == [12, 24, 36]
+    assert [progress.step for progress in seen] == list(range(1, 37))
+    assert {progress.steps for progress in seen} == {36}
+    assert seen[-1].metric == outcome.history[-1]["metric"]
+
+
+def test_the_best_epoch_counts_not_the_last(data: TokenisedTask, new_model):
+    outcome = train(new_model(), data, SETTINGS)
+    best = max(outcome.history, key=lambda epoch: epoch["metric"])
+    assert (outcome.metric, outcome.train_metric) == (best["metric"], best["train_metric"])
+
+
+@pytest.mark.parametrize("killed_at", [None, 7, 25])
+def test_what_was_trained_ends_as_it_was_at_the_best_epoch(
+    data: TokenisedTask, new_model, tmp_path: Path, killed_at: int | None
+):
+    settings = replace(SETTINGS, learning_rate=0.3, optimizer="sgd", epochs=4)
+    epochs: list[dict[str, torch.Tensor]] = []
+
+    def train_once(model: nn.Module, until: int | None) -> Outcome:
+        def watch(progress: Progress) -> None:
+            if progress.step % 12 == 0:
+                epochs.append({name: p.clone() for name, p in weights_of(model).items()})
+            if progress.step == until:
+                raise KeyboardInterrupt
+
+        return train(
+            model,
+            data,
+            settings,
+            on_progress=watch,
+            checkpoint_dir=tmp_path,
+            checkpoint_every=6,
+            keep_best=True,
+        )
+
+    if killed_at is not None:
+        with pytest.raises(KeyboardInterrupt):
+            train_once(new_model(), killed_at)
+    model = new_model()
+    outcome = train_once(model, None)
+    metrics = [epoch["metric"] for epoch in outcome.history]
+    best = epochs[metrics.index(max(metrics))]
+    assert all(torch.equal(p, best[name]) for name, p in weights_of(model).items())
+
+
+def test_steps_override_epochs(data: TokenisedTask, new_model):
+    outcome = train(new_model(), data, replace(SETTINGS, steps=15))
+    assert [epoch["step"] for epoch in outcome.history] == [12, 15]
+
+
+def test_only_what_requires_a_gradient_moves(data: TokenisedTask, new_model):
+    model = new_model()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("classifier"))
+    before = weights_of(model)
+    train(model, data, replace(SETTINGS, steps=3))
+    moved = {name for name, tensor in weights_of(model).items() if not tensor.equal(before[name])}
+    assert moved == {"classifier.weight", "classifier.bias"}
+
+
+def test_a_constant_prediction_is_a_collapsed_run(data: TokenisedTask):
+    outcome = train(Constant(growth=0.0), data, SETTINGS)
+    assert outcome.status == "collapsed"
+    assert outcome.metric is not None
+    assert "one class" in outcome.message
+
+
+def test_an_infinite_loss_ends_the_run(data: TokenisedTask, new_model):
+    settings = replace(SETTINGS, optimizer="sgd", learning_rate=1e30, clip=None, warmup=0.0)
+    outcome = train(new_model(), data, settings)
+    assert outcome.status == "diverged"
+    assert outcome.history == ()
+    assert "updates" in outcome.message
+
+
+def test_an_exploding_loss_ends_the_run(data: TokenisedTask):
+    outcome = train(Constant(growth=1.0), data, replace(SETTINGS, epochs=10))
+    assert outcome.status == "diverged"
+    assert "mean loss" in outcome.message
+    assert len(outcome.history) < 3
+
+
+def test_infinite_predictions_end_the_run(data: TokenisedTask):
+    outcome = train(Constant(growth=math.inf), data, SETTINGS)
+    assert outcome.status == "diverged"
+
+
+def test_early_stop(data: TokenisedTask):
+    outcome = train(Constant(growth=0.0), data, replace(SETTINGS, epochs=10, patience=2))
+    assert len(outcome.history) == 3
+
+
+def test_accumulation_gives_the_gradient_of_the_whole(data: TokenisedTask, new_model):
+    model = new_model()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    run = Run(model, data, SETTINGS)
+    rows = list(range(20))
+
+    def gradient(batches: list[list[int]]) -> tuple[float, torch.Tensor]:
+        model.zero_grad()
+        loss, _ = run._gradient(batches)
+        return loss, torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+
+    whole_loss, whole = gradient([rows])
+    loss, parts = gradient([rows[:7], rows[7:8], rows[8:]])
+    assert loss == pytest.approx(whole_loss, rel=1e-6)
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_ambient_generators_decide_nothing(data: TokenisedTask, new_model):
+    outcomes = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        outcomes.append(timeless(train(new_model(), data, replace(SETTINGS, steps=5))))
+    assert outcomes[0] == outcomes[1]
+    other = train(new_model(), data, replace(SETTINGS, steps=5, seed=1))
+    assert timeless(other) != outcomes[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("killed_at", [3, 12, 18])
+def test_resume_is_exact(
+    data: TokenisedTask, new_model, tmp_path: Path, optimizer: str, killed_at: int
+):
+    settings = replace(SETTINGS, epochs=2, optimizer=optimizer, accumulation=1)
+    whole = new_model()
+    expected = train(whole, data, settings)
+
+    def kill(progress: Progress) -> None:
+        if progress.step == killed_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            new_model(),
+            data,
+            settings,
+            on_progress=kill,
+            checkpoint_dir=tmp_path,
+            checkpoint_every=5,
+        )
+    resumed = new_model()
+    seen: list[Progress] = []
+    outcome = train(resumed, data, settings, on_progress=seen.append, checkpoint_dir=tmp_path)
+    first = {3: 1, 12: 11, 18: 16}[killed_at]
+    assert seen[0].step == first
+    assert timeless(outcome) == timeless(expected)
+    assert same_weights(resumed, whole)
+
+
+def test_a_finished_run_is_not_trained_again(data: TokenisedTask, new_model, tmp_path: Path):
+    settings = replace(SETTINGS, epochs=1, accumulation=5)
+    first = train(new_model(), data, settings, checkpoint_dir=tmp_path)
+    seen: list[Progress] = []
+    again = train(new_model(), data, settings, on_progress=seen.append, checkpoint_dir=tmp_path)
+    assert seen == []
+    assert timeless(again) == timeless(first)
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_checkpoint_of_another_run(data: TokenisedTask, new_model, tmp_path: Path):
+    settings = replace(SETTINGS, steps=1)
+    train(new_model(), data, settings, checkpoint_dir=tmp_path)
+    with pytest.raises(D90Error, match="of another run"):
+        train(new_model(), data, replace(settings, seed=1), checkpoint_dir=tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["torn", "foreign"])
+def test_damaged_checkpoint(data: TokenisedTask, new_model, tmp_path: Path, damage: str):
+    file = tmp_path / "checkpoint.safetensors"
+    if damage == "torn":
+        file.write_bytes(b"not a checkpoint")
+    else:
+        save_file({"weight": torch.zeros(1)}, file)
+    with pytest.raises(D90Error, match="is damaged"):
+        train(new_model(), data, SETTINGS, checkpoint_dir=tmp_path)
+
+
+def test_bf16_autocast_trains(data: TokenisedTask, new_model):
+    outcome = train(new_model(), data, replace(SETTINGS, precision="bf16"))
+    assert outcome.metric is not None
+    assert outcome.metric > 0.9
+
+
+def test_trackers_of_accelerate(data: TokenisedTask, new_model):
+    tracker = ListTracker()
+    outcome = train(new_model(), data, replace(SETTINGS, steps=13, log_with=tracker))
+    assert tracker.config["learning_rate"] == 0.02
+    assert [step for step, values in tracker.lines if "loss" in values] == list(range(1, 14))
+    metrics = [values for _, values in tracker.lines if "validation/accuracy" in values]
+    assert outcome.metrics in metrics
+
+
+def test_tracker_that_is_not_installed(
+    data: TokenisedTask, new_model, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [])
+    with (
+        pytest.warns(UserWarning, match="no supported trackers"),
+        pytest.raises(D90Error, match="log_with 'aim': its package is not installed"),
+    ):
+        train(new_model(), data, replace(SETTINGS, log_with="aim"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=32),
+        BartConfig(
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=32,
+            decoder_ffn_dim=32,
+            eos_token_id=3,
+            bos_token_id=2,
+            forced_eos_token_id=3,
+        ),
+        T5Config(
+            d_model=16,
+            d_kv=8,
+            num_layers=1,
+            num_heads=2,
+            d_ff=32,
+            eos_token_id=3,
+        ),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_decoders_and_encoder_decoders_train(config, toy_task: Task, tiny_tokenizer):
+    config.vocab_size, config.pad_token_id = len(tiny_tokenizer), 0
+    config.decoder_start_token_id = 0
+    model = AutoModelForSequenceClassification.from_config(config)
+    data = tokenise(toy_task, tiny_tokenizer)
+    train_split, evaluation = (
+        replace(split, columns={"input_ids": split.columns["input_ids"]})
+        for split in (data.train, data.evaluation["validation"])
+    )
+    data = replace(
+        data, train=train_split, probe=train_split, evaluation={"validation": evaluation}
+    )
+    outcome = train(model, data, replace(SETTINGS, steps=3))
+    assert outcome.status in ("ok", "collapsed")
+
+
+def test_predicted_seconds_are_those_of_the_run(data: TokenisedTask, new_model):
+    predicted = predicted_seconds(new_model(), data, SETTINGS)
+    seconds = train(new_model(), data, SETTINGS).seconds
+    assert seconds / 20 < predicted < seconds * 20
+    assert predicted_seconds(new_model(), data, replace(SETTINGS, steps=1)) > 0
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(data: TokenisedTask, new_model):
+    settings = replace(SETTINGS, steps=4)
+    plain, spared = new_model(), new_model()
+    seen: list[bool] = []
+    spared.get_submodule("bert.encoder").register_forward_pre_hook(
+        lambda *_: seen.append(spared.is_gradient_checkpointing)
+    )
+    train(plain, data, settings)
+    train(spared, data, replace(settings, gradient_checkpointing=True))
+    # Dropout's masks are drawn again with the activations.
+    for name, want in weights_of(plain).items():
+        torch.testing.assert_close(weights_of(spared)[name], want, rtol=1e-4, atol=1e-6)
+    assert seen and all(seen) and not spared.is_gradient_checkpointing
+    assert replace(settings, gradient_checkpointing=True).plain() == settings.plain()
+
+
+def test_a_model_without_gradient_checkpointing(data: TokenisedTask):
+    with pytest.raises(D90Error, match="Constant has no gradient checkpointing"):
+        train(Constant(1.0), data, replace(SETTINGS, gradient_checkpointing=True))
