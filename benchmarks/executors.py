@@ -17,19 +17,19 @@ from typing import Any
 import torch
 from tests.helpers.tiny import toy_task, write_ready_model, write_task, write_tiny_model
 
-from d90.executors import make
+from d90.executors import make_executor
 from d90.experiments import study as measurement
-from d90.experiments.study import Listener, Study
+from d90.experiments.study import Callback, Study
 from d90.report import Summary
 from d90.search.protocols import Listed
-from d90.search.trial import Record
+from d90.search.trial import TrialResult
 from d90.storage.store import Store
-from d90.training import TrainSettings
+from d90.training import TrainConfig
 
 GRID = Listed(
     dims=(1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500),
     learning_rates=(0.004, 0.008, 0.016),
-    full_learning_rates=(0.01,),
+    baseline_learning_rates=(0.01,),
 )
 PLACES: dict[str, dict[str, Any]] = {
     "local": {},
@@ -39,13 +39,13 @@ PLACES: dict[str, dict[str, Any]] = {
 
 
 @dataclass
-class Clock(Listener):
+class Clock(Callback):
     """When each trial ended."""
 
     ends: list[float] = field(default_factory=list)
 
-    def finished(
-        self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
+    def on_trial_end(
+        self, study: Study, result: TrialResult, results: Sequence[TrialResult], *, reused: bool
     ) -> None:
         self.ends.append(perf_counter())
 
@@ -71,12 +71,12 @@ class Cost:
 def measure(study: Study, name: str, store: Path) -> tuple[Cost, Summary]:
     """The grid in one executor, from nothing."""
     clock, began = Clock(), perf_counter()
-    executor = make(name, study.executor, **PLACES[name])
+    executor = make_executor(name, study.runner, **PLACES[name])
     slots = executor.slots
-    summary = measurement.run(study, Store(store), executor=executor, listener=clock)
+    summary = measurement.run(study, Store(store), executor=executor, callback=clock)
     wall = perf_counter() - began
     first, last = clock.ends[slots - 1], clock.ends[-1]
-    seconds = [record.seconds for record in summary.trials]
+    seconds = [result.seconds for result in summary.trials]
     later = sum(sorted(seconds)[: len(seconds) - slots])  # The first ones are the slowest.
     overhead = ((last - first) * slots - later) / (len(seconds) - slots)
     return Cost(len(seconds), wall, first - began, sum(seconds), overhead), summary
@@ -99,7 +99,7 @@ def main() -> None:
                 f"{cost.training:.1f} | {cost.overhead:.3f} |",
                 flush=True,
             )
-            trials = [replace(record, seconds=0.0) for record in summary.ordered_trials]
+            trials = [replace(result, seconds=0.0) for result in summary.ordered_trials]
             answers.append((summary.d90, summary.status, summary.interval, trials))
     same = all(answer == answers[0] for answer in answers)
     print(f"d90 = {answers[0][0]}, {answers[0][1]}; the same records from all: {same}")
@@ -111,7 +111,7 @@ def _study(folder: Path, steps: int) -> Study:
     write_tiny_model(tiny)
     write_ready_model(tiny, model)
     write_task(toy_task(), task)
-    training = TrainSettings(1.0, steps=steps, batch_size=8, precision="no")
+    training = TrainConfig(1.0, max_steps=steps, batch_size=8, precision="no")
     return measurement.plan(
         str(model), task, protocol=GRID, training=training, max_length=16, head_seed=3
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def hadamard(x: Tensor) -> Tensor:
-    """`H x`, unnormalised, in Sylvester's order: log2(n) passes over memory.
+    """`H x`, unnormalized, in Sylvester's order: log2(n) passes over memory.
 
     >>> hadamard(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist()
     [10.0, -2.0, -4.0, 0.0]

@@ -14,7 +14,7 @@ import random
 from statistics import median
 
 from d90.search.estimate import estimate
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 
 STUDIES = 400
 FULL, MAJORITY, TOP = 0.86, 0.50, 0.36
@@ -26,18 +26,18 @@ LADDERS = {
 
 def simulated(
     generator: random.Random, dims: tuple[int, ...], seeds: int, noise: float
-) -> tuple[list[Record], float]:
+) -> tuple[list[TrialResult], float]:
     """The records of a study, and the d at which its true curve crosses the threshold."""
     middle = math.exp(generator.uniform(math.log(60), math.log(600)))
     slope = generator.uniform(0.8, 2.0)
-    records = [Record(Trial(None, 1e-4), "ok", metric=FULL)]
+    results = [TrialResult(Trial(None, 1e-4), "ok", metric=FULL)]
     for d in dims:
         metric = MAJORITY + TOP / (1 + (d / middle) ** -slope)
         for seed in range(seeds):
-            run = Record(Trial(d, 0.01, seed), "ok", metric=metric + generator.gauss(0, noise))
-            records.append(run)
+            run = TrialResult(Trial(d, 0.01, seed), "ok", metric=metric + generator.gauss(0, noise))
+            results.append(run)
     share = (0.9 * FULL - MAJORITY) / TOP
-    return records, middle * (share / (1 - share)) ** (1 / slope)
+    return results, middle * (share / (1 - share)) ** (1 / slope)
 
 
 def main() -> None:
@@ -49,8 +49,8 @@ def main() -> None:
             for noise in (0.005, 0.02):
                 covered, alarms, ratios = 0, 0, []
                 for _ in range(STUDIES):
-                    records, truth = simulated(generator, dims, seeds, noise)
-                    answer = estimate(records, majority=MAJORITY)
+                    results, truth = simulated(generator, dims, seeds, noise)
+                    answer = estimate(results, majority=MAJORITY)
                     low, high = answer.interval or (math.inf, 0)
                     low, high = low or 0, math.inf if high is None else high
                     covered += low < truth <= high

@@ -21,7 +21,7 @@ from benchmarks.cases import Case, need_memory
 from benchmarks.entries import Entry
 from benchmarks.full_length import FullLengthFastfood
 from benchmarks.timing import Work, ratio, side_by_side, spread
-from d90.projections import make
+from d90.projections import make_projection
 
 OPERATIONS = ("apply", "adjoint")
 FULL_LENGTH = "full-length torch fastfood"
@@ -87,11 +87,11 @@ def cases(*, quick: bool) -> list[Case]:
 
 def operations(name: str, d: int, theta_0: Tensor, out: Tensor) -> dict[str, Work]:
     """Apply and adjoint of a projection over weights theta_0; theta_0 is the gradient too."""
-    P = make(name, d=d, D=len(theta_0))
+    P = make_projection(name, d=d, D=len(theta_0))
     z = torch.randn(d, generator=torch.Generator().manual_seed(0))
     return {
-        "apply": lambda: P.displace(z, [theta_0], [0], [1.0], out=[out]),
-        "adjoint": lambda: P.collect([theta_0], [0], [1.0]),
+        "apply": lambda: P.add_projected(z, [theta_0], [0], [1.0], out=[out]),
+        "adjoint": lambda: P.pull_back([theta_0], [0], [1.0]),
     }
 
 

@@ -1,6 +1,6 @@
 """Fine-tune d numbers in a loop of one's own: what d90 adds is the line with `attach`.
 
-    python examples/accelerate_loop.py --steps 500 --d 1000
+    python examples/accelerate_loop.py --max-steps 500 --d 1000
     accelerate launch examples/accelerate_loop.py
 
 Several processes send each other d numbers at each step, not the gradient of a model.

@@ -1,6 +1,6 @@
 """Fine-tune d numbers as an adapter of PEFT: what d90 adds is the `D90Config`.
 
-    python examples/peft_adapter.py --steps 500 --d 1000
+    python examples/peft_adapter.py --max-steps 500 --d 1000
 
 It needs `pip install 'd90[peft]'`.
 """

@@ -1,6 +1,6 @@
 """Fine-tune d numbers with the Trainer of Transformers: what d90 adds is the line with `attach`.
 
-    python examples/trainer.py --model roberta-base --task sst2 --steps 500 --d 1000
+    python examples/trainer.py --model roberta-base --task sst2 --max-steps 500 --d 1000
 
 Model and task may be folders of one's own.
 """

@@ -162,7 +162,7 @@ D90_INLINE bool touched(int64_t low, int64_t high, const d90_segment *&first,
     return first != end && first->start < high;
 }
 
-// ---- Walsh-Hadamard, in place, not normalised ----
+// ---- Walsh-Hadamard, in place, not normalized ----
 
 template <int STEP, int COUNT> D90_INLINE void level(f32v v[COUNT]) {
 #pragma GCC unroll 16

@@ -92,9 +92,9 @@ struct Normals {
     D90_METHOD __m512i sizes(u32v word) const {
         const __m512i w = (__m512i)word;
         const __mmask32 tail = _mm512_testn_epi16_mask(w, _mm512_set1_epi16(0x7800));
-        const __m512i centre = _mm512_srli_epi16(w, 9), fine = _mm512_srli_epi16(w, 5);
-        __m512i intercept = _mm512_permutex2var_epi16(line[0][0], centre, line[0][1]);
-        __m512i fall = _mm512_permutex2var_epi16(line[1][0], centre, line[1][1]);
+        const __m512i center = _mm512_srli_epi16(w, 9), fine = _mm512_srli_epi16(w, 5);
+        __m512i intercept = _mm512_permutex2var_epi16(line[0][0], center, line[0][1]);
+        __m512i fall = _mm512_permutex2var_epi16(line[1][0], center, line[1][1]);
         __m512i intercept_2 = _mm512_permutex2var_epi16(line[2][0], fine, line[2][1]);
         __m512i fall_2 = _mm512_permutex2var_epi16(line[3][0], fine, line[3][1]);
         intercept = _mm512_mask_mov_epi16(intercept, tail, intercept_2);

@@ -24,12 +24,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from peft import FourierFTConfig, LoraConfig, TaskType, UniLoraConfig, VeraConfig, get_peft_model
 
-from d90.adapters import Base, Float16, Space, Use, new
-from d90.executors.runner import LocalExecutor
+from d90.adapters import BaseModelInfo, Float16Codec, SubspaceConfig, TaskInfo, new_adapter
+from d90.executors.runner import TrialRunner
 from d90.report import Summary, plotting
 from d90.tasks import load_task
-from d90.training import TrainSettings, train
-from d90.utils.files import write_whole
+from d90.training import TrainConfig, train
+from d90.utils.files import atomic_write
 
 COMMON: dict[str, Any] = {"task_type": TaskType.SEQ_CLS, "target_modules": ["query", "value"]}
 
@@ -83,17 +83,17 @@ def main() -> None:
     parser.add_argument("--study", type=Path, help="a report of d90 measure, of as many epochs")
     parser.add_argument("--figure", type=Path, help="an SVG to write; a PNG goes beside it")
     options = parser.parse_args()
-    settings = TrainSettings(
+    settings = TrainConfig(
         1.0, epochs=options.epochs, batch_size=options.batch_size, precision=options.precision
     )
-    executor = LocalExecutor(options.model, load_task(options.task), settings)
+    executor = TrialRunner(options.model, load_task(options.task), settings)
     found = json.loads(options.output.read_text()) if options.output.exists() else []
     done = {(run["method"], run["learning_rate"]) for run in found}
     for method, (config, rates) in METHODS.items():
         for rate in rates:
             if (method, rate) not in done:
                 found.append(one_run(executor, settings, method, config(), rate))
-                write_whole(options.output, json.dumps(found, indent=1) + "\n")
+                atomic_write(options.output, json.dumps(found, indent=1) + "\n")
                 print(found[-1], flush=True)
     points = of_peft(found)
     if options.study is not None:
@@ -102,14 +102,14 @@ def main() -> None:
     if options.figure is not None:
         task = load_task(options.task)
         majority = task.evaluation[task.primary].majority
-        write_whole(options.figure, plotting.svg(lambda: draw(points, majority)))
-        write_whole(
+        atomic_write(options.figure, plotting.svg(lambda: draw(points, majority)))
+        atomic_write(
             options.figure.with_suffix(".png"), plotting.png(lambda: draw(points, majority))
         )
 
 
 def one_run(
-    executor: LocalExecutor, settings: TrainSettings, method: str, config: Any, rate: float
+    executor: TrialRunner, settings: TrainConfig, method: str, config: Any, rate: float
 ) -> dict[str, Any]:
     """Train one adapter with its head, and weigh what is saved of it."""
     model = get_peft_model(deepcopy(executor.model), config)
@@ -135,7 +135,7 @@ def of_study(folder: Path) -> list[Point]:
     """Task files in float16 at each d of a study, and full fine-tuning, each at its best rate."""
     summary = Summary.load(folder)
     found = []
-    for d in dict.fromkeys(record.trial.d for record in summary.ordered_trials):
+    for d in dict.fromkeys(result.trial.d for result in summary.ordered_trials):
         runs = [r for r in summary.ordered_trials if r.trial.d == d and r.metric is not None]
         best = max(runs, key=lambda run: run.metric or 0)
         name = "full fine-tuning" if d is None else f"d90, d = {d:,}"
@@ -147,17 +147,21 @@ def of_study(folder: Path) -> list[Point]:
 
 def file_size(summary: Summary, d: int) -> int:
     """Bytes of a task file of this study at d, in float16."""
-    space = Space(
+    space = SubspaceConfig(
         summary.projection,
         summary.scale,
         summary.method,
         summary.groups or "layer",
         *(d, summary.D, summary.m or 0, 0, 0),
     )
-    base = Base(summary.model, "", "0" * 64)
+    base = BaseModelInfo(summary.model, "", "0" * 64)
     columns, labels = ("sentence1", "sentence2"), ("0", "1")
-    use = Use(summary.task, columns, labels, 128, summary.metric, 0.5)
-    return len(new(np.ones(d, dtype=np.float32), space, base, use).coded(Float16()).to_bytes())
+    use = TaskInfo(summary.task, columns, labels, 128, summary.metric, 0.5)
+    return len(
+        new_adapter(np.ones(d, dtype=np.float32), space, base, use)
+        .with_codec(Float16Codec())
+        .to_bytes()
+    )
 
 
 def of_peft(found: list[dict[str, Any]]) -> list[Point]:
@@ -187,7 +191,7 @@ def draw(points: list[Point], majority: float) -> Figure:
     figure = Figure(figsize=(4.6, 3.0), layout="constrained")
     axes = figure.add_subplot()
     marks = plotting.markers(p.name for p in points)
-    hues = plotting.colours(p.name for p in points)
+    hues = plotting.colors(p.name for p in points)
     for p in sorted(points, key=lambda point: point.size):
         style: dict[str, Any] = {"marker": marks[p.name], "color": hues[p.name], "linestyle": ""}
         axes.plot([p.size], [p.metric], markersize=6, label=p.name, **style)

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from d90.report.plotting import STYLE
 from d90.search.summary import Summary
-from d90.search.trial import Record
+from d90.search.trial import TrialResult
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
 MARKERS = "osD^vPX"
@@ -59,7 +59,7 @@ def _first(studies: dict[str, Summary]) -> Summary:
     return next(iter(studies.values()))
 
 
-def _runs(summary: Summary, d: int, rate: float | None = None) -> list[Record]:
+def _runs(summary: Summary, d: int, rate: float | None = None) -> list[TrialResult]:
     return [
         r
         for r in summary.trials
@@ -86,7 +86,7 @@ def _best(summary: Summary, d: int) -> str:
     point = next((p for p in summary.curve if p.d == d), None)
     if point is None:
         return "none trained" if _runs(summary, d) else "-"
-    top = max((r for r in _runs(summary, d) if r.usable), key=lambda r: r.metric or 0)
+    top = max((r for r in _runs(summary, d) if r.is_valid), key=lambda r: r.metric or 0)
     return f"{point.best:.3f} ({top.trial.learning_rate:g})"
 
 
@@ -103,23 +103,23 @@ def _rates(summary: Summary) -> list[float]:
     return sorted({r.trial.learning_rate for r in summary.trials if r.trial.d is not None})
 
 
-def _mean(runs: Sequence[Record]) -> str:
+def _mean(runs: Sequence[TrialResult]) -> str:
     """Mean over seeds; runs that did not train are named, not averaged."""
-    good = [r.metric for r in runs if r.usable and r.metric is not None]
-    bad = sorted({r.status for r in runs if not r.usable})
+    good = [r.metric for r in runs if r.is_valid and r.metric is not None]
+    bad = sorted({r.status for r in runs if not r.is_valid})
     return " ".join(([f"{fmean(good):.3f}"] if good else []) + bad) or "-"
 
 
 def _draw_best(axes: Axes, studies: dict[str, Summary]) -> None:
-    for (label, s), colour, marker in zip(studies.items(), COLOURS, MARKERS, strict=False):
+    for (label, s), color, marker in zip(studies.items(), COLOURS, MARKERS, strict=False):
         x, y = [p.d for p in s.curve], [p.best for p in s.curve]
-        axes.plot(x, y, color=colour, marker=marker, ms=4, lw=1, label=label)
+        axes.plot(x, y, color=color, marker=marker, ms=4, lw=1, label=label)
     _draw_levels(axes, _first(studies))
     axes.set(xscale="log", xlabel="d")
 
 
 def _draw_rates(axes: Axes, summary: Summary) -> None:
-    for d, colour, marker in zip(_dims([summary]), COLOURS, MARKERS, strict=False):
+    for d, color, marker in zip(_dims([summary]), COLOURS, MARKERS, strict=False):
         points = [
             (rate, fmean(r.metric for r in runs if r.metric is not None))
             for rate in _rates(summary)
@@ -128,10 +128,10 @@ def _draw_rates(axes: Axes, summary: Summary) -> None:
         axes.plot(
             [x for x, _ in points],
             [y for _, y in points],
-            color=colour, marker=marker, ms=4, lw=1, label=f"d = {d:,}",
+            color=color, marker=marker, ms=4, lw=1, label=f"d = {d:,}",
         )  # fmt: skip
     _draw_levels(axes, summary)
-    axes.set(xscale="log", xlabel="learning rate (as given; normalised in d)")
+    axes.set(xscale="log", xlabel="learning rate (as given; normalized in d)")
     axes.set_xticks(_rates(summary), [f"{rate:g}" for rate in _rates(summary)])
     axes.minorticks_off()
 

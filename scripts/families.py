@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from d90.subspace.grouping import EMBEDDINGS, HEAD
-from d90.subspace.layout import Group, Layout, arrange, find_weights
+from d90.subspace.layout import Group, Layout, build_layout, find_params
 
 LAYERS, LABELS, PUBLISHED_LABELS = 2, 3, 2
 END = 2
@@ -307,13 +307,13 @@ def published_layout(family: str, name: str) -> Layout:
 
 def _layout(model: nn.Module) -> Layout:
     # The scale plays no part in the groups; this one needs no values.
-    return arrange(model, find_weights(model), groups="layer", scale="model")[0]
+    return build_layout(model, find_params(model), groups="layer", scale="model")[0]
 
 
 def modules(group: Group, layout: Layout) -> list[str]:
     """The outermost modules or tensors that hold this group's weights and no others."""
-    own = [slot.name for slot in group.slots]
-    others = [slot.name for slot in layout.slots if slot not in group.slots]
+    own = [slot.name for slot in group.slices]
+    others = [slot.name for slot in layout.slices if slot not in group.slices]
     found: dict[str, None] = {}
     for name in own:
         parts = name.split(".")

@@ -40,7 +40,7 @@ def one_input(data: bytes) -> None:
         counts["refused"] += 1
         return
     counts["valid"] += 1
-    assert file.numbers.shape == (file.space.d,)
+    assert file.parameters.shape == (file.subspace.d,)
     assert file.to_bytes() == data, "read and written again it is another file"
 
 
@@ -52,7 +52,7 @@ def mutate(data: bytes, size: int, seed: int) -> bytes:
     found = parts(data)
     if found is None or seed % 4 == 0:
         return atheris.Mutate(data, size)
-    words, kind, body = dict(found.words), found.kind, found.data
+    words, kind, body = dict(found.metadata), found.kind, found.data
     if seed % 4 == 1:
         body = atheris.Mutate(body, size)
         body = body[: len(body) - len(body) % container.SIZES[kind]]

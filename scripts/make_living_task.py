@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 from d90.tasks import load_task
-from d90.utils.files import write_whole
+from d90.utils.files import atomic_write
 
 LIVING = {
     "noun.person": "yes",
@@ -34,7 +34,7 @@ def main() -> None:
         classes = (task.labels[label] for label in split.labels)
         pairs = zip(split.texts, classes, strict=True)
         rows = [{"gloss": g, "label": LIVING[c]} for (g,), c in pairs if c in LIVING]
-        write_whole(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        atomic_write(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

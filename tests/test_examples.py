@@ -23,9 +23,9 @@ def moved(model: nn.Module) -> bool:
     subspace = next(module for module in model.modules() if isinstance(module, Subspace))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert sum(vector.numel() for vector in trained) == D
-    subspace.materialise()
+    subspace.materialize()
     return any(
-        not torch.equal(getattr(*subspace.places[slot][0]), theta_0)
+        not torch.equal(getattr(*subspace.sites[slot][0]), theta_0)
         for slot, theta_0 in subspace.theta_0.items()
     )
 

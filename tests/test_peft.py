@@ -238,7 +238,7 @@ def test_a_config_serves_twice() -> None:
     config = D90Config(d=10)
     for seed in range(2):
         model = tiny("Bert")
-        loading.initialise(model, {"classifier.weight"}, seed)
+        loading.initialize(model, {"classifier.weight"}, seed)
         assert torch.equal(logits(get_peft_model(model, config)), logits(model))
     assert config.base is None
 

@@ -16,11 +16,11 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks.wire.link import sent_bytes
-from d90.distributed.launcher import leave
+from d90.distributed.launcher import destroy_process_group
 from d90.subspace import attach
-from d90.training import TrainSettings
-from d90.training.data import Encoded, TokenisedTask
-from d90.training.trainer import Run
+from d90.training import TrainConfig
+from d90.training.data import TokenizedSplit, TokenizedTask
+from d90.training.trainer import Trainer
 
 VOCABULARY = 30522
 
@@ -90,14 +90,14 @@ def model() -> BertForSequenceClassification:
     return BertForSequenceClassification(config)
 
 
-def data(texts: int, length: int) -> TokenisedTask:
+def data(texts: int, length: int) -> TokenizedTask:
     """Random tokens of two classes."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(1000, VOCABULARY, (texts * length,), generator=generator)
     labels = torch.randint(2, (texts,), generator=generator)
-    split = Encoded({"input_ids": ids.int()}, torch.arange(texts + 1) * length, labels)
+    split = TokenizedSplit({"input_ids": ids.int()}, torch.arange(texts + 1) * length, labels)
     few = split.subset([0, 1])
-    return TokenisedTask(
+    return TokenizedTask(
         ("a", "b"), "accuracy", split, few, {"validation": few}, {"input_ids": 0}, "right"
     )
 
@@ -109,27 +109,27 @@ def measure(work: Work) -> Seen:
     if work.d is not None:
         attach(trained, d=work.d)
     updates = work.before + work.updates
-    settings = TrainSettings(
+    settings = TrainConfig(
         1e-4,
-        steps=updates,
+        max_steps=updates,
         optimizer="adamw" if work.d is None else "adam",
         batch_size=work.batch_size,
-        accumulation=work.accumulation,
+        gradient_accumulation_steps=work.accumulation,
         precision="no",
     )
-    run = Run(trained, data(work.texts * updates, work.length), settings)
+    run = Trainer(trained, data(work.texts * updates, work.length), settings)
     for _ in range(work.before):
-        run.update()
-    run.together.gather("ready")
+        run.optimizer_step()
+    run.process_group.all_gather_object("ready")
     time.sleep(0.5)  # Acknowledgements of what was sent before are not of the updates.
-    counted, kernel = run.together.sent.copy(), sent_bytes()
+    counted, kernel = run.process_group.bytes_sent.copy(), sent_bytes()
     seconds = []
     for _ in range(work.updates):
         start = time.perf_counter()
-        run.update()
+        run.optimizer_step()
         seconds.append(time.perf_counter() - start)
-    kernel, counted = sent_bytes() - kernel, run.together.sent - counted
-    run.together.gather("done")
+    kernel, counted = sent_bytes() - kernel, run.process_group.bytes_sent - counted
+    run.process_group.all_gather_object("done")
     run.close()
     gradient = counted.pop("gradient")
     return Seen(weights, seconds, gradient / work.updates, counted.total(), kernel / work.updates)
@@ -138,4 +138,4 @@ def measure(work: Work) -> Seen:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print(json.dumps(asdict(measure(Work(**json.loads(sys.argv[1]))))), flush=True)
-    leave()
+    destroy_process_group()

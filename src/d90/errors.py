@@ -15,10 +15,10 @@ class D90Error(ValueError):
     """
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> D90Error:
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> D90Error:
     """The error for a name that is not in a table: it lists the choices and the nearest one.
 
-    >>> print(unknown("projection", "fastfod", ["dense", "fastfood"]))
+    >>> print(unknown_name("projection", "fastfod", ["dense", "fastfood"]))
     unknown projection 'fastfod': did you mean 'fastfood'? Choices: dense, fastfood.
     """
     known = sorted(choices)
@@ -27,27 +27,27 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> D90Error:
     return D90Error(f"unknown {kind} '{name}': {hint}Choices: {', '.join(known)}.")
 
 
-def one_line(what: object) -> str:
+def single_line(what: object) -> str:
     """Its text without line breaks, as an error of another library may have them.
 
-    >>> one_line(ValueError("bad\\n  shape"))
+    >>> single_line(ValueError("bad\\n  shape"))
     'bad shape'
     """
     return " ".join(str(what).split())
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 """No space left, and no space left for this user."""
 
 
-def no_space(what: str, number: int) -> D90Error:
+def disk_full(what: str, number: int) -> D90Error:
     """The error of a full disk: nothing is lost, and the same command goes on.
 
     Args:
         what: the file that could not be written.
         number: one of `FULL`.
 
-    >>> print(no_space("store 'd90.db'", errno.ENOSPC))
+    >>> print(disk_full("store 'd90.db'", errno.ENOSPC))
     store 'd90.db' cannot be written: No space left on device: make room and give the same command \
 again.
     """

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from d90.errors import D90Error
-from d90.models.loading import fingerprint, initialise
+from d90.models.loading import fingerprint, initialize
 from d90.rng import philox
 from d90.subspace import Subspace, attach, detach
 from d90.subspace.attach import NAME
-from d90.subspace.layout import Place
+from d90.subspace.layout import ParamSite
 
 try:
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PeftConfig, PeftType
@@ -115,7 +115,7 @@ class D90Layer(nn.Module, BaseTunerLayer):
         # In a tuple, which torch does not look into: both are above this module, not below it.
         self._above = model, subspace
         self._name, self._active_adapter = adapter_name, adapter_name
-        self._theta: dict[Place, Tensor] = {}
+        self._theta: dict[ParamSite, Tensor] = {}
         # PEFT counts parameters, and theta_0 is none. It asks one without numbers how many it
         # stands for, as those of DeepSpeed's ZeRO 3 say.
         self.theta_0 = nn.Parameter(subspace.z.new_empty(0), requires_grad=False)
@@ -164,8 +164,8 @@ class D90Layer(nn.Module, BaseTunerLayer):
     def _show_base(self, *_: Any) -> None:
         """theta_0 in the model's places; runs after the subspace's own hook, which puts theta."""
         subspace = self._above[1]
-        for slot, theta_0 in subspace.theta_0.items():
-            for module, attribute in subspace.places[slot]:
+        for param_slice, theta_0 in subspace.theta_0.items():
+            for module, attribute in subspace.sites[param_slice]:
                 theta = getattr(module, attribute)
                 if theta is not theta_0:
                     self._theta[module, attribute] = theta
@@ -276,8 +276,11 @@ class D90Model(BaseTuner):
         subspace = getattr(self.model, NAME, None)
         if not isinstance(subspace, Subspace):
             return {}
-        subspace.materialise()
-        return {slot.name: getattr(*subspace.places[slot][0]) for slot in subspace.layout.slots}
+        subspace.materialize()
+        return {
+            param_slice.name: getattr(*subspace.sites[param_slice][0])
+            for param_slice in subspace.layout.slices
+        }
 
     def _detach(self) -> None:
         if isinstance(getattr(self.model, NAME, None), Subspace):
@@ -349,7 +352,7 @@ def _make_head(model: nn.Module, seed: int) -> None:
             f"head_seed: {type(model).__name__} has no head beside a base model of Transformers; "
             "leave head_seed out."
         )
-    initialise(model, names, seed)
+    initialize(model, names, seed)
 
 
 def _fingerprint(model: nn.Module) -> str:

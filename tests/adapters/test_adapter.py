@@ -13,68 +13,70 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from d90.adapters import (
-    Base,
-    Float16,
-    Float32,
-    Levels,
-    Space,
-    TaskFile,
-    Uniform,
-    Use,
+    Adapter,
+    BaseModelInfo,
+    CodebookCodec,
+    Float16Codec,
+    Float32Codec,
+    SubspaceConfig,
+    TaskInfo,
+    UniformCodec,
+    assert_same_subspace,
     from_bytes,
-    load,
-    new,
-    same_space,
+    load_adapter,
+    new_adapter,
 )
 from d90.adapters import adapter as module
 from d90.errors import D90Error
 from d90.rng import philox
 
-SPACE = Space("onehot", "tensor", "said", "layer", 200, 22_713_986, 8, 0, 0)
-BASE = Base("minilm-l6", "", "ab" * 32)
-USE = Use("mrpc", ("sentence1", "sentence2"), ("no", "yes"), 128, "accuracy", 0.7892)
+SPACE = SubspaceConfig("onehot", "tensor", "said", "layer", 200, 22_713_986, 8, 0, 0)
+BASE = BaseModelInfo("minilm-l6", "", "ab" * 32)
+USE = TaskInfo("mrpc", ("sentence1", "sentence2"), ("no", "yes"), 128, "accuracy", 0.7892)
 
 
-def made(space: Space = SPACE, base: Base = BASE, use: Use = USE) -> TaskFile:
+def made(space: SubspaceConfig = SPACE, base: BaseModelInfo = BASE, use: TaskInfo = USE) -> Adapter:
     numbers = np.random.default_rng(0).standard_normal(space.d).astype(np.float32)
     numbers *= np.float32(0.25)
     numbers[space.d - space.m :] += 1
-    return new(numbers, space, base, use)
+    return new_adapter(numbers, space, base, use)
 
 
-CODED = (Float32(), Float16(), Uniform(0.1), Levels((-0.3, -0.1, 0.1, 0.3)))
+CODED = (Float32Codec(), Float16Codec(), UniformCodec(0.1), CodebookCodec((-0.3, -0.1, 0.1, 0.3)))
 
 
 @pytest.mark.parametrize("code", CODED)
 def test_what_is_written_is_read(code: object, tmp_path: Path) -> None:
-    file = made().coded(code)  # type: ignore[arg-type]
+    file = made().with_codec(code)  # type: ignore[arg-type]
     path = tmp_path / "a file.safetensors"
     assert file.save(path) == path.stat().st_size
-    again = load(path)
+    again = load_adapter(path)
     assert again.to_bytes() == file.to_bytes() == path.read_bytes()
-    assert (again.numbers == file.numbers).all()
-    assert (again.space, again.base, again.use, again.code) == (SPACE, BASE, USE, file.code)
+    assert (again.parameters == file.parameters).all()
+    assert (again.subspace, again.base, again.task, again.codec) == (SPACE, BASE, USE, file.codec)
     assert (len(again.z), len(again.lam)) == (192, 8)
     assert again.bits == 8 * len(file.data)
 
 
 def test_float32_is_exact_whatever_lam_is() -> None:
-    numbers = made().numbers.copy()
+    numbers = made().parameters.copy()
     numbers[-8:] = [0.3, -2.7, 1e-8, 1.0000001, 33.3, 0.1, 5e8, -1e-20]
-    file = new(numbers, SPACE, BASE, USE)
-    assert from_bytes(file.to_bytes()).numbers.tobytes() == numbers.tobytes()
+    file = new_adapter(numbers, SPACE, BASE, USE)
+    assert from_bytes(file.to_bytes()).parameters.tobytes() == numbers.tobytes()
 
 
 def test_sizes() -> None:
     """Under 800 bytes in float16 and 600 in a code, at d = 200."""
-    assert len(made().coded(Float16()).to_bytes()) < 800
-    assert len(made().coded(Uniform(0.1)).to_bytes()) < 600
-    assert len(made().coded(Levels(np.linspace(-0.5, 0.5, 16).tolist())).to_bytes()) < 600
+    assert len(made().with_codec(Float16Codec()).to_bytes()) < 800
+    assert len(made().with_codec(UniformCodec(0.1)).to_bytes()) < 600
+    assert (
+        len(made().with_codec(CodebookCodec(np.linspace(-0.5, 0.5, 16).tolist())).to_bytes()) < 600
+    )
 
 
 def test_any_safetensors_reader_opens_it(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    made().coded(Float16()).save(path)
+    made().with_codec(Float16Codec()).save(path)
     with safe_open(path, framework="np") as opened:
         assert opened.get_tensor("numbers").dtype == np.float16
         assert opened.get_tensor("numbers").shape == (200,)
@@ -82,11 +84,11 @@ def test_any_safetensors_reader_opens_it(tmp_path: Path) -> None:
 
 
 def test_names_may_be_anything() -> None:
-    base = Base("my models/größe 100%/-", "a b", "01" * 32)
-    use = Use("", ("a b", ""), ("ja, nein", "", "\u2603", "-"), 7, "macro_f1", 0.5)
+    base = BaseModelInfo("my models/größe 100%/-", "a b", "01" * 32)
+    use = TaskInfo("", ("a b", ""), ("ja, nein", "", "\u2603", "-"), 7, "macro_f1", 0.5)
     file = made(base=base, use=use)
     again = from_bytes(file.to_bytes())
-    assert (again.base, again.use) == (base, use)
+    assert (again.base, again.task) == (base, use)
 
 
 def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,12 +101,12 @@ def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("d90.utils.files.os.fsync", full)
     with pytest.raises(D90Error, match="cannot be written: No space left on device"):
-        made().coded(Float16()).save(path)
+        made().with_codec(Float16Codec()).save(path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.safetensors"]
 
 
-CONTENT = made().coded(Uniform(0.1)).to_bytes()
+CONTENT = made().with_codec(UniformCodec(0.1)).to_bytes()
 
 
 @pytest.mark.parametrize("at", range(0, len(CONTENT), 7))
@@ -126,7 +128,7 @@ def test_a_file_that_is_cut_off(length: int) -> None:
 def rewritten(**words: str) -> bytes:
     """The file with other words and a right checksum."""
     found = module.unpack(CONTENT)
-    return module.pack(replace(found, words={**found.words, **words}))
+    return module.pack(replace(found, metadata={**found.metadata, **words}))
 
 
 @pytest.mark.parametrize(
@@ -155,9 +157,9 @@ def test_words_that_mean_nothing(words: dict[str, str], message: str) -> None:
 
 def test_a_missing_word_and_another_kind_of_file() -> None:
     found = module.unpack(CONTENT)
-    words = {name: word for name, word in found.words.items() if name != "base"}
+    words = {name: word for name, word in found.metadata.items() if name != "base"}
     with pytest.raises(D90Error, match="its metadata are damaged"):
-        from_bytes(module.pack(replace(found, words=words)))
+        from_bytes(module.pack(replace(found, metadata=words)))
     header = json.dumps({"w": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}).encode()
     with pytest.raises(D90Error, match="another kind of safetensors file"):
         from_bytes(len(header).to_bytes(8, "little") + header)
@@ -168,10 +170,10 @@ def test_a_missing_word_and_another_kind_of_file() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_not_finite(value: float) -> None:
-    numbers = made().numbers.copy()
+    numbers = made().parameters.copy()
     numbers[3] = value
     with pytest.raises(D90Error, match="not finite"):
-        new(numbers, SPACE, BASE, USE)
+        new_adapter(numbers, SPACE, BASE, USE)
     found = module.unpack(made().to_bytes())
     with pytest.raises(D90Error, match="not finite"):
         from_bytes(module.pack(replace(found, data=numbers.tobytes())))
@@ -179,15 +181,15 @@ def test_numbers_that_are_not_finite(value: float) -> None:
 
 def test_a_wrong_number_of_numbers() -> None:
     with pytest.raises(D90Error, match=r"shape \(199,\): expected \(200,\)"):
-        new(made().numbers[:-1], SPACE, BASE, USE)
+        new_adapter(made().parameters[:-1], SPACE, BASE, USE)
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(D90Error, match=r"task file '.*nothing' cannot be read: No such file"):
-        load(tmp_path / "nothing")
+        load_adapter(tmp_path / "nothing")
     (tmp_path / "x").write_bytes(b"hello")
     with pytest.raises(D90Error, match=r"task file '.*x': it is no task file, or cut off"):
-        load(tmp_path / "x")
+        load_adapter(tmp_path / "x")
 
 
 @settings(max_examples=300, deadline=None)
@@ -198,8 +200,8 @@ def test_any_bytes_are_a_named_error(data: bytes) -> None:
 
 
 def test_files_that_share_a_space() -> None:
-    same_space([made(), made(use=replace(USE, task="qqp"))])
+    assert_same_subspace([made(), made(use=replace(USE, name="qqp"))])
     with pytest.raises(D90Error, match="do not share a projection and a base model"):
-        same_space([made(), made(space=replace(SPACE, seed=1))])
+        assert_same_subspace([made(), made(space=replace(SPACE, seed=1))])
     with pytest.raises(D90Error, match="do not share"):
-        same_space([made(), made(base=replace(BASE, fingerprint="cd" * 32))])
+        assert_same_subspace([made(), made(base=replace(BASE, fingerprint="cd" * 32))])

@@ -7,35 +7,35 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from d90.adapters import Base, Space, TaskFile, Use, new
-from d90.adapters.arithmetic import combine, cosines
+from d90.adapters import Adapter, BaseModelInfo, SubspaceConfig, TaskInfo, new_adapter
+from d90.adapters.arithmetic import combine, cosine_similarities
 from d90.errors import D90Error
 
-SPACE = Space("onehot", "tensor", "said", "layer", 3, 1000, 1, 0, 0)
-BASE = Base("minilm-l6", "", "ab" * 32)
-USE = Use("mrpc", ("a", "b"), ("no", "yes"), 128, "accuracy", 0.79)
+SPACE = SubspaceConfig("onehot", "tensor", "said", "layer", 3, 1000, 1, 0, 0)
+BASE = BaseModelInfo("minilm-l6", "", "ab" * 32)
+USE = TaskInfo("mrpc", ("a", "b"), ("no", "yes"), 128, "accuracy", 0.79)
 
 
-def made(*numbers: float, **changes: object) -> TaskFile:
+def made(*numbers: float, **changes: object) -> Adapter:
     space = replace(SPACE, **changes.pop("space", {}))  # type: ignore[arg-type]
     use = replace(USE, **changes)  # type: ignore[arg-type]
-    return new(np.array(numbers, dtype=np.float32), space, BASE, use)
+    return new_adapter(np.array(numbers, dtype=np.float32), space, BASE, use)
 
 
 def test_cosines_are_of_z_and_of_what_lam_departs_by() -> None:
-    found = cosines([made(3, 4, 1), made(4, -3, 1), made(0, 0, 3), made(-6, -8, 1)])
+    found = cosine_similarities([made(3, 4, 1), made(4, -3, 1), made(0, 0, 3), made(-6, -8, 1)])
     expected = [[1, 0, 0, -1], [0, 1, 0, 0], [0, 0, 1, 0], [-1, 0, 0, 1]]
     np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 def test_sums_and_means() -> None:
     files = [made(1, 2, 1.5), made(3, -2, 0.5), made(2, 0, 1)]
-    assert combine(files, "mean").numbers.tolist() == [2, 0, 1]
-    assert combine(files, "sum").numbers.tolist() == [6, 0, 1]
-    assert combine([files[0]] * 2, "sum").numbers.tolist() == [2, 4, 2]
+    assert combine(files, "mean").parameters.tolist() == [2, 0, 1]
+    assert combine(files, "sum").parameters.tolist() == [6, 0, 1]
+    assert combine([files[0]] * 2, "sum").parameters.tolist() == [2, 4, 2]
     total = combine(files)
-    assert (total.space, total.base, total.use.labels) == (SPACE, BASE, USE.labels)
-    assert np.isnan(total.use.reached)
+    assert (total.subspace, total.base, total.task.labels) == (SPACE, BASE, USE.labels)
+    assert np.isnan(total.task.metric_value)
 
 
 def test_what_has_no_sum() -> None:
@@ -51,4 +51,4 @@ def test_what_has_no_sum() -> None:
     with pytest.raises(D90Error, match="expected mean or sum"):
         combine([one, one], "median")
     with pytest.raises(D90Error, match="has no direction"):
-        cosines([one, made(0, 0, 1)])
+        cosine_similarities([one, made(0, 0, 1)])

@@ -9,32 +9,32 @@ import numpy as np
 import pytest
 
 from d90.adapters import (
-    CODES,
-    Base,
-    Code,
-    Float16,
-    Float32,
-    Levels,
-    Space,
-    TaskFile,
-    Uniform,
-    Use,
-    new,
+    CODECS,
+    Adapter,
+    BaseModelInfo,
+    CodebookCodec,
+    Codec,
+    Float16Codec,
+    Float32Codec,
+    SubspaceConfig,
+    TaskInfo,
+    UniformCodec,
+    new_adapter,
 )
 from d90.adapters.certificate import LISTS, certify
-from d90.bounds import finite_hypotheses, finite_hypotheses_kl, pac_bayes_kl
+from d90.bounds import occam_hoeffding, occam_kl, pac_bayes_kl
 from d90.errors import D90Error
 from d90.projections import PROJECTIONS
 from d90.subspace import GROUPINGS, METHODS, SCALES
 
-SPACE = Space("onehot", "tensor", "did", "layer", 200, 22_713_986, 0, 0, 0)
-BASE = Base("minilm-l6", "", "ab" * 32)
-USE = Use("sst2", ("sentence",), ("0", "1"), 128, "accuracy", 0.8)
+SPACE = SubspaceConfig("onehot", "tensor", "did", "layer", 200, 22_713_986, 0, 0, 0)
+BASE = BaseModelInfo("minilm-l6", "", "ab" * 32)
+USE = TaskInfo("sst2", ("sentence",), ("0", "1"), 128, "accuracy", 0.8)
 
 
-def made(code: Code) -> TaskFile:
+def made(code: Codec) -> Adapter:
     numbers = np.random.default_rng(0).standard_normal(200).astype(np.float32)
-    return new(numbers, SPACE, BASE, USE).coded(code)
+    return new_adapter(numbers, SPACE, BASE, USE).with_codec(code)
 
 
 def test_lists_are_as_long_as_the_tables() -> None:
@@ -43,20 +43,20 @@ def test_lists_are_as_long_as_the_tables() -> None:
         "scale": len(SCALES),
         "method": len(METHODS),
         "groups": len(GROUPINGS),
-        "code": len(CODES),
+        "code": len(CODECS),
     } == LISTS
 
 
 @pytest.mark.parametrize(
     ("code", "levels", "codebook"),
     [
-        (Levels((-1.0, 0.0, 1.0)), 3, 8 + 24 * 3),
-        (Uniform(1.0), 5, 56),  # The largest of the numbers is nearest to 2 steps.
-        (Float16(), 2**16, 0),
-        (Float32(), 2**32, 0),
+        (CodebookCodec((-1.0, 0.0, 1.0)), 3, 8 + 24 * 3),
+        (UniformCodec(1.0), 5, 56),  # The largest of the numbers is nearest to 2 steps.
+        (Float16Codec(), 2**16, 0),
+        (Float32Codec(), 2**32, 0),
     ],
 )
-def test_each_bound_by_hand(code: Code, levels: int, codebook: int) -> None:
+def test_each_bound_by_hand(code: Codec, levels: int, codebook: int) -> None:
     file = made(code)
     found = certify(
         file, wrong=600, examples=6000, majority_error=0.45, validation_error=0.12, delta=0.04
@@ -70,8 +70,8 @@ def test_each_bound_by_hand(code: Code, levels: int, codebook: int) -> None:
     assert list(found.bounds.values()) == pytest.approx(
         [
             0.1 + math.sqrt((by_levels * math.log(2) + math.log(100)) / 12_000),
-            finite_hypotheses(0.1, bits=found.bits, **share),
-            finite_hypotheses_kl(0.1, bits=found.bits, **share),
+            occam_hoeffding(0.1, bits=found.bits, **share),
+            occam_kl(0.1, bits=found.bits, **share),
             pac_bayes_kl(
                 0.1,
                 divergence=found.bits * math.log(2) + 2 * math.log(found.bits),
@@ -82,11 +82,13 @@ def test_each_bound_by_hand(code: Code, levels: int, codebook: int) -> None:
 
 
 def test_vacuous_is_said() -> None:
-    few = certify(made(Float32()), wrong=1, examples=100, majority_error=0.4, validation_error=0.1)
+    few = certify(
+        made(Float32Codec()), wrong=1, examples=100, majority_error=0.4, validation_error=0.1
+    )
     assert few.sentence().startswith("vacuous")
     assert json.loads(few.to_json())["vacuous"] is True
     many = certify(
-        made(Levels((-1.0, 1.0))),
+        made(CodebookCodec((-1.0, 1.0))),
         wrong=10_000,
         examples=100_000,
         majority_error=0.44,
@@ -97,7 +99,7 @@ def test_vacuous_is_said() -> None:
     assert name == "finite hypotheses (Chernoff, kl)"
     assert value == min(many.bounds.values())
     with pytest.raises(D90Error, match="examples is 0"):
-        certify(made(Float16()), wrong=0, examples=0, majority_error=0.4, validation_error=0.1)
+        certify(made(Float16Codec()), wrong=0, examples=0, majority_error=0.4, validation_error=0.1)
 
 
 def test_the_promise_holds_for_the_best_of_many_classifiers() -> None:
@@ -106,9 +108,9 @@ def test_the_promise_holds_for_the_best_of_many_classifiers() -> None:
     Each classifier's true error is 1/2. Over 300 draws of 400 examples the lowest of the four
     bounds may be below it in at most a share delta, and with so much left over it never is.
     """
-    space = Space("onehot", "tensor", "did", "layer", 8, 100, 0, 0, 0)
+    space = SubspaceConfig("onehot", "tensor", "did", "layer", 8, 100, 0, 0, 0)
     numbers = np.array([-1, 1] * 4, dtype=np.float32)
-    file = new(numbers, space, BASE, USE).coded(Levels((-1.0, 1.0)))
+    file = new_adapter(numbers, space, BASE, USE).with_codec(CodebookCodec((-1.0, 1.0)))
     generator = np.random.default_rng(0)
     failures = 0
     for _ in range(300):

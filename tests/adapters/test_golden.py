@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from d90.adapters import CODES, TaskFile, load
+from d90.adapters import CODECS, Adapter, load_adapter
 from d90.adapters.fingerprint import fingerprint
 from d90.projections import PROJECTIONS
 from d90.rng import philox
@@ -43,9 +43,9 @@ def golden_model() -> nn.Module:
     return model
 
 
-def theta(file: TaskFile) -> np.ndarray:
+def theta(file: Adapter) -> np.ndarray:
     """All weights that a file means, flat and in float64."""
-    model, space = golden_model(), file.space
+    model, space = golden_model(), file.subspace
     subspace = attach(
         model,
         d=space.d,
@@ -59,30 +59,30 @@ def theta(file: TaskFile) -> np.ndarray:
         subspace.z.copy_(torch.from_numpy(file.z))
         if subspace.lam is not None:
             subspace.lam.copy_(torch.from_numpy(file.lam))
-        subspace.materialise()
-    found = [getattr(*subspace.places[slot][0]) for slot in subspace.layout.slots]
+        subspace.materialize()
+    found = [getattr(*subspace.sites[slot][0]) for slot in subspace.layout.slices]
     return torch.cat([tensor.reshape(-1).double() for tensor in found]).numpy()
 
 
 def test_there_is_one_of_everything() -> None:
-    spaces = [load(path).space for path in FILES]
+    spaces = [load_adapter(path).subspace for path in FILES]
     assert {space.projection for space in spaces} == {*PROJECTIONS}
     assert {space.scale for space in spaces} == {*SCALES}
     assert {space.method for space in spaces} == {*METHODS}
-    assert {load(path).code for path in FILES} == {*CODES}
+    assert {load_adapter(path).codec for path in FILES} == {*CODECS}
     assert {path.name for path in FILES} == {*WEIGHTS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_means_the_same_weights(path: Path) -> None:
     expected = WEIGHTS[path.name]
-    file = load(path)
+    file = load_adapter(path)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == expected["file"]
-    assert hashlib.sha256(file.numbers.tobytes()).hexdigest() == expected["numbers"]
+    assert hashlib.sha256(file.parameters.tobytes()).hexdigest() == expected["numbers"]
     assert file.to_bytes() == path.read_bytes()
     assert fingerprint(golden_model()) == file.base.fingerprint
     found = theta(file)
-    assert len(found) == file.space.D
+    assert len(found) == file.subspace.D
     # A kernel may add in another order: the last bits of a float32 are not frozen, all others are.
     np.testing.assert_allclose(found[expected["rows"]], expected["theta"], rtol=1e-6, atol=2e-7)
     digest = hashlib.sha256(np.rint(found[expected["digest_rows"]] * 2**12).astype("<i4").tobytes())

@@ -26,26 +26,26 @@ from transformers import (
 
 import d90
 from d90 import adapters
-from d90.adapters import Base, Float16, TaskFile
+from d90.adapters import Adapter, BaseModelInfo, Float16Codec
 from d90.adapters.fingerprint import fingerprint
 from d90.adapters.merge import merge
 from d90.errors import D90Error
 from d90.models import loading
 from d90.subspace import METHODS, SCALES
 
-Maker = Callable[..., TaskFile]
+Maker = Callable[..., Adapter]
 
 
 @pytest.fixture(scope="module")
 def make(ready_folder: Path, toy_folder: Path) -> Maker:
-    def new(**options: object) -> TaskFile:
+    def new(**options: object) -> Adapter:
         return tuned(ready_folder, toy_folder, **options)
 
     return new
 
 
 @pytest.fixture(scope="module")
-def file(make: Maker) -> TaskFile:
+def file(make: Maker) -> Adapter:
     return make(seed=1)
 
 
@@ -87,7 +87,7 @@ def test_theta_is_that_of_the_trained_model(
 ) -> None:
     run = tuning(ready_folder, toy_folder, method=method, scale=scale, groups="module")
     file = run.train()
-    run.set_numbers(file.numbers)
+    run.set_parameters(file.parameters)
     model = d90.load(str(ready_folder), file)
     assert torch.equal(said(model), said(run.model.eval()))
     assert type(model).__name__ == "BertForSequenceClassification"
@@ -95,21 +95,21 @@ def test_theta_is_that_of_the_trained_model(
     assert all(isinstance(p, torch.nn.Parameter) for p in model.parameters())
 
 
-def test_switching_and_back_to_the_base(make: Maker, file: TaskFile, ready_folder: Path) -> None:
+def test_switching_and_back_to_the_base(make: Maker, file: Adapter, ready_folder: Path) -> None:
     base, _ = loading.load(str(ready_folder), num_labels=2, head_seed=3)
     model = d90.load(str(ready_folder), file)
     first = state(model)
     other = make(seed=2, method="said", scale="vectors", projection="onehot")
     assert not same(state(model.switch(other)), first)
     assert same(state(model), state(d90.load(str(ready_folder), other)))
-    assert model.task is other
+    assert model.adapter is other
     assert same(state(model.switch(None)), state(base))
-    assert model.task is None
+    assert model.adapter is None
     assert same(state(model.switch(file)), first)
 
 
 def test_switching_to_another_head_seed_and_other_classes(
-    make: Maker, file: TaskFile, ready_folder: Path, three_classes: Path
+    make: Maker, file: Adapter, ready_folder: Path, three_classes: Path
 ) -> None:
     model = d90.load(str(ready_folder), file)
     first = state(model)
@@ -128,18 +128,18 @@ def test_switching_to_another_head_seed_and_other_classes(
     ("change", "message"),
     [
         (
-            lambda f: replace(f, base=Base("roberta-base", "abc", "12" * 32)),
+            lambda f: replace(f, base=BaseModelInfo("roberta-base", "abc", "12" * 32)),
             r"its base model is 'roberta-base' at revision abc with the fingerprint 121212121212, "
             r"and '.*tiny model' has .* --base",
         ),
-        (lambda f: replace(f, space=replace(f.space, head_seed=4)), "fingerprint"),
-        (lambda f: replace(f, space=replace(f.space, projection="kronecker")), "'kronecker'"),
-        (lambda f: replace(f, space=replace(f.space, D=f.space.D + 1)), "it is for D = "),
+        (lambda f: replace(f, subspace=replace(f.subspace, head_seed=4)), "fingerprint"),
+        (lambda f: replace(f, subspace=replace(f.subspace, projection="kronecker")), "'kronecker'"),
+        (lambda f: replace(f, subspace=replace(f.subspace, D=f.subspace.D + 1)), "it is for D = "),
         (lambda f: replace(f, base=replace(f.base, dtype="int4")), "dtype 'int4': unknown"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_touched(
-    file: TaskFile, ready_folder: Path, change: Callable[[TaskFile], TaskFile], message: str
+    file: Adapter, ready_folder: Path, change: Callable[[Adapter], Adapter], message: str
 ) -> None:
     wrong = change(file)
     with pytest.raises(D90Error, match=message):
@@ -149,16 +149,16 @@ def test_what_does_not_fit_is_refused_and_nothing_is_touched(
     with pytest.raises(D90Error):
         model.switch(wrong)
     assert same(state(model), before)
-    assert model.task is file
+    assert model.adapter is file
 
 
-def test_the_base_is_found_by_the_file(file: TaskFile, tmp_path: Path) -> None:
+def test_the_base_is_found_by_the_file(file: Adapter, tmp_path: Path) -> None:
     file.save(tmp_path / "x.safetensors")
     model = d90.load(None, tmp_path / "x.safetensors")
     assert torch.equal(said(model), said(d90.load(file.base.name, file)))
 
 
-def test_pipelines_and_copies(file: TaskFile, ready_folder: Path, recwarn: object) -> None:
+def test_pipelines_and_copies(file: Adapter, ready_folder: Path, recwarn: object) -> None:
     model = d90.load(str(ready_folder), file)
     parts: Any = {"model": model, "tokenizer": model.tokenizer}
     found = pipeline("text-classification", **parts)("good word1")
@@ -166,10 +166,10 @@ def test_pipelines_and_copies(file: TaskFile, ready_folder: Path, recwarn: objec
     twin = copy.deepcopy(model)
     twin.switch(None)
     assert not torch.equal(said(twin), said(model))
-    assert model.task is file
+    assert model.adapter is file
 
 
-def test_merged_it_needs_no_d90(file: TaskFile, ready_folder: Path, tmp_path: Path) -> None:
+def test_merged_it_needs_no_d90(file: Adapter, ready_folder: Path, tmp_path: Path) -> None:
     file.save(tmp_path / "x.safetensors")
     merge(tmp_path / "x.safetensors", tmp_path / "a merged model", base=str(ready_folder))
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "a merged model")
@@ -183,12 +183,12 @@ def test_merged_it_needs_no_d90(file: TaskFile, ready_folder: Path, tmp_path: Pa
 
 
 def test_a_merge_that_fails_leaves_nothing(
-    file: TaskFile, ready_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Adapter, ready_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("d90.adapters.model.TaskModel.save_pretrained", full)
+    monkeypatch.setattr("d90.adapters.model.AdapterModel.save_pretrained", full)
     file.save(tmp_path / "x.safetensors")
     with pytest.raises(D90Error, match="cannot be written: No space left on device"):
         merge(tmp_path / "x.safetensors", tmp_path / "m", base=str(ready_folder))
@@ -232,7 +232,7 @@ with torch.no_grad():
 def test_other_threads_and_the_reference_kernel_decode_the_same(
     ready_folder: Path, toy_folder: Path, tmp_path: Path, projection: str
 ) -> None:
-    file = tuned(ready_folder, toy_folder, projection=projection).coded(Float16())
+    file = tuned(ready_folder, toy_folder, projection=projection).with_codec(Float16Codec())
     file.save(tmp_path / "x.safetensors")
     expected = said(d90.load(str(ready_folder), file))
     found = subprocess.run(

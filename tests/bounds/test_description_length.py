@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from d90.bounds.description_length import gamma_bits, payments
+from d90.bounds.description_length import code_lengths, gamma_bits
 from d90.errors import D90Error
 
 
@@ -20,7 +20,7 @@ def test_the_code_of_whole_numbers_is_prefix_free() -> None:
 
 
 def test_payments_by_hand() -> None:
-    found = payments(
+    found = code_lengths(
         data_bytes=63, d=200, seed=3, head_seed=0, lists={"projection": 4, "groups": 3}
     )
     assert {payment.choice: payment.bits for payment in found} == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +12,8 @@ import pytest
 from d90.cli import main
 
 QUICK = (
-    *("--max-length", "16", "--batch-size", "8", "--steps", "12", "--precision", "no"),
-    *("--full-learning-rates", "0.01", "--learning-rates", "0.01"),
+    *("--max-length", "16", "--batch-size", "8", "--max-steps", "12", "--precision", "no"),
+    *("--baseline-learning-rates", "0.01", "--learning-rates", "0.01"),
     # The head that the tiny model starts with from this seed is wrong about every text.
     *("--head-seed", "3"),
 )
@@ -37,8 +38,10 @@ def d90(
     monkeypatch.setenv("COLUMNS", "100")
 
     def call(*arguments: object) -> Result:
+        words = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["d90", *words])
         with pytest.raises(SystemExit) as exit:
-            main([str(argument) for argument in arguments])
+            main(words)
         out, err = capsys.readouterr()
         return Result(int(exit.value.code or 0), out, err)
 

@@ -22,7 +22,7 @@ TRAINING = (
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory, ready_folder: Path, toy_folder: Path) -> Path:
     path = tmp_path_factory.mktemp("a folder") / "toy.safetensors"
-    tuned(ready_folder, toy_folder).coded(adapters.Float16()).save(path)
+    tuned(ready_folder, toy_folder).with_codec(adapters.Float16Codec()).save(path)
     return path
 
 
@@ -31,10 +31,10 @@ def test_tune(d90: Command, ready_folder: Path, toy_folder: Path, tmp_path: Path
     assert result.code == 0, result.err
     assert "after 24 of 24 updates" in result.out
     assert "float16" in result.out or "levels" in result.out
-    found = adapters.load("x y.st")
+    found = adapters.load_adapter("x y.st")
     line = result.out.splitlines()[-1]
     size = (tmp_path / "x y.st").stat().st_size
-    assert line == f"x y.st: d = 50, {size} bytes, accuracy {found.use.reached:.4f}"
+    assert line == f"x y.st: d = 50, {size} bytes, accuracy {found.task.metric_value:.4f}"
     assert [path.name for path in tmp_path.iterdir()] == ["x y.st"]
     again = d90("tune", ready_folder, toy_folder, *TRAINING, "-o", "b.st", "--quiet")
     assert again.out.splitlines() == [again.out.strip()]
@@ -50,7 +50,7 @@ def test_inspect(d90: Command, file: Path) -> None:
 
 
 def test_evaluate(d90: Command, file: Path, toy_folder: Path) -> None:
-    reached = adapters.load(file).use.reached
+    reached = adapters.load_adapter(file).task.metric_value
     result = d90("evaluate", file, toy_folder, "--quiet")
     assert float(result.out) == pytest.approx(reached, abs=5e-5)
     assert "majority (accuracy)" in d90("evaluate", file, toy_folder).out
@@ -77,8 +77,8 @@ def test_predict(d90: Command, file: Path, tmp_path: Path) -> None:
 def test_merge_similarity_combine(d90: Command, file: Path, tmp_path: Path) -> None:
     assert d90("merge", file, "-o", "merged").code == 0
     assert (tmp_path / "merged" / "model.safetensors").exists()
-    assert d90("combine", file, file, "-o", "sum.st", "--how", "sum").code == 0
-    assert adapters.load("sum.st").z == pytest.approx(2 * adapters.load(file).z)
+    assert d90("combine", file, file, "-o", "sum.st", "--reduction", "sum").code == 0
+    assert adapters.load_adapter("sum.st").z == pytest.approx(2 * adapters.load_adapter(file).z)
     assert "+1.000" in d90("similarity", file, "sum.st").out
     assert d90("similarity", file, "sum.st", "--csv").out.startswith("file,toy,sum.st\n")
     assert "unknown" in d90("inspect", "sum.st").out

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from d90.executors.runner import LocalExecutor
+from d90.executors.runner import TrialRunner
 
 from .conftest import QUICK, Command, Result
 
@@ -18,7 +18,7 @@ GOOD = [{"text": "good", "label": 1}, {"text": "bad", "label": 0}]
 
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalExecutor, "run", lambda *_: pytest.fail("a run was started"))
+    monkeypatch.setattr(TrialRunner, "run", lambda *_: pytest.fail("a run was started"))
 
 
 def check(said: Result, message: str) -> None:
@@ -51,22 +51,22 @@ def check(said: Result, message: str) -> None:
         ("--dims 5,5", "dims has 5 twice"),
         ("--dims 5 --protocol grid", "'grid' takes no dims"),
         ("--protocol list", "'list' needs dims"),
-        ("--count 1000000000000", "count is 1000000000000"),
+        ("--num-dims 1000000000000", "num_dims is 1000000000000"),
         (f"--max-dim 1{'0' * 400}", "max_dim has 1"),
         ("--learning-rates nan", "--learning-rates 'nan': 'nan' is not a number"),
         ("--learning-rates 0", "learning_rates has 0.0"),
-        ("--full-learning-rates -1", "full_learning_rates has -1.0"),
+        ("--baseline-learning-rates -1", "baseline_learning_rates has -1.0"),
         ("--seeds 0.5", "--seeds '0.5': 0.5 is not whole"),
         ("--seeds -1", "seeds has -1"),
         (f"--seeds {2**64}", f"seeds has {2**64}"),
         (f"--head-seed {2**64}", f"head_seed has {2**64}"),
-        ("--satisfaction nan", "satisfaction is nan"),
+        ("--target-fraction nan", "target_fraction is nan"),
         ("--epochs 0", "epochs 0"),
         ("--batch-size 0", "batch_size 0"),
         ("--dims 10 --max-length 1", "max_length 1"),
         ("--dims 10 --max-length 1000", "max_length 1000: model .* takes at most 32 tokens"),
-        ("--train-limit 0", "train_limit must be at least 1"),
-        ("--eval-limit -3", "eval_limit must be at least 1"),
+        ("--max-train-samples 0", "max_train_samples must be at least 1"),
+        ("--max-eval-samples -3", "max_eval_samples must be at least 1"),
         ("--epochs x", "--epochs.*See d90 measure --help"),
         ("--epcohs 3", "--epcohs.*--epochs.*See d90 measure --help"),
         ("word", "unexpected extra argument.*See d90 measure --help"),

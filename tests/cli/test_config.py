@@ -32,15 +32,15 @@ def test_the_file_sets_and_the_command_line_wins(
         dims = [10, 50]
         seeds = 3
         learning_rates = [0.01]
-        full-learning-rates = "0.01"
+        baseline-learning-rates = "0.01"
         text-columns = ["text"]
         max_length = 16
         batch-size = 8
         head-seed = 1
-        satisfaction = 1
+        target_fraction = 1
         scale = "model"
         projection = "onehot"
-        steps = 3
+        max_steps = 3
         output = "from the file"
         quiet = true
         """
@@ -48,9 +48,9 @@ def test_the_file_sets_and_the_command_line_wins(
     said = d90("measure", "--config", config, "--projection", "sparse", "--dims", "20")
     assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
     found = json.loads(Path("from the file/summary.json").read_text())
-    assert (found["projection"], found["scale"], found["satisfaction"]) == ("sparse", "model", 1)
+    assert (found["projection"], found["scale"], found["target_fraction"]) == ("sparse", "model", 1)
     assert [(t["d"], t["seed"]) for t in found["trials"]] in ([(None, 0), (20, 3)], [(None, 0)])
-    assert (found["settings"]["training"]["steps"], found["settings"]["max_length"]) == (3, 16)
+    assert (found["settings"]["training"]["max_steps"], found["settings"]["max_length"]) == (3, 16)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_file_sets_and_the_command_line_wins(
         ("epochs = 'four'", "epochs is 'four': expected a whole number"),
         ("epochs = 2.5", "epochs is 2.5: expected a whole number"),
         ("epochs = true", "epochs is True: expected a whole number"),
-        ("satisfaction = '0.9'", "satisfaction is '0.9': expected a number"),
+        ("target_fraction = '0.9'", "target_fraction is '0.9': expected a number"),
         ("quiet = 1", "quiet is 1: expected true or false"),
         ("method = 3", "method is 3: expected a string"),
         ("output = ['x']", r"output is \['x'\]: expected a string"),

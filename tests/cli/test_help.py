@@ -30,9 +30,12 @@ def test_help_fits_the_terminal(columns: int, arguments: list[str]) -> None:
     assert max(map(len, said.stdout.splitlines())) <= columns
     if arguments == ["measure"]:
         options = "--method --groups --projection --scale --protocol --dims --min-dim --max-dim"
-        options += " --learning-rates --full-learning-rates --epochs --steps --batch-size --dtype"
-        options += " --max-length --train-limit --eval-limit --satisfaction --metric --seeds"
-        options += " --store --output --config --quiet --plan"
+        options += (
+            " --learning-rates --baseline-learning-rates --epochs --max-steps --batch-size --dtype"
+        )
+        options += " --max-length --max-train-samples --max-eval-samples --target-fraction"
+        options += " --metric --seeds"
+        options += " --store --output --config --quiet --dry-run"
         assert set(options.split()) <= set(said.stdout.replace("│", " ").split())
 
 

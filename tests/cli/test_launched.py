@@ -84,7 +84,7 @@ def test_a_process_that_runs_out_of_memory_ends_the_study(
     ("arguments", "says"),
     [
         (("inspect", "file"), "d90 inspect runs in one process"),
-        (("measure", "model", "task", "--plan"), "--plan is made in one process"),
+        (("measure", "model", "task", "--dry-run"), "--dry-run is made in one process"),
         (("table", "model", "--tasks", "mrpc", "--dims", "a"), "--dims"),
     ],
 )

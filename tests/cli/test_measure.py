@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from d90.executors import runner
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Store
 
 from .conftest import Command, Result
@@ -24,13 +24,13 @@ def summary(folder: Path | str) -> dict[str, Any]:
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
     """The trials that are really run, in order."""
     trials: list[Trial] = []
-    run = runner.LocalExecutor.run
+    run = runner.TrialRunner.run
 
-    def noting(self: Any, trial: Trial, *rest: Any) -> Record:
+    def noting(self: Any, trial: Trial, *rest: Any) -> TrialResult:
         trials.append(trial)
         return run(self, trial, *rest)
 
-    monkeypatch.setattr(runner.LocalExecutor, "run", noting)
+    monkeypatch.setattr(runner.TrialRunner, "run", noting)
     return trials
 
 
@@ -71,7 +71,7 @@ def test_summary_has_every_key(measure: Command) -> None:
     tried = [(t["d"], t["learning_rate"], t["seed"]) for t in found["trials"]]
     assert tried == [(None, 0.01, 0), (50, 0.01, 0), (50, 0.01, 1)]
     assert {"d90", "torch", "python"} <= found["versions"].keys()
-    assert found["command"].startswith("d90 ")
+    assert found["command"].startswith("d90 measure ")
 
 
 def test_default_places(measure: Command) -> None:
@@ -98,13 +98,13 @@ def test_a_binary_search_in_said(measure: Command) -> None:
 
 
 def test_a_grid(measure: Command) -> None:
-    grid = ("--protocol", "grid", "--min-dim", "2", "--max-dim", "50", "--count", "3")
+    grid = ("--protocol", "grid", "--min-dim", "2", "--max-dim", "50", "--num-dims", "3")
     assert measure(*grid, "--output", "out").code == 0
     assert [trial["d"] for trial in summary("out")["trials"]] == [None, 2, 10, 50]
 
 
 def test_plan_runs_and_stores_nothing(measure: Command, executed: list[Trial]) -> None:
-    said = measure("--protocol", "bisect", "--min-dim", "10", "--max-dim", "1000", "--plan")
+    said = measure("--protocol", "bisect", "--min-dim", "10", "--max-dim", "1000", "--dry-run")
     assert (said.code, said.err) == (0, "")
     assert not executed
     assert not list(Path().iterdir())

@@ -15,8 +15,8 @@ from d90.pretraining.checkpoints import checkpoints
 from .conftest import Command
 
 QUICK = (
-    *("--size", "nano", "--vocab-size", "270", "--held-out", "0.2", "--precision", "no"),
-    *("--max-length", "16", "--batch-size", "2", "--steps", "4", "--eval-blocks", "4"),
+    *("--size", "nano", "--vocab-size", "270", "--validation-fraction", "0.2", "--precision", "no"),
+    *("--max-length", "16", "--batch-size", "2", "--max-steps", "4", "--max-eval-blocks", "4"),
     *("--checkpoints", "0,2", "--eval-every", "4"),
 )
 
@@ -48,7 +48,7 @@ def test_an_interrupt(d90: Command, corpus: Path, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain_progress.Display, "progressed", interrupt)
+        patch.setattr(pretrain_progress.Display, "on_progress", interrupt)
         said = d90("pretrain", corpus, "-o", "run", *QUICK)
     assert (said.code, said.err.count("\n")) == (130, 1)
     assert "the same command goes on" in said.err
@@ -56,12 +56,14 @@ def test_an_interrupt(d90: Command, corpus: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_minutes(d90: Command, corpus: Path) -> None:
-    said = d90("pretrain", corpus, "-o", "run", *QUICK, "--minutes", "1e-9", "--quiet")
+    said = d90("pretrain", corpus, "-o", "run", *QUICK, "--max-minutes", "1e-9", "--quiet")
     assert "after 1 updates: stopped, the same command goes on (4 in all)" in said.out
 
 
 def test_plan_writes_nothing(d90: Command, corpus: Path) -> None:
-    said = d90("pretrain", corpus, "-o", "run", *QUICK, "--pieces", "8:2", "--plan")
+    said = d90(
+        "pretrain", corpus, "-o", "run", *QUICK, "--sequence-length-schedule", "8:2", "--dry-run"
+    )
     assert (said.code, said.err) == (0, "")
     assert "pieces: 8 tokens to update 2, then whole blocks of 16\n" in said.out
     assert re.search(r"^D = 23\d,\d{3}, at most 270 tokens$", said.out, re.M)
@@ -75,7 +77,7 @@ def test_options_from_a_file(d90: Command, corpus: Path) -> None:
         f"corpus = {json.dumps(corpus.name)}\noutput = 'from the file'\nsize = 'base'\n"
         "checkpoints = '0,1'\nquiet = true\n"
     )
-    said = d90("pretrain", "--config", "run.toml", *QUICK, "--steps", "2")
+    said = d90("pretrain", "--config", "run.toml", *QUICK, "--max-steps", "2")
     assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
     assert [step for step, _ in checkpoints("from the file")] == [0, 2]
 
@@ -94,25 +96,31 @@ def check(said: tuple[int, str, str], message: str) -> None:
         ("--model-config none.toml", "size and model_config: give one of them"),
         ("--vocab-size 100", "vocab_size 100: at least 261"),
         ("--tokenizer .", "vocab_size and tokenizer: give one of them"),
-        ("--held-out 1", "held_out 1.0: a share between 0 and 1"),
-        ("--document-limit 0", "document_limit 0: at least 1"),
-        ("--steps 0", "steps 0: a whole number of at least 1"),
+        ("--validation-fraction 1", "validation_fraction 1.0: a share between 0 and 1"),
+        ("--max-documents 0", "max_documents 0: at least 1"),
+        ("--max-steps 0", "steps 0: a whole number of at least 1"),
         ("--checkpoints 0,9", "checkpoints has 9: from 0 to 4"),
         ("--checkpoints x", "--checkpoints 'x': 'x' is not a number"),
         ("--checkpoint-every 2", "checkpoint_every and checkpoints: give one of them"),
-        ("--pieces 8", "--pieces '8': expected pairs such as 8:800,16:1200"),
-        ("--pieces 8:x", "--pieces '8:x': 'x' is not a number"),
-        ("--pieces 5:2", "pieces of 5 tokens: a number from 2 on that divides max_length 16"),
+        (
+            "--sequence-length-schedule 8",
+            "--sequence-length-schedule '8': expected pairs such as 8:800,16:1200",
+        ),
+        ("--sequence-length-schedule 8:x", "--sequence-length-schedule '8:x': 'x' is not a number"),
+        (
+            "--sequence-length-schedule 5:2",
+            "sequence_length_schedule: pieces of 5 tokens: a number from 2 on that divides",
+        ),
         ("--precision fp16", "unknown precision 'fp16'"),
         ("--log-with tensorbord", "unknown log_with 'tensorbord'"),
-        ("--minutes 0", "minutes 0.0: a number above 0"),
+        ("--max-minutes 0", "minutes 0.0: a number above 0"),
         ("--sise nano", "No such option"),
     ],
 )
 def test_bad_options(
     d90: Command, corpus: Path, monkeypatch: pytest.MonkeyPatch, options: str, message: str
 ) -> None:
-    monkeypatch.setattr(pretrain, "Session", lambda *_: pytest.fail("it was started"))
+    monkeypatch.setattr(pretrain, "PretrainSession", lambda *_: pytest.fail("it was started"))
     check(d90("pretrain", corpus, "-o", "run", *QUICK, *options.split()), message)
 
 

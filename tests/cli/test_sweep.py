@@ -25,7 +25,7 @@ def trained(tmp_path: Path, ready_folder: Path) -> Path:
     for step, loss in ((0, 3.0), (100, 1.0)):
         shutil.copytree(ready_folder, folder / CHECKPOINTS / checkpoint_name(step))
         counts = {"step": step, "tokens": 10 * step, "seconds": 1.0}
-        history.append({**counts, "train_loss": None, "held_out_loss": loss})
+        history.append({**counts, "train_loss": None, "validation_loss": loss})
     (folder / SUMMARY).write_text(json.dumps({"history": history, "settings": {}}))
     return folder
 
@@ -78,7 +78,7 @@ def test_trajectory(d90: Command, trained: Path, toy_folder: Path) -> None:
 
 
 def test_plan_trains_nothing(d90: Command, ready_folder: Path, toy_folder: Path) -> None:
-    said = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--plan")
+    said = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--dry-run")
     assert said.code == 0
     assert "in all, at most: 6 runs" in said.out
     assert not Path("d90.db").exists() and not Path("reports").exists()

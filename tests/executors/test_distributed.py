@@ -10,30 +10,30 @@ import pytest
 from tests.helpers.gloo import pair
 
 import d90
-from d90.experiments.study import Listener, Study
+from d90.experiments.study import Callback, Study
 from d90.search.protocols import Listed
-from d90.search.trial import Record, Trial
-from d90.training import TrainSettings
+from d90.search.trial import Trial, TrialResult
+from d90.training import TrainConfig
 
 OPTIONS: Mapping[str, Any] = {
-    "training": TrainSettings(1.0, steps=12, batch_size=8, precision="no"),
-    "protocol": Listed(dims=(10, 50), learning_rates=(0.01,), full_learning_rates=(0.01,)),
+    "training": TrainConfig(1.0, max_steps=12, batch_size=8, precision="no"),
+    "protocol": Listed(dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01,)),
     "head_seed": 3,
     "max_length": 16,
 }
 
 
-class Told(Listener):
+class Told(Callback):
     """What was told, and an error in its place if there is one."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.trials: list[Trial] = []
         self._error = error
 
-    def finished(
-        self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
+    def on_trial_end(
+        self, study: Study, result: TrialResult, results: Sequence[TrialResult], *, reused: bool
     ) -> None:
-        self.trials.append(record.trial)
+        self.trials.append(result.trial)
         if self._error is not None:
             raise self._error
 
@@ -49,7 +49,7 @@ def attempt(**options: Any) -> str:
 def study(rank: int, model: str, task: str, place: str) -> dict[str, Any]:
     told, store = Told(), Path(place) / f"{rank}.db"
     about: dict[str, Any] = {"model": model, "task": task, "store": store, **OPTIONS}
-    found = d90.measure(**about, listener=told)
+    found = d90.measure(**about, callback=told)
     again = d90.measure(**about)
     broken = Told(RuntimeError("the screen is gone"))
     other = {**about, "store": Path(place) / f"other-{rank}.db"}
@@ -59,7 +59,7 @@ def study(rank: int, model: str, task: str, place: str) -> dict[str, Any]:
         "again": again.trials,
         "told": told.trials,
         "store": store.exists(),
-        "broken": attempt(**{**other, "listener": broken}),
+        "broken": attempt(**{**other, "callback": broken}),
         "no store": attempt(**{**about, "store": "/proc/nowhere/d90.db" if rank == 0 else store}),
         "no model": attempt(**{**about, "model": model if rank == 0 else "/proc/nowhere"}),
         "another head": attempt(**{**about, "head_seed": 3 + rank}),
@@ -80,11 +80,11 @@ def test_both_have_the_records_of_one_process(both, ready_folder, toy_folder, tm
     first, second = both
     assert first["trials"] == second["trials"] == first["again"] == second["again"]
     assert len(one.trials) == 3
-    assert [record.trial for record in first["trials"]] == [record.trial for record in one.trials]
-    for together, alone in zip(first["trials"], one.trials, strict=True):
+    assert [result.trial for result in first["trials"]] == [result.trial for result in one.trials]
+    for process_group, alone in zip(first["trials"], one.trials, strict=True):
         # Other dropout, so another draw of the same.
-        assert together.status == alone.status == "ok"
-        assert together.metric == pytest.approx(alone.metric, abs=0.1)
+        assert process_group.status == alone.status == "ok"
+        assert process_group.metric == pytest.approx(alone.metric, abs=0.1)
     assert first["answer"] == second["answer"]
 
 

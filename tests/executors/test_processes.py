@@ -16,12 +16,12 @@ from tests.helpers.executors import LONG, TRIALS, NewTrainer, named, silent, tim
 
 import d90
 from d90.errors import D90Error
-from d90.executors import Executor, Here, Processes, make
+from d90.executors import Executor, ProcessExecutor, SerialExecutor, make_executor
 from d90.executors import processes as module
 from d90.executors.base import Cancelled
 from d90.report import Summary
 from d90.search.protocols import Listed
-from d90.training import Progress, TrainSettings
+from d90.training import Progress, TrainConfig
 
 
 def children() -> list[psutil.Process]:
@@ -29,9 +29,9 @@ def children() -> list[psutil.Process]:
     return named(psutil.Process().children(), "spawn_main")
 
 
-def test_two_processes_give_the_records_of_one(trainer: NewTrainer) -> None:
+def test_two_processes_give_the_records_of_one(runner: NewTrainer) -> None:
     told: list[Progress] = []
-    with Here(trainer()) as here, Processes(trainer(), 2) as both:
+    with SerialExecutor(runner()) as here, ProcessExecutor(runner(), 2) as both:
         expected = [timeless(here.submit(trial, silent).result()) for trial in TRIALS]
         futures = [both.submit(trial, told.append) for trial in TRIALS]
         found = [timeless(future.result()) for future in futures]
@@ -41,9 +41,9 @@ def test_two_processes_give_the_records_of_one(trainer: NewTrainer) -> None:
     assert max(progress.step for progress in told) == 24
 
 
-def test_a_worker_that_dies_is_replaced(trainer: NewTrainer) -> None:
-    expected = timeless(Here(trainer()).submit(TRIALS[1], silent).result())
-    with Processes(trainer(), 1) as one:
+def test_a_worker_that_dies_is_replaced(runner: NewTrainer) -> None:
+    expected = timeless(SerialExecutor(runner()).submit(TRIALS[1], silent).result())
+    with ProcessExecutor(runner(), 1) as one:
         killed: list[int] = []
 
         def kill_once(progress: Progress) -> None:
@@ -57,7 +57,7 @@ def test_a_worker_that_dies_is_replaced(trainer: NewTrainer) -> None:
 
 
 def test_a_trial_that_kills_every_worker_has_failed(
-    trainer: NewTrainer, monkeypatch: pytest.MonkeyPatch
+    runner: NewTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ATTEMPTS", 2)
 
@@ -65,16 +65,16 @@ def test_a_trial_that_kills_every_worker_has_failed(
         for child in children():
             child.kill()
 
-    with Processes(trainer(LONG), 1) as one:
-        record = one.submit(TRIALS[1], kill).result()
-    assert (record.status, record.metric) == ("failed", None)
-    assert record.message == "its worker died 2 times: too little memory?"
+    with ProcessExecutor(runner(LONG), 1) as one:
+        result = one.submit(TRIALS[1], kill).result()
+    assert (result.status, result.metric) == ("failed", None)
+    assert result.message == "its worker died 2 times: too little memory?"
 
 
 def test_a_cancelled_trial_ends_and_its_worker_is_free(
-    trainer: NewTrainer,
+    runner: NewTrainer,
 ) -> None:
-    with Processes(trainer(LONG), 1) as one:
+    with ProcessExecutor(runner(LONG), 1) as one:
         started: list[Progress] = []
         cancelled = one.submit(TRIALS[1], started.append)
         waiting = one.submit(TRIALS[2], silent)
@@ -88,8 +88,8 @@ def test_a_cancelled_trial_ends_and_its_worker_is_free(
         assert children() == workers
 
 
-def test_leaving_ends_what_still_runs(trainer: NewTrainer) -> None:
-    with Processes(trainer(LONG), 1) as one:
+def test_leaving_ends_what_still_runs(runner: NewTrainer) -> None:
+    with ProcessExecutor(runner(LONG), 1) as one:
         started: list[Progress] = []
         future = one.submit(TRIALS[1], started.append)
         while not started:
@@ -99,7 +99,7 @@ def test_leaving_ends_what_still_runs(trainer: NewTrainer) -> None:
 
 
 SEARCH = Listed(
-    dims=(10, 50), learning_rates=(0.01,), full_learning_rates=(0.01, 0.02), seeds=(0, 1)
+    dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01, 0.02), seeds=(0, 1)
 )
 
 
@@ -109,7 +109,7 @@ def measured(model: Path, task: Path, store: Path, **options: Any) -> Summary:
         task,
         store=store,
         protocol=SEARCH,
-        training=TrainSettings(1.0, steps=12, batch_size=8, precision="no"),
+        training=TrainConfig(1.0, max_steps=12, batch_size=8, precision="no"),
         max_length=16,
         head_seed=3,
         **options,
@@ -133,10 +133,10 @@ def test_a_study_has_the_same_answer(ready_folder: Path, toy_folder: Path, tmp_p
 DRIVER = """
 import sys, d90
 from d90.search.protocols import Listed
-from d90.training import TrainSettings
+from d90.training import TrainConfig
 if __name__ == "__main__":
     d90.measure(sys.argv[1], sys.argv[2], store=sys.argv[3], protocol=Listed(dims=(10, 50)),
-        training=TrainSettings(1.0, steps=100_000, batch_size=8, precision="no"), max_length=16,
+        training=TrainConfig(1.0, max_steps=100_000, batch_size=8, precision="no"), max_length=16,
         executor="processes", execution={"workers": 2})
 """
 
@@ -162,9 +162,9 @@ def test_workers_end_with_a_driver_that_was_killed(
     assert alive == []
 
 
-def test_names_and_numbers(trainer: NewTrainer) -> None:
-    found: list[Executor] = [make(name, trainer()) for name in ("local", "processes")]
-    assert [type(executor) for executor in found] == [Here, Processes]
+def test_names_and_numbers(runner: NewTrainer) -> None:
+    found: list[Executor] = [make_executor(name, runner()) for name in ("local", "processes")]
+    assert [type(executor) for executor in found] == [SerialExecutor, ProcessExecutor]
     assert [executor.workers for executor in found] == [1, len(os.sched_getaffinity(0))]
     assert [executor.slots for executor in found] == [executor.workers for executor in found]
     refused: list[tuple[str, dict[str, Any], str]] = [
@@ -177,4 +177,4 @@ def test_names_and_numbers(trainer: NewTrainer) -> None:
     ]
     for name, options, message in refused:
         with pytest.raises(D90Error, match=message):
-            make(name, trainer(), **options)
+            make_executor(name, runner(), **options)

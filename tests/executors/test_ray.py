@@ -16,9 +16,9 @@ import pytest
 from tests.helpers.executors import LONG, SETTINGS, TRIALS, NewTrainer, named, silent, timeless
 
 from d90.errors import D90Error
-from d90.executors import Here, RayTrials, make
+from d90.executors import RayExecutor, SerialExecutor, make_executor
 from d90.executors import ray as module
-from d90.search.trial import Record
+from d90.search.trial import TrialResult
 from d90.training import Progress
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
@@ -44,9 +44,9 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_a_cluster_gives_the_records_of_one_process(trainer: NewTrainer) -> None:
+def test_a_cluster_gives_the_records_of_one_process(runner: NewTrainer) -> None:
     told: list[Progress] = []
-    with Here(trainer()) as here, RayTrials(trainer()) as both:
+    with SerialExecutor(runner()) as here, RayExecutor(runner()) as both:
         assert both.slots == 2
         expected = [timeless(here.submit(trial, silent).result()) for trial in TRIALS]
         futures = [both.submit(trial, told.append) for trial in TRIALS]
@@ -55,9 +55,9 @@ def test_a_cluster_gives_the_records_of_one_process(trainer: NewTrainer) -> None
     assert max(progress.step for progress in told) == 24
 
 
-def test_a_worker_that_dies_is_replaced(trainer: NewTrainer) -> None:
+def test_a_worker_that_dies_is_replaced(runner: NewTrainer) -> None:
     settings = replace(SETTINGS, epochs=20)  # Long enough to be met at work.
-    expected = timeless(Here(trainer(settings)).submit(TRIALS[1], silent).result())
+    expected = timeless(SerialExecutor(runner(settings)).submit(TRIALS[1], silent).result())
     killed: list[int] = []
 
     def kill_once(progress: Progress) -> None:
@@ -65,13 +65,13 @@ def test_a_worker_that_dies_is_replaced(trainer: NewTrainer) -> None:
             killed.append(process.pid)
             os.kill(process.pid, signal.SIGKILL)
 
-    with RayTrials(trainer(settings)) as cluster:
+    with RayExecutor(runner(settings)) as cluster:
         assert timeless(cluster.submit(TRIALS[1], kill_once).result(60)) == expected
     assert len(killed) == 1
 
 
 def test_a_trial_that_kills_every_worker_has_failed(
-    trainer: NewTrainer, monkeypatch: pytest.MonkeyPatch
+    runner: NewTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ATTEMPTS", 2)
 
@@ -79,17 +79,17 @@ def test_a_trial_that_kills_every_worker_has_failed(
         for process in busy():
             process.kill()
 
-    with RayTrials(trainer(LONG)) as cluster:
-        record = cluster.submit(TRIALS[1], kill).result(120)
-    assert (record.status, record.metric) == ("failed", None)
-    assert record.message.startswith("its worker died 2 times: ")
+    with RayExecutor(runner(LONG)) as cluster:
+        result = cluster.submit(TRIALS[1], kill).result(120)
+    assert (result.status, result.metric) == ("failed", None)
+    assert result.message.startswith("its worker died 2 times: ")
 
 
-def test_a_listener_that_raises_ends_its_trial_only(trainer: NewTrainer) -> None:
+def test_a_listener_that_raises_ends_its_trial_only(runner: NewTrainer) -> None:
     def broken(progress: Progress) -> None:
         raise RuntimeError("the display is gone")
 
-    with RayTrials(trainer()) as cluster:
+    with RayExecutor(runner()) as cluster:
         first, second = cluster.submit(TRIALS[1], broken), cluster.submit(TRIALS[2], silent)
         assert second.result(60).status == "ok"
         with pytest.raises(RuntimeError, match="the display is gone"):
@@ -97,18 +97,18 @@ def test_a_listener_that_raises_ends_its_trial_only(trainer: NewTrainer) -> None
 
 
 def test_a_trial_that_raises_is_not_tried_again(
-    trainer: NewTrainer, monkeypatch: pytest.MonkeyPatch
+    runner: NewTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = trainer()
+    broken = runner()
     monkeypatch.setattr(broken, "subspace_options", {"projection": "none such"})
-    with RayTrials(broken) as cluster, pytest.raises(D90Error, match="unknown projection"):
+    with RayExecutor(broken) as cluster, pytest.raises(D90Error, match="unknown projection"):
         cluster.submit(TRIALS[1], silent).result(60)
 
 
 def test_a_cancelled_trial_ends_and_its_worker_is_free(
-    trainer: NewTrainer,
+    runner: NewTrainer,
 ) -> None:
-    with RayTrials(trainer(LONG)) as cluster:
+    with RayExecutor(runner(LONG)) as cluster:
         started = threading.Event()
         cluster.submit(TRIALS[1], lambda _: started.set())
         assert started.wait(60)
@@ -119,18 +119,18 @@ def test_a_cancelled_trial_ends_and_its_worker_is_free(
         assert all(psutil.pid_exists(pid) for pid in workers)
 
 
-def test_leaving_ends_what_still_runs(trainer: NewTrainer) -> None:
-    with RayTrials(trainer(LONG)) as cluster:
+def test_leaving_ends_what_still_runs(runner: NewTrainer) -> None:
+    with RayExecutor(runner(LONG)) as cluster:
         started = threading.Event()
-        future: Future[Record] = cluster.submit(TRIALS[1], lambda _: started.set())
+        future: Future[TrialResult] = cluster.submit(TRIALS[1], lambda _: started.set())
         assert started.wait(60)
     assert isinstance(future.exception(5), D90Error)
     until(lambda: not busy())
 
 
-def test_what_it_cannot_have(trainer: NewTrainer) -> None:
-    assert make("ray", trainer(), workers=1).slots == 1
-    assert make("ray", trainer(), cpus_per_trial=0.5).slots == 4
+def test_what_it_cannot_have(runner: NewTrainer) -> None:
+    assert make_executor("ray", runner(), workers=1).slots == 1
+    assert make_executor("ray", runner(), cpus_per_trial=0.5).slots == 4
     refused: list[tuple[dict[str, Any], str]] = [
         ({"cpus_per_trial": 3}, "no node .* has 3 CPU and 0 GPU for a trial"),
         ({"gpus_per_trial": 1}, "lower --cpus-per-trial or --gpus-per-trial"),
@@ -139,4 +139,4 @@ def test_what_it_cannot_have(trainer: NewTrainer) -> None:
     ]
     for options, message in refused:
         with pytest.raises(D90Error, match=message):
-            make("ray", trainer(), **options)
+            make_executor("ray", runner(), **options)

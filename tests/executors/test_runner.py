@@ -18,28 +18,28 @@ from tests.helpers.executors import timeless
 from d90 import subspace
 from d90.errors import D90Error
 from d90.executors import runner
-from d90.executors.runner import LocalExecutor
+from d90.executors.runner import TrialRunner
 from d90.models import loading
 from d90.search.trial import Trial
 from d90.tasks import Task
-from d90.training import Progress, TrainSettings
+from d90.training import Progress, TrainConfig
 
-SETTINGS = TrainSettings(1.0, epochs=2, batch_size=8)
+SETTINGS = TrainConfig(1.0, epochs=2, batch_size=8)
 FULL = Trial(None, 0.02, seed=0)
 SMALL = Trial(200, 0.012, seed=3)
 
 
 @pytest.fixture
-def new_executor(tiny_folder: Path, toy_task: Task) -> Callable[..., LocalExecutor]:
-    def new(**options) -> LocalExecutor:
-        options = {"settings": SETTINGS, "max_length": 16, **options}
-        return LocalExecutor(str(tiny_folder), toy_task, **options)
+def new_executor(tiny_folder: Path, toy_task: Task) -> Callable[..., TrialRunner]:
+    def new(**options) -> TrialRunner:
+        options = {"config": SETTINGS, "max_length": 16, **options}
+        return TrialRunner(str(tiny_folder), toy_task, **options)
 
     return new
 
 
 def test_full_fine_tuning_and_a_subspace_learn(new_executor):
-    executor = new_executor(settings=replace(SETTINGS, epochs=8))
+    executor = new_executor(config=replace(SETTINGS, epochs=8))
     full, small = executor.run(FULL), executor.run(SMALL)
     assert (full.status, small.status) == ("ok", "ok")
     assert full.trial == FULL
@@ -62,13 +62,13 @@ def test_the_same_trial_gives_the_same_record(new_executor):
 
 def test_settings_of_a_trial(new_executor):
     executor = new_executor()
-    full = executor.trial_settings(FULL)
+    full = executor.trial_config(FULL)
     assert (full.learning_rate, full.optimizer, full.seed) == (0.02, "adamw", 0)
-    small = executor.trial_settings(SMALL)
+    small = executor.trial_config(SMALL)
     assert (small.optimizer, small.seed, small.learning_rate) == ("adam", 3, 0.012)
-    assert executor.trial_settings(replace(SMALL, d=50)).learning_rate > 0.012
-    own = new_executor(full_settings=replace(SETTINGS, optimizer="sgd"))
-    assert own.trial_settings(FULL).optimizer == "sgd"
+    assert executor.trial_config(replace(SMALL, d=50)).learning_rate > 0.012
+    own = new_executor(baseline_config=replace(SETTINGS, optimizer="sgd"))
+    assert own.trial_config(FULL).optimizer == "sgd"
 
 
 def test_a_trial_leaves_no_model_behind(new_executor, monkeypatch: pytest.MonkeyPatch):
@@ -107,10 +107,10 @@ def test_what_goes_wrong_in_a_trial_is_its_record(new_executor, monkeypatch: pyt
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 TiB.")
 
     monkeypatch.setattr(runner, "train", run_out)
-    record = new_executor().run(FULL)
-    assert record.status == "failed"
-    assert record.message == "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB."
-    assert not record.usable
+    result = new_executor().run(FULL)
+    assert result.status == "failed"
+    assert result.message == "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB."
+    assert not result.is_valid
 
 
 @pytest.mark.parametrize(
@@ -176,9 +176,9 @@ def test_a_killed_trial_goes_on_to_the_bit(new_executor, tmp_path: Path, method:
         new_executor(**options).run(SMALL, kill)
     assert len(list(tmp_path.iterdir())) == 1
     seen: list[Progress] = []
-    record = new_executor(**options).run(SMALL, seen.append)
+    result = new_executor(**options).run(SMALL, seen.append)
     assert seen[0].step == 13
-    assert timeless(record) == timeless(expected)
+    assert timeless(result) == timeless(expected)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -190,24 +190,24 @@ def test_inputs_longer_than_the_model_takes(new_executor):
 def test_model_that_does_not_fit_is_not_loaded(new_executor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runner.loading, "load", lambda *_, **__: pytest.fail("it was loaded"))
     with pytest.raises(D90Error, match="lower the batch size"):
-        new_executor(settings=replace(SETTINGS, batch_size=2**30))
+        new_executor(config=replace(SETTINGS, batch_size=2**30))
 
 
 def test_precisions_must_agree(new_executor):
     with pytest.raises(D90Error, match="give both the same"):
-        new_executor(full_settings=replace(SETTINGS, precision="bf16"))
+        new_executor(baseline_config=replace(SETTINGS, precision="bf16"))
 
 
 def test_predictions_of_time_and_memory(new_executor):
     executor = new_executor()
     for trial in (FULL, SMALL):
-        predicted, seconds = executor.predicted_seconds(trial), executor.run(trial).seconds
+        predicted, seconds = executor.estimate_seconds(trial), executor.run(trial).seconds
         assert seconds / 20 < predicted < seconds * 20
-    assert executor.predicted_memory(None).total > executor.predicted_memory(200).total
+    assert executor.estimate_memory(None).total > executor.estimate_memory(200).total
 
 
 def test_real_model_in_a_subspace(bert_tiny: Path, toy_task: Task):
-    settings = replace(SETTINGS, steps=2)
-    executor = LocalExecutor(str(bert_tiny), toy_task, settings, max_length=16)
-    record = executor.run(Trial(50, 0.01))
-    assert record.status in ("ok", "collapsed")
+    settings = replace(SETTINGS, max_steps=2)
+    executor = TrialRunner(str(bert_tiny), toy_task, settings, max_length=16)
+    result = executor.run(Trial(50, 0.01))
+    assert result.status in ("ok", "collapsed")

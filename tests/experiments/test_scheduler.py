@@ -12,11 +12,11 @@ from typing import Any, cast
 import pytest
 
 from d90.executors.base import OnProgress
-from d90.experiments.scheduler import Driver
-from d90.experiments.study import Listener, Study
+from d90.experiments.scheduler import Scheduler
+from d90.experiments.study import Callback, Study
 from d90.search.protocols import Bisect, Grid, Protocol
-from d90.search.protocols.speculative import ahead
-from d90.search.trial import Record, Trial
+from d90.search.protocols.speculative import speculative_trials
+from d90.search.trial import Trial, TrialResult
 from d90.storage.store import StudyStore
 
 FULL = (1e-4, 2e-4)
@@ -24,22 +24,24 @@ SEARCH = Bisect(
     min_dim=10,
     max_dim=5_000,
     learning_rates=(0.002, 0.008),
-    full_learning_rates=FULL,
+    baseline_learning_rates=FULL,
     seeds=(0, 1),
 )
-EVERY = Grid(min_dim=10, max_dim=1000, count=4, learning_rates=(0.01,), full_learning_rates=FULL)
+EVERY = Grid(
+    min_dim=10, max_dim=1000, num_dims=4, learning_rates=(0.01,), baseline_learning_rates=FULL
+)
 
 
-def outcome(trial: Trial, landscape: int) -> Record:
+def outcome(trial: Trial, landscape: int) -> TrialResult:
     """A run of a made-up task: better with d, with noise of its own."""
     chance = Random(f"{landscape} {trial}")
     if trial.is_full:
-        return Record(trial, "ok", metric=0.8)
+        return TrialResult(trial, "ok", metric=0.8)
     if chance.random() < 0.2:
-        return Record(trial, "collapsed")
+        return TrialResult(trial, "collapsed")
     assert trial.d is not None
     middle = 10 ** (1 + 3 * Random(landscape).random())
-    return Record(
+    return TrialResult(
         trial, "ok", metric=0.8 * trial.d / (trial.d + middle / 9) + chance.gauss(0, 0.02)
     )
 
@@ -48,30 +50,30 @@ def outcome(trial: Trial, landscape: int) -> Record:
 class Notes:
     """A store in memory, as strict as the real one."""
 
-    known: dict[str, Record] = field(default_factory=dict)
-    done: dict[int, Record] = field(default_factory=dict)
+    known: dict[str, TrialResult] = field(default_factory=dict)
+    done: dict[int, TrialResult] = field(default_factory=dict)
     under_way: dict[int, Trial] = field(default_factory=dict)
 
-    def records(self) -> list[Record]:
+    def results(self) -> list[TrialResult]:
         return [self.done[id] for id in sorted(self.done)]
 
     def start(self, trial: Trial, key: str) -> Any:
         assert trial not in self.under_way.values()
-        assert trial not in {record.trial for record in self.done.values()}
+        assert trial not in {result.trial for result in self.done.values()}
         id = len(self.done) + len(self.under_way)
         self.under_way[id] = trial
         return SimpleNamespace(id=id)
 
-    def finish(self, handle: Any, record: Record) -> None:
-        assert self.under_way.pop(handle.id) == record.trial
-        self.done[handle.id] = record
+    def finish(self, handle: Any, result: TrialResult) -> None:
+        assert self.under_way.pop(handle.id) == result.trial
+        self.done[handle.id] = result
 
-    def reuse(self, trial: Trial, key: str) -> Record | None:
+    def reuse(self, trial: Trial, key: str) -> TrialResult | None:
         if key in self.known:
             self.done[len(self.done) + len(self.under_way)] = self.known[key]
         return self.known.get(key)
 
-    def knows(self, key: str) -> bool:
+    def has_result(self, key: str) -> bool:
         return key in self.known
 
 
@@ -83,7 +85,7 @@ class Workers:
     workers: int
     landscape: int
     chance: Random
-    waiting: list[tuple[Trial, Future[Record]]] = field(default_factory=list)
+    waiting: list[tuple[Trial, Future[TrialResult]]] = field(default_factory=list)
     submitted: list[Trial] = field(default_factory=list)
     cancelled: list[Trial] = field(default_factory=list)
 
@@ -93,9 +95,9 @@ class Workers:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
+    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
         assert trial not in [waiting for waiting, _ in self.waiting]
-        future: Future[Record] = Future()
+        future: Future[TrialResult] = Future()
         self.waiting.append((trial, future))
         self.submitted.append(trial)
         assert len(self.waiting) <= self.workers
@@ -121,20 +123,20 @@ def drive(
     *,
     workers: int | None = None,
     notes: Notes | None = None,
-) -> tuple[list[Record], Workers]:
+) -> tuple[list[TrialResult], Workers]:
     notes = notes or Notes()
     executor = Workers(slots, workers or slots, landscape, Random(landscape))
 
-    def wait(running: Sequence[Future[Record]], **_: Any) -> Any:
+    def wait(running: Sequence[Future[TrialResult]], **_: Any) -> Any:
         executor.end_one()
         return SimpleNamespace(done=[future for future in running if future.done()])
 
     monkeypatch.setattr("d90.experiments.scheduler.wait", wait)
     study = cast(Study, SimpleNamespace(protocol=protocol, key=str))
-    Driver(study, cast(StudyStore, notes), executor, Listener()).run()
+    Scheduler(study, cast(StudyStore, notes), executor, Callback()).run()
     assert notes.under_way == {}
     assert executor.waiting == []
-    return notes.records(), executor
+    return notes.results(), executor
 
 
 @pytest.mark.parametrize("landscape", range(12))
@@ -143,10 +145,10 @@ def test_the_records_are_those_of_one_worker(
     monkeypatch: pytest.MonkeyPatch, landscape: int, slots: int
 ) -> None:
     alone, one = drive(monkeypatch, SEARCH, 1, landscape)
-    together, many = drive(monkeypatch, SEARCH, slots, landscape)
-    assert {record.trial: record for record in together} == {r.trial: r for r in alone}
-    assert one.submitted == [record.trial for record in alone]
-    assert len({*many.submitted}) >= len(together)
+    process_group, many = drive(monkeypatch, SEARCH, slots, landscape)
+    assert {result.trial: result for result in process_group} == {r.trial: r for r in alone}
+    assert one.submitted == [result.trial for result in alone]
+    assert len({*many.submitted}) >= len(process_group)
 
 
 def test_idle_workers_run_ahead_and_what_cannot_be_needed_is_cancelled(
@@ -158,38 +160,40 @@ def test_idle_workers_run_ahead_and_what_cannot_be_needed_is_cancelled(
 
 
 def test_a_grid_is_given_whole_to_an_executor_that_queues(monkeypatch: pytest.MonkeyPatch) -> None:
-    records, executor = drive(monkeypatch, EVERY, 2, 0, workers=100)
-    assert len(records) == len(EVERY.dimensions()) + 2
+    results, executor = drive(monkeypatch, EVERY, 2, 0, workers=100)
+    assert len(results) == len(EVERY.dimensions()) + 2
     assert executor.cancelled == []
 
 
 def test_what_the_store_knows_is_not_run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     alone, _ = drive(monkeypatch, SEARCH, 1, 3)
-    notes = Notes(known={str(record.trial): record for record in alone})
+    notes = Notes(known={str(result.trial): result for result in alone})
     again, executor = drive(monkeypatch, SEARCH, 12, 3, notes=notes)
-    assert {record.trial for record in again} == {record.trial for record in alone}
-    assert not {*executor.submitted} & {record.trial for record in alone}
+    assert {result.trial for result in again} == {result.trial for result in alone}
+    assert not {*executor.submitted} & {result.trial for result in alone}
 
 
 def test_ahead_is_both_sides_of_the_bisection() -> None:
-    records = [Record(Trial(None, rate), "ok", metric=0.8) for rate in FULL]
+    results = [TrialResult(Trial(None, rate), "ok", metric=0.8) for rate in FULL]
     dims = SEARCH.dimensions()
     middle = (len(dims) - 1) // 2
-    assert {trial.d for trial in SEARCH.next_trials(records)} == {dims[middle]}
-    found = [trial.d for trial in ahead(SEARCH, records, 5)]
+    assert {trial.d for trial in SEARCH.next_trials(results)} == {dims[middle]}
+    found = [trial.d for trial in speculative_trials(SEARCH, results, 5)]
     below, above = (middle - 1) // 2, (middle + len(dims)) // 2
     assert {*found} == {dims[below], dims[above]}
 
 
 def test_ahead_of_the_baseline_is_the_first_step() -> None:
-    records = [Record(Trial(None, rate), "ok", metric=0.8) for rate in FULL]
-    assert ahead(SEARCH, [], 1) == SEARCH.next_trials(records)
-    assert ahead(EVERY, [], 1000) == EVERY.next_trials(records)
+    results = [TrialResult(Trial(None, rate), "ok", metric=0.8) for rate in FULL]
+    assert speculative_trials(SEARCH, [], 1) == SEARCH.next_trials(results)
+    assert speculative_trials(EVERY, [], 1000) == EVERY.next_trials(results)
 
 
 def test_nothing_is_ahead_of_the_end() -> None:
-    records: list[Record] = []
-    while due := SEARCH.next_trials(records):
-        records += [outcome(trial, 1) for trial in due]
-    assert ahead(SEARCH, records, 10) == []
-    assert ahead(EVERY, [outcome(trial, 1) for trial in EVERY.next_trials([])], 10) == []
+    results: list[TrialResult] = []
+    while due := SEARCH.next_trials(results):
+        results += [outcome(trial, 1) for trial in due]
+    assert speculative_trials(SEARCH, results, 10) == []
+    assert (
+        speculative_trials(EVERY, [outcome(trial, 1) for trial in EVERY.next_trials([])], 10) == []
+    )

@@ -13,39 +13,39 @@ import pytest
 
 import d90
 from d90.errors import D90Error
-from d90.experiments.study import Listener, Study
+from d90.experiments.study import Callback, Study
 from d90.report import Summary
 from d90.search.protocols import Listed
-from d90.search.trial import Record, Trial
-from d90.training import Progress, TrainSettings
+from d90.search.trial import Trial, TrialResult
+from d90.training import Progress, TrainConfig
 
-TRAINING = TrainSettings(1.0, steps=12, batch_size=8, precision="no")
-SEARCH = Listed(dims=(10, 50), learning_rates=(0.01,), full_learning_rates=(0.01,))
+TRAINING = TrainConfig(1.0, max_steps=12, batch_size=8, precision="no")
+SEARCH = Listed(dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01,))
 FULL, SMALL, LARGE = Trial(None, 0.01), Trial(10, 0.01), Trial(50, 0.01)
 
 Planner = Callable[..., Study]
 
 
-class Log(Listener):
+class Log(Callback):
     """What happened, in order."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []
         self.steps = 0
 
-    def opened(self, study: Study, records: Sequence[Record]) -> None:
-        self.events.append(("opened", len(records)))
+    def on_study_begin(self, study: Study, results: Sequence[TrialResult]) -> None:
+        self.events.append(("opened", len(results)))
 
-    def started(self, trial: Trial) -> None:
+    def on_trial_begin(self, trial: Trial) -> None:
         self.events.append(("started", trial))
 
-    def progressed(self, trial: Trial, progress: Progress) -> None:
+    def on_progress(self, trial: Trial, progress: Progress) -> None:
         self.steps += 1
 
-    def finished(
-        self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
+    def on_trial_end(
+        self, study: Study, result: TrialResult, results: Sequence[TrialResult], *, reused: bool
     ) -> None:
-        self.events.append(("reused" if reused else "ran", record.trial))
+        self.events.append(("reused" if reused else "ran", result.trial))
 
     def all(self, what: str) -> list[Any]:
         return [value for event, value in self.events if event == what]
@@ -70,7 +70,7 @@ def test_measure_from_python(ready_folder: Path, toy_folder: Path, tmp_path: Pat
         max_length=16,
         head_seed=3,
         store=tmp_path / "d90.db",
-        listener=log,
+        callback=log,
     )
     assert isinstance(found, Summary)
     assert (found.status, found.D, found.m, found.full_metric) == ("ok", 5554, None, 1.0)
@@ -80,7 +80,7 @@ def test_measure_from_python(ready_folder: Path, toy_folder: Path, tmp_path: Pat
     assert (found.majority, found.task) == (0.53125, str(toy_folder))
     assert len(found.trials) == 7
     assert log.all("opened") == [0]
-    assert log.all("started") == log.all("ran") == [record.trial for record in found.trials]
+    assert log.all("started") == log.all("ran") == [result.trial for result in found.trials]
     assert log.steps == 12 * 7
     assert Summary.from_json(found.to_json()).settings == found.settings
 
@@ -88,8 +88,8 @@ def test_measure_from_python(ready_folder: Path, toy_folder: Path, tmp_path: Pat
 def test_the_same_study_runs_nothing_again(plan: Planner, tmp_path: Path) -> None:
     store = d90.Store(tmp_path / "d90.db")
     first, again = Log(), Log()
-    one = d90.run(plan(), store, listener=first)
-    two = d90.run(plan(), store, listener=again)
+    one = d90.run(plan(), store, callback=first)
+    two = d90.run(plan(), store, callback=again)
     assert first.all("ran") == [FULL, SMALL, LARGE]
     assert again.events == [("opened", 3)]
     assert one.trials == two.trials
@@ -103,7 +103,7 @@ def test_another_projection_is_another_study_with_the_same_baseline(
 ) -> None:
     store, log = d90.Store(tmp_path / "d90.db"), Log()
     first = d90.run(plan(), store)
-    second = d90.run(plan(projection="onehot"), store, listener=log)
+    second = d90.run(plan(projection="onehot"), store, callback=log)
     assert log.all("opened") == [0]
     assert log.all("reused") == [FULL]
     assert log.all("ran") == [SMALL, LARGE]
@@ -114,7 +114,7 @@ def test_another_projection_is_another_study_with_the_same_baseline(
 def test_more_dimensions_keep_the_runs_there_are(plan: Planner, tmp_path: Path) -> None:
     store, log = d90.Store(tmp_path / "d90.db"), Log()
     d90.run(plan(), store)
-    d90.run(plan(protocol=replace(SEARCH, dims=(10, 50, 20))), store, listener=log)
+    d90.run(plan(protocol=replace(SEARCH, dims=(10, 50, 20))), store, callback=log)
     assert log.all("ran") == [replace(SMALL, d=20)]
     assert log.all("reused") == [FULL, SMALL, LARGE]
 
@@ -142,10 +142,10 @@ def test_what_changes_a_result_changes_its_key(
         key(scale="rms"),
         key(head_seed=2),
         key(dtype="bfloat16"),
-        key(train_limit=50),
-        key(eval_limit=50),
+        key(max_train_samples=50),
+        key(max_eval_samples=50),
         key(metric="f1"),
-        key(training=replace(TRAINING, steps=13)),
+        key(training=replace(TRAINING, max_steps=13)),
         key(training=replace(TRAINING, batch_size=7)),
         key(model=dropout),
         key(model=words),
@@ -159,7 +159,7 @@ def test_what_changes_no_result_keeps_the_key(
     study = plan()
     model = Path(shutil.copytree(ready_folder, tmp_path / "copy"))
     task = Path(shutil.copytree(toy_folder, tmp_path / "data"))
-    copied = plan(model=model, task=task, full_training=replace(TRAINING, steps=1))
+    copied = plan(model=model, task=task, baseline_training=replace(TRAINING, max_steps=1))
     assert copied.key(SMALL) == study.key(SMALL)
     assert copied.key(FULL) != study.key(FULL)
     assert plan(projection="sparse").key(FULL) == study.key(FULL)
@@ -177,7 +177,7 @@ def test_settings_are_plain_and_complete(plan: Planner) -> None:
     }
     assert settings["protocol"]["name"] == "listed"
     assert settings["protocol"]["dims"] == [10, 50]
-    assert settings["full_training"]["optimizer"] == "adamw"
+    assert settings["baseline_training"]["optimizer"] == "adamw"
     assert "learning_rate" not in settings["training"]
 
 
@@ -186,7 +186,7 @@ def test_settings_are_plain_and_complete(plan: Planner) -> None:
 def test_counts_are_those_of_the_subspace(plan: Planner, groups: str, scale: str) -> None:
     """D and m are counted before the weights are there."""
     study = plan(method="said", groups=groups, scale=scale, protocol=replace(SEARCH, dims=(60,)))
-    subspace = d90.attach(study.executor.model, d=60, method="said", groups=groups, scale=scale)
+    subspace = d90.attach(study.runner.model, d=60, method="said", groups=groups, scale=scale)
     assert (study.D, study.m) == (subspace.layout.D, subspace.layout.m)
 
 
@@ -199,12 +199,12 @@ def test_said_needs_more_numbers_than_groups(plan: Planner) -> None:
 def test_a_study_in_said(plan: Planner, tmp_path: Path) -> None:
     found = d90.run(plan(method="said"), d90.Store(tmp_path / "d90.db"))
     assert (found.method, found.groups, found.m) == ("said", "layer", 4)
-    assert all(record.trial in (FULL, SMALL, LARGE) for record in found.trials)
+    assert all(result.trial in (FULL, SMALL, LARGE) for result in found.trials)
 
 
 def test_nothing_to_search_without_a_baseline(plan: Planner, tmp_path: Path) -> None:
     """The head of this seed is wrong about every text, and this rate does not mend it."""
-    search = replace(SEARCH, full_learning_rates=(1e-7,))
+    search = replace(SEARCH, baseline_learning_rates=(1e-7,))
     found = d90.run(plan(protocol=search), d90.Store(tmp_path / "d90.db"))
     assert found.d90 is None
     assert found.status == "undefined-baseline"

@@ -7,60 +7,62 @@ from pathlib import Path
 import pytest
 
 from d90.errors import D90Error
-from d90.executors.runner import LocalExecutor
+from d90.executors.runner import TrialRunner
 from d90.experiments.study import Study
-from d90.experiments.sweep import Cell, CellListener, compose, measure_cells
-from d90.search.finished import load_studies
+from d90.experiments.sweep import SweepCallback, SweepItem, build_sweep, run_sweep
 from d90.search.protocols import Grid, Listed
-from d90.search.trial import Record, Trial
+from d90.search.summary import load_summaries
+from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Store
-from d90.training import TrainSettings
+from d90.training import TrainConfig
 
 OPTIONS = {
-    "training": TrainSettings(1.0, steps=4, batch_size=8, precision="no"),
+    "training": TrainConfig(1.0, max_steps=4, batch_size=8, precision="no"),
     "max_length": 16,
     "projection": "onehot",
 }
-PROTOCOL = Listed(dims=(10, 40), learning_rates=(0.01,), full_learning_rates=(0.01,))
+PROTOCOL = Listed(dims=(10, 40), learning_rates=(0.01,), baseline_learning_rates=(0.01,))
 
 
-class Counter(CellListener):
+class Counter(SweepCallback):
     """Counts the runs that train."""
 
     def __init__(self) -> None:
         self.trained: list[Trial] = []
         self.reused = 0
-        self.cells: list[tuple[str, int, int]] = []
+        self.items: list[tuple[str, int, int]] = []
 
-    def began(self, cell: Cell, number: int, count: int) -> None:
-        self.cells.append((cell.method, number, count))
+    def on_item_begin(self, item: SweepItem, number: int, count: int) -> None:
+        self.items.append((item.method, number, count))
 
-    def started(self, trial: Trial) -> None:
+    def on_trial_begin(self, trial: Trial) -> None:
         self.trained.append(trial)
 
-    def finished(self, study: Study, record: Record, records: object, *, reused: bool) -> None:
+    def on_trial_end(
+        self, study: Study, result: TrialResult, results: object, *, reused: bool
+    ) -> None:
         self.reused += reused
 
 
-def cells(model: Path, task: Path, **changes: object) -> tuple[Cell, ...]:
+def items(model: Path, task: Path, **changes: object) -> tuple[SweepItem, ...]:
     options = {**OPTIONS, "methods": ["said", "did"], "protocol": PROTOCOL, **changes}
-    return compose([str(model)], [str(task)], **options)  # type: ignore[arg-type]
+    return build_sweep([str(model)], [str(task)], **options)  # type: ignore[arg-type]
 
 
 def test_a_baseline_is_shared_and_nothing_is_repeated(
     ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
     store, first, second = Store(tmp_path / "a.db"), Counter(), Counter()
-    asked = cells(ready_folder, toy_folder)
-    found = measure_cells(asked, store, folder=tmp_path / "studies", listener=first)
+    asked = items(ready_folder, toy_folder)
+    found = run_sweep(asked, store, folder=tmp_path / "studies", callback=first)
     assert [s.method for s in found.summaries] == ["said", "did"]
     assert (len(first.trained), first.reused) == (5, 1)  # One baseline and 2 x 2 subspace runs.
-    assert first.cells == [("said", 1, 2), ("did", 2, 2)]
+    assert first.items == [("said", 1, 2), ("did", 2, 2)]
     assert not found.failures
-    again = measure_cells(asked, store, listener=second)
+    again = run_sweep(asked, store, callback=second)
     assert second.trained == []
     assert [s.trials for s in again.summaries] == [s.trials for s in found.summaries]
-    summaries = load_studies([tmp_path / "studies", tmp_path])
+    summaries = load_summaries([tmp_path / "studies", tmp_path])
     assert {s.method for s in summaries} == {"said", "did"} and len(summaries) == 2
     assert summaries[0].family == "bert"
     assert summaries[0].examples == {"train": 96, "train_metric": 64, "metric": 64}
@@ -70,28 +72,28 @@ def test_an_interrupt_loses_the_run_in_flight_only(
     ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
     class Interrupting(Counter):
-        def started(self, trial: Trial) -> None:
-            super().started(trial)
+        def on_trial_begin(self, trial: Trial) -> None:
+            super().on_trial_begin(trial)
             if len(self.trained) == 4:
                 raise KeyboardInterrupt
 
-    store, asked = Store(tmp_path / "a.db"), cells(ready_folder, toy_folder)
+    store, asked = Store(tmp_path / "a.db"), items(ready_folder, toy_folder)
     with pytest.raises(KeyboardInterrupt):
-        measure_cells(asked, store, listener=Interrupting())
+        run_sweep(asked, store, callback=Interrupting())
     rest = Counter()
-    measure_cells(asked, store, listener=rest)
+    run_sweep(asked, store, callback=rest)
     assert len(rest.trained) == 2
 
 
 def test_dimensions_that_a_model_lacks_are_left_out(ready_folder: Path, toy_folder: Path) -> None:
     wide = Listed(dims=(1, 3, 10, 10**9), learning_rates=(0.01,))
-    said, did = cells(ready_folder, toy_folder, protocol=wide)
+    said, did = items(ready_folder, toy_folder, protocol=wide)
     assert did.protocol.dimensions() == (1, 3, 10)
     assert said.protocol.dimensions() == (10,)  # m = 4 scales are among the d numbers.
-    (grid,) = cells(ready_folder, toy_folder, methods=["did"], protocol=Grid(max_dim=10**6))
-    assert max(grid.protocol.dimensions()) == grid.plan().D
+    (grid,) = items(ready_folder, toy_folder, methods=["did"], protocol=Grid(max_dim=10**6))
+    assert max(grid.protocol.dimensions()) == grid.open_study().D
     with pytest.raises(D90Error, match=r"DID: none of the dimensions lies from 1 to"):
-        cells(ready_folder, toy_folder, methods=["did"], protocol=Listed(dims=(10**9,)))
+        items(ready_folder, toy_folder, methods=["did"], protocol=Listed(dims=(10**9,)))
 
 
 @pytest.mark.parametrize(
@@ -108,21 +110,21 @@ def test_bad_input_is_found_before_training(
     changes: dict[str, object], message: str, ready_folder: Path, toy_folder: Path
 ) -> None:
     with pytest.raises(D90Error, match=message):
-        cells(ready_folder, toy_folder, **changes)
+        items(ready_folder, toy_folder, **changes)
 
 
 def test_a_cell_that_cannot_be_measured_is_named(
     ready_folder: Path, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = LocalExecutor.__init__
+    original = TrialRunner.__init__
 
-    def too_large(self: LocalExecutor, *arguments: object, **options: object) -> None:
+    def too_large(self: TrialRunner, *arguments: object, **options: object) -> None:
         if options["subspace_options"]["method"] == "said":  # type: ignore[index]
             raise D90Error("not enough memory: use a smaller batch.")
         original(self, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(LocalExecutor, "__init__", too_large)
-    found = measure_cells(cells(ready_folder, toy_folder), Store(tmp_path / "a.db"))
+    monkeypatch.setattr(TrialRunner, "__init__", too_large)
+    found = run_sweep(items(ready_folder, toy_folder), Store(tmp_path / "a.db"))
     assert [s.method for s in found.summaries] == ["did"]
     (name,) = found.failures
     assert name.endswith("SAID") and "not enough memory" in found.failures[name]

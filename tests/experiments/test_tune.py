@@ -9,30 +9,30 @@ import pytest
 import torch
 from tests.helpers.tuned import tuning
 
-from d90.adapters import Uniform
-from d90.adapters.codecs import CODES
-from d90.adapters.quantize import candidates, departures, in_bits, nearest_levels
+from d90.adapters import UniformCodec
+from d90.adapters.codecs import CODECS
+from d90.adapters.quantize import candidates, departures, encode_at_bits, kmeans_codebook
 from d90.errors import D90Error
-from d90.experiments.tune import AUTO, Rounded, Tuning, check_choice
+from d90.experiments.tune import AUTO, AdapterTuner, FakeQuantize, check_choice
 from d90.training import Progress
 
 
 @pytest.fixture(scope="module")
-def trained(ready_folder: Path, toy_folder: Path) -> Tuning:
+def trained(ready_folder: Path, toy_folder: Path) -> AdapterTuner:
     run = tuning(ready_folder, toy_folder, method="said")
     run.train()
     return run
 
 
-def test_the_file_is_of_the_best_epoch(trained: Tuning) -> None:
+def test_the_file_is_of_the_best_epoch(trained: AdapterTuner) -> None:
     outcome = trained.outcome
     assert outcome is not None and outcome.metric is not None
     file = trained.train()
-    assert file.use.reached == pytest.approx(outcome.metric)
-    assert file.use.labels == ("0", "1")
-    assert (file.space.d, file.space.m) == (50, len(file.lam))
+    assert file.task.metric_value == pytest.approx(outcome.metric)
+    assert file.task.labels == ("0", "1")
+    assert (file.subspace.d, file.subspace.m) == (50, len(file.lam))
     assert len(file.z) + len(file.lam) == 50
-    assert trained.metric_of(file.numbers) == file.use.reached
+    assert trained.metric_of(file.parameters) == file.task.metric_value
 
 
 def test_auto_takes_the_smallest_file_within_the_tolerance(
@@ -40,29 +40,29 @@ def test_auto_takes_the_smallest_file_within_the_tolerance(
 ) -> None:
     run = tuning(ready_folder, toy_folder)
     file = run.train()
-    choice = run.choose(file, AUTO, tolerance=0.02)
+    choice = run.choose_codec(file, AUTO, tolerance=0.02)
     assert [tried.kept for tried in choice.tried] == [*[False] * (len(choice.tried) - 1), True]
     sizes = [tried.size for tried in choice.tried]
     assert sizes == sorted(sizes)
-    assert choice.metric >= file.use.reached - 0.02
+    assert choice.metric >= file.task.metric_value - 0.02
     assert len(choice.file.to_bytes()) == sizes[-1]
-    assert choice.file.use.reached == choice.metric == run.metric_of(choice.file.numbers)
-    everything = run.choose(file, AUTO, tolerance=1.0)
+    assert choice.file.task.metric_value == choice.metric == run.metric_of(choice.file.parameters)
+    everything = run.choose_codec(file, AUTO, tolerance=1.0)
     assert len(everything.tried) == 1
     assert everything.tried[0].size <= sizes[-1]
     for bits, code in (("32", "float32"), ("16", "float16"), ("3", "levels")):
-        assert run.choose(file, bits).file.code == code
+        assert run.choose_codec(file, bits).file.codec == code
 
 
-def test_candidates_cover_every_code_from_small_to_large(trained: Tuning) -> None:
+def test_candidates_cover_every_code_from_small_to_large(trained: AdapterTuner) -> None:
     file = trained.train()
     found = candidates(file)
-    assert {candidate.file.code for candidate in found} == set(CODES)
+    assert {candidate.adapter.codec for candidate in found} == set(CODECS)
     assert [candidate.name for candidate in found[-2:]] == ["float16", "float32"]
     sizes = [candidate.size for candidate in found]
     assert sizes == sorted(sizes)
     with pytest.raises(D90Error, match="bits 9: expected auto, 32, 16, or from 1 to 7"):
-        in_bits(file, 9)
+        encode_at_bits(file, 9)
 
 
 @pytest.mark.parametrize("wrong", [("9", 0.1, 0), ("two", 0.1, 0), ("16", -1, 0), ("16", 0, -1)])
@@ -73,27 +73,27 @@ def test_what_cannot_be_chosen(wrong: tuple[str, float, int]) -> None:
 
 def test_levels_are_the_best_of_a_hand_computed_case() -> None:
     numbers = np.array([-1.0, -0.9, -1.1, 0.0, 0.1, 2.0, 2.2], dtype=np.float32)
-    assert nearest_levels(numbers, 3) == (-1.0, 0.05, 2.1)
-    assert nearest_levels(np.zeros(5, dtype=np.float32), 4) == (0.0,)
+    assert kmeans_codebook(numbers, 3) == (-1.0, 0.05, 2.1)
+    assert kmeans_codebook(np.zeros(5, dtype=np.float32), 4) == (0.0,)
 
 
 def test_rounding_is_straight_through() -> None:
-    levels = Rounded(torch.tensor([-1.0, 0.0, 2.0]), shift=1.0)
+    levels = FakeQuantize(torch.tensor([-1.0, 0.0, 2.0]), shift=1.0)
     x = torch.tensor([0.1, 0.6, 1.9, 2.1, 9.0], requires_grad=True)
     assert levels(x).tolist() == [0.0, 1.0, 1.0, 3.0, 3.0]
     levels(x).square().sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [0.0, 2.0, 2.0, 6.0, 6.0]  # 2 q(x): that of the identity at q(x).
-    steps = Rounded(torch.tensor([0.5]), shift=0.0)
+    steps = FakeQuantize(torch.tensor([0.5]), shift=0.0)
     assert steps(torch.tensor([0.2, 0.3, -0.8])).tolist() == [0.0, 0.5, -1.0]
 
 
 def test_training_through_the_rounding(ready_folder: Path, toy_folder: Path) -> None:
-    run = tuning(ready_folder, toy_folder, method="said", quantised_epochs=2)
+    run = tuning(ready_folder, toy_folder, method="said", qat_epochs=2)
     file = run.train()
-    plain = file.coded(in_bits(file, 1).code)
-    before = run.metric_of(plain.numbers)
-    choice = run.choose(file, "1")
+    plain = file.with_codec(encode_at_bits(file, 1).codec)
+    before = run.metric_of(plain.parameters)
+    choice = run.choose_codec(file, "1")
     assert choice.metric >= before
     assert len(np.unique(departures(choice.file))) <= 2
     # The parameters are as they were: z and lam, and exactly d numbers.
@@ -101,11 +101,11 @@ def test_training_through_the_rounding(ready_folder: Path, toy_folder: Path) -> 
     assert sum(names.values()) == 50 and "subspace.z" in names
 
 
-def test_a_uniform_code_rounds_as_training_did(trained: Tuning) -> None:
+def test_a_uniform_code_rounds_as_training_did(trained: AdapterTuner) -> None:
     numbers = np.array([0.1, -0.26, 0.049], dtype=np.float32)
-    decoded = Uniform.decode(Uniform(0.1).encode(numbers), 3)
+    decoded = UniformCodec.decode(UniformCodec(0.1).encode(numbers), 3)
     assert decoded.tolist() == pytest.approx([0.1, -0.3, 0.0])
-    found = Rounded(torch.tensor([0.1]), 0.0)(torch.from_numpy(numbers))
+    found = FakeQuantize(torch.tensor([0.1]), 0.0)(torch.from_numpy(numbers))
     np.testing.assert_allclose(found.numpy(), decoded, atol=1e-7)
 
 

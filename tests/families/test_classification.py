@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from d90.models import loading
 from d90.tasks import Split, Task
-from d90.training.data import TokenisedTask, collate, tokenise
+from d90.training.data import TokenizedTask, collate, tokenize
 
 # The position and the token that the head sees; a decoder's is the last of the text.
 _POOLED = {
@@ -46,7 +46,7 @@ def test_the_sweep_is_complete() -> None:
     assert set(_POOLED) == set(TOKENIZERS) == set(FAMILIES)
 
 
-def tokenised(tokenizer: PreTrainedTokenizerBase, *, pairs: bool = False) -> TokenisedTask:
+def tokenized(tokenizer: PreTrainedTokenizerBase, *, pairs: bool = False) -> TokenizedTask:
     """Texts of several lengths, one of which quotes the token that may end texts."""
     quoted = tokenizer.eos_token or tokenizer.sep_token
     texts = ["bad", f"good {quoted} bad", "good words then more bad"]
@@ -54,10 +54,10 @@ def tokenised(tokenizer: PreTrainedTokenizerBase, *, pairs: bool = False) -> Tok
     split = Split(rows, [0, 1, 0])
     columns = ("first", "second")[: len(rows[0])]
     task = Task("tiny", columns, ("no", "yes"), "accuracy", split, {"validation": split})
-    return tokenise(task, tokenizer, max_length=30)
+    return tokenize(task, tokenizer, max_length=30)
 
 
-def classify(model: PreTrainedModel, data: TokenisedTask, rows: list[int]) -> Tensor:
+def classify(model: PreTrainedModel, data: TokenizedTask, rows: list[int]) -> Tensor:
     inputs, _ = collate(data, data.train, rows, torch.device("cpu"))
     with torch.no_grad():
         return model(**inputs).logits
@@ -67,11 +67,11 @@ def classify(model: PreTrainedModel, data: TokenisedTask, rows: list[int]) -> Te
 @every_family
 def test_logits_do_not_depend_on_padding(family: str, pairs: bool, folders) -> None:
     model, tokenizer = loading.load(str(folders(family)), num_labels=2)
-    data = tokenised(tokenizer, pairs=pairs)
+    data = tokenized(tokenizer, pairs=pairs)
     assert len(set(data.train.lengths.tolist())) == 3
-    together = classify(model, data, [0, 1, 2])
+    process_group = classify(model, data, [0, 1, 2])
     alone = torch.cat([classify(model, data, [row]) for row in range(3)])
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    torch.testing.assert_close(process_group, alone, rtol=0, atol=1e-6)
     # So that the comparison says something: the texts are told apart.
     assert float((alone[0] - alone[2]).abs().max()) > 1e-4
 
@@ -79,7 +79,7 @@ def test_logits_do_not_depend_on_padding(family: str, pairs: bool, folders) -> N
 @every_family
 def test_the_head_sees_the_right_token(family: str, folders) -> None:
     model, tokenizer = loading.load(str(folders(family)), num_labels=2)
-    data = tokenised(tokenizer)
+    data = tokenized(tokenizer)
     inputs, _ = collate(data, data.train, [0, 1, 2], torch.device("cpu"))
     states: list[Tensor] = []
 
@@ -115,7 +115,7 @@ def test_a_saved_pretrained_model_loads_with_a_head_of_its_seed(family: str, fol
 @every_family
 def test_pairs_have_token_types_where_the_model_reads_them(family: str, folders) -> None:
     _, tokenizer = loading.load(str(folders(family)), num_labels=2)
-    columns = tokenised(tokenizer, pairs=True).train.columns
+    columns = tokenized(tokenizer, pairs=True).train.columns
     assert ("token_type_ids" in columns) == (family in _TOKEN_TYPES)
     assert family not in _TOKEN_TYPES or {0, 1} <= set(columns["token_type_ids"].tolist())
 
@@ -143,7 +143,7 @@ def test_the_tokenizer_fits_the_model_whatever_was_saved(
 @every_family
 def test_special_tokens_written_in_a_text_are_text(family: str, folders) -> None:
     _, tokenizer = loading.load(str(folders(family)), num_labels=2)
-    data = tokenised(tokenizer)
+    data = tokenized(tokenizer)
     ids = data.train.columns["input_ids"].split(data.train.lengths.tolist())
     special = [token for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id]
     counts = [sum(token in special for token in text.tolist()) for text in ids]

@@ -74,7 +74,7 @@ def bits(tensor: Tensor) -> bytes:
 
 def theta(model: nn.Module, subspace: Subspace) -> dict[str, Tensor]:
     """Every weight of a model, under all its names."""
-    names = [name for slot in subspace.layout.slots for name in (slot.name, *slot.aliases)]
+    names = [name for slot in subspace.layout.slices for name in (slot.name, *slot.aliases)]
     found = {}
     for name in names:
         owner, _, attribute = name.rpartition(".")
@@ -99,16 +99,16 @@ def test_theta_0_ties_and_groups(family: str, method: str) -> None:
     assert D == layout.D == sum(tensor.numel() for tensor in theta_0.values())
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 40
     # With a graph, so that it is computed: without one, theta at the start is theta_0 itself.
-    subspace.materialise()
+    subspace.materialize()
     start = theta(model, subspace)
     assert all(tensor.grad_fn is not None for tensor in start.values())
     assert all(bits(start[name]) == bits(tensor) for name, tensor in theta_0.items())
     move(subspace)
-    subspace.materialise()
+    subspace.materialize()
     moved = theta(model, subspace)
     assert all(bool((moved[name] != tensor).all()) for name, tensor in theta_0.items())
     assert layout.ties == _TIES.get(family, 0)
-    assert all(moved[s.name] is moved[alias] for s in layout.slots for alias in s.aliases)
+    assert all(moved[s.name] is moved[alias] for s in layout.slices for alias in s.aliases)
     depth = 1 if family == "Albert" else LAYERS
     blocks = {path.format(i) for path in _BLOCKS[family] for i in range(depth)}
     expected = blocks | {"embeddings", "head"} | _LAST_NORMS.get(family, set())
@@ -198,9 +198,9 @@ def test_the_pretraining_model_keeps_its_ties(family: str) -> None:
     assert subspace.layout.D == D
     assert subspace.layout.ties == _PRETRAINING_TIES.get(family, 0)
     move(subspace)
-    subspace.materialise()
+    subspace.materialize()
     moved = theta(model, subspace)
-    for slot in subspace.layout.slots:
+    for slot in subspace.layout.slices:
         assert all(moved[slot.name] is moved[alias] for alias in slot.aliases)
         assert not isinstance(moved[slot.name], nn.Parameter)
     detach(model)

@@ -11,32 +11,34 @@ import torch
 from scripts.families import FAMILIES
 
 import d90
-from d90.adapters import Base, Space, TaskFile, Use, new
+from d90.adapters import Adapter, BaseModelInfo, SubspaceConfig, TaskInfo, new_adapter
 from d90.adapters.fingerprint import fingerprint
 from d90.models import loading
 from d90.subspace import attach
 
 
-def made(folder: Path, classes: int, head_seed: int) -> tuple[TaskFile, dict[str, torch.Tensor]]:
+def made(folder: Path, classes: int, head_seed: int) -> tuple[Adapter, dict[str, torch.Tensor]]:
     """A file of a family's tiny model, and the weights that it means."""
     model, _ = loading.load(str(folder), num_labels=classes, head_seed=head_seed)
-    base = Base(str(folder), "", fingerprint(model))
+    base = BaseModelInfo(str(folder), "", fingerprint(model))
     subspace = attach(model, d=60, method="said", projection="onehot", seed=5)
     numbers = np.random.default_rng(classes).normal(0, 0.1, 60).astype(np.float32)
     numbers[60 - subspace.m :] += 1
     labels = tuple(f"class {number}" for number in range(classes))
-    space = Space(
+    space = SubspaceConfig(
         "onehot", "tensor", "said", "layer", 60, subspace.layout.D, subspace.m, 5, head_seed
     )
-    file = new(numbers, space, base, Use("tiny", ("text",), labels, 30, "accuracy", 0.5))
+    file = new_adapter(
+        numbers, space, base, TaskInfo("tiny", ("text",), labels, 30, "accuracy", 0.5)
+    )
     with torch.no_grad():
         subspace.z.copy_(torch.from_numpy(file.z))
         assert subspace.lam is not None
         subspace.lam.copy_(torch.from_numpy(file.lam))
-        subspace.materialise()
+        subspace.materialize()
     theta = {
-        name: getattr(*subspace.places[slot][0]).clone()
-        for slot in subspace.layout.slots
+        name: getattr(*subspace.sites[slot][0]).clone()
+        for slot in subspace.layout.slices
         for name in (slot.name, *slot.aliases)
     }
     return file, theta

@@ -25,13 +25,13 @@ from transformers.utils.logging import disable_progress_bar
 
 SEARCH = (
     *("--dims", "1,3,10,30", "--learning-rates", "0.001,0.003", "--seeds", "0,1"),
-    *("--full-learning-rates", "0.003,0.01", "--head-seed", "2"),
+    *("--baseline-learning-rates", "0.003,0.01", "--head-seed", "2"),
 )
 FEW = (
     *("--dims", "1,10", "--learning-rates", "0.001,0.003", "--seeds", "0,1"),
-    *("--full-learning-rates", "0.003,0.01", "--head-seed", "2"),
+    *("--baseline-learning-rates", "0.003,0.01", "--head-seed", "2"),
 )
-TRAINING = ("--steps", "24", "--batch-size", "8", "--max-length", "16", "--precision", "no")
+TRAINING = ("--max-steps", "24", "--batch-size", "8", "--max-length", "16", "--precision", "no")
 
 BETWEEN = (1.0, 4.0)
 """Runs between two faults of one command, least and most."""
@@ -217,13 +217,13 @@ class Disturbed:
 
     def _look(self) -> None:
         """What was finished must be there as it was."""
-        records = self.study.records()
-        for trial, record in self._known.items():
-            if trial not in records:
+        results = self.study.results()
+        for trial, result in self._known.items():
+            if trial not in results:
                 raise Violation(f"{trial} was finished and is lost")
-            if records[trial] != record:
-                raise Violation(f"{trial} has changed: {records[trial]} was {record}")
-        self._known = records
+            if results[trial] != result:
+                raise Violation(f"{trial} has changed: {results[trial]} was {result}")
+        self._known = results
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def leave_alone(study: Study) -> Alone:
     if command.end() != 0:
         raise Violation(f"the undisturbed study failed: {command.complained}")
     check_complaints(command, wanted=None, allowed=())
-    return Alone(study.answer(), fmean(r["seconds"] for r in study.records().values()))
+    return Alone(study.answer(), fmean(r["seconds"] for r in study.results().values()))
 
 
 def disturb(

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 from d90.storage.store import KEY, Store, decode
 
 INJECT = Path(__file__).parent / "inject"
@@ -57,23 +57,23 @@ class Study:
             ]
         )
 
-    def records(self) -> dict[Trial, dict[str, Any]]:
+    def results(self) -> dict[Trial, dict[str, Any]]:
         """The finished runs; those that `failed` are none.
 
         A run that was finished twice is an error here, whatever the store says of it.
         """
         finished: dict[Trial, dict[str, Any]] = {}
-        for _, record in self._runs():
-            if record.status == "failed":
+        for _, result in self._runs():
+            if result.status == "failed":
                 continue
-            if record.trial in finished:
-                raise Violation(f"{record.trial} was finished twice")
-            finished[record.trial] = asdict(record)
+            if result.trial in finished:
+                raise Violation(f"{result.trial} was finished twice")
+            finished[result.trial] = asdict(result)
         return finished
 
     def keys(self) -> Counter[str]:
         """How often each run was finished, by what decides it."""
-        return Counter(key for key, record in self._runs() if record.status != "failed")
+        return Counter(key for key, result in self._runs() if result.status != "failed")
 
     def answer(self) -> dict[str, Any]:
         """What `summary.json` says, but for times and places."""
@@ -82,7 +82,7 @@ class Study:
         found = {name: summary[name] for name in ANSWER}
         return {**found, "trials": sorted(trials, key=_asked)}
 
-    def _runs(self) -> list[tuple[str, Record]]:
+    def _runs(self) -> list[tuple[str, TrialResult]]:
         if "://" not in self.store and not Path(self.store).exists():
             return []
         storage = Store(self.store, create=False)._storage

@@ -12,7 +12,7 @@ from tests.faults.harness import Alone, Disturbed, disturb, missing
 from tests.faults.kinds import GROUNDS, KINDS, Surroundings
 from tests.faults.study import Command, Study, Violation, check_complaints
 
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Store
 
 SEED = 811
@@ -49,14 +49,14 @@ def study(tmp_path: Path) -> Study:
 def finish(study: Study, metric: float, seed: int = 0) -> None:
     trial = dataclasses.replace(TRIAL, seed=seed)
     with Store(study.store).study({"metric": metric}, "x") as opened:
-        opened.finish(opened.start(trial, "key"), Record(trial, "ok", metric=metric))
+        opened.finish(opened.start(trial, "key"), TrialResult(trial, "ok", metric=metric))
 
 
 def test_a_run_that_is_finished_twice_is_seen(study: Study) -> None:
-    assert len(study.records()) == 1
+    assert len(study.results()) == 1
     finish(study, 0.6)
     with pytest.raises(Violation, match="finished twice"):
-        study.records()
+        study.results()
     assert study.keys() == {"key": 2}
 
 

@@ -10,14 +10,14 @@ import torch
 from tests.helpers.disks import Disk, missing, small_disk
 
 from d90.errors import D90Error
-from d90.executors import LocalExecutor
-from d90.search.trial import Record, Trial
+from d90.executors import TrialRunner
+from d90.search.trial import Trial, TrialResult
 from d90.storage.locks import FileLock
 from d90.storage.store import Store
 from d90.tasks import Task
-from d90.training import TrainSettings
+from d90.training import TrainConfig
 from d90.training.checkpoint import load_checkpoint, save_checkpoint
-from d90.utils.files import write_whole
+from d90.utils.files import atomic_write
 
 TRIAL = Trial(10, 0.01)
 
@@ -40,7 +40,7 @@ def assert_one_line(write: Callable[[], object], file: Path) -> None:
 def drive(path: Path, trials: list[Trial]) -> None:
     with Store(path).study({"a": 1}, "x") as study:
         for trial in trials:
-            study.finish(study.start(trial, str(trial)), Record(trial, "ok", metric=0.5))
+            study.finish(study.start(trial, str(trial)), TrialResult(trial, "ok", metric=0.5))
 
 
 def test_a_store(disk: Disk) -> None:
@@ -50,10 +50,10 @@ def test_a_store(disk: Disk) -> None:
     # SQLite wants a journal of some pages before it changes one.
     assert_one_line(lambda: drive(path, [Trial(20, 0.01)]), path)
     (study,) = Store(path).studies()
-    assert [record.trial for record in Store(path).records(study.name)] == [TRIAL]
+    assert [result.trial for result in Store(path).results(study.name)] == [TRIAL]
     disk.make_room()
     drive(path, [Trial(20, 0.01)])
-    assert len(Store(path).records(study.name)) == 2
+    assert len(Store(path).results(study.name)) == 2
 
 
 def test_a_store_that_is_filled_between_start_and_finish(disk: Disk) -> None:
@@ -63,13 +63,13 @@ def test_a_store_that_is_filled_between_start_and_finish(disk: Disk) -> None:
         with Store(path).study({"a": 1}, "x") as study:
             handle = study.start(TRIAL, "key")
             disk.fill()
-            study.finish(handle, Record(TRIAL, "ok", metric=0.5))
+            study.finish(handle, TrialResult(TRIAL, "ok", metric=0.5))
 
     assert_one_line(interrupted, path)
     disk.make_room()
     drive(path, [TRIAL])
     (study,) = Store(path).studies()
-    assert len(Store(path).records(study.name)) == 1
+    assert len(Store(path).results(study.name)) == 1
 
 
 def test_a_store_that_is_not_there_yet(disk: Disk) -> None:
@@ -91,13 +91,13 @@ def test_a_lock(disk: Disk) -> None:
 
 def test_a_file_of_a_report(disk: Disk) -> None:
     path = disk.folder / "summary.json"
-    write_whole(path, "old")
+    atomic_write(path, "old")
     disk.fill()
-    assert_one_line(lambda: write_whole(path, "new"), path)
+    assert_one_line(lambda: atomic_write(path, "new"), path)
     assert path.read_text() == "old"
     assert sorted(file.name for file in disk.folder.iterdir()) == ["filler", "summary.json"]
     disk.make_room()
-    write_whole(path, "new")
+    atomic_write(path, "new")
     assert path.read_text() == "new"
 
 
@@ -120,8 +120,8 @@ def test_a_checkpoint_in_a_folder_that_is_a_file(tmp_path: Path) -> None:
 
 def test_it_is_not_the_trials_fault(disk: Disk, ready_folder: Path, toy_task: Task) -> None:
     """A run that `failed` would be a result; this one has none."""
-    settings = TrainSettings(1.0, epochs=2, batch_size=8, precision="no")
-    executor = LocalExecutor(
+    settings = TrainConfig(1.0, epochs=2, batch_size=8, precision="no")
+    executor = TrialRunner(
         str(ready_folder), toy_task, settings, max_length=16, checkpoint_dir=disk.folder / "runs"
     )
     disk.fill()

@@ -7,25 +7,25 @@ from dataclasses import replace
 
 import psutil
 
-from d90.executors import LocalExecutor
-from d90.search.trial import Record, Trial
-from d90.training import Progress, TrainSettings
+from d90.executors import TrialRunner
+from d90.search.trial import Trial, TrialResult
+from d90.training import Progress, TrainConfig
 
-SETTINGS = TrainSettings(1.0, epochs=2, batch_size=8, precision="no")
+SETTINGS = TrainConfig(1.0, epochs=2, batch_size=8, precision="no")
 LONG = replace(SETTINGS, epochs=5000)
 """A run that does not end by itself."""
 
 TRIALS = [Trial(None, 0.02), *(Trial(d, 0.012, seed) for d in (20, 50) for seed in (0, 1))]
 
-NewTrainer = Callable[..., LocalExecutor]
+NewTrainer = Callable[..., TrialRunner]
 
 
 def silent(_: Progress) -> None:
     pass
 
 
-def timeless(record: Record) -> Record:
-    return replace(record, seconds=0.0)
+def timeless(result: TrialResult) -> TrialResult:
+    return replace(result, seconds=0.0)
 
 
 def named(processes: Sequence[psutil.Process], words: str) -> list[psutil.Process]:

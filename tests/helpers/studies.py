@@ -8,7 +8,7 @@ from functools import cache
 
 from d90.report import Summary
 from d90.search.estimate import estimate
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 
 MAJORITY, FULL = 0.684, 0.802
 
@@ -25,10 +25,10 @@ def runs(
     dims: Iterable[int],
     rates: Sequence[float] = (0.002, 0.005, 0.01, 0.02),
     seeds: Sequence[int] = (0,),
-) -> list[Record]:
+) -> list[TrialResult]:
     """Full fine-tuning at two rates, then every d; the largest rate collapses from d = 1,000."""
-    records = [
-        Record(Trial(None, rate), "ok", FULL - 0.01 * i, 0.99, 240.0)
+    results = [
+        TrialResult(Trial(None, rate), "ok", FULL - 0.01 * i, 0.99, 240.0)
         for i, rate in enumerate((1e-4, 5e-5))
     ]
     for d in dims:
@@ -36,17 +36,21 @@ def runs(
             for seed in seeds:
                 metric = metric_at(d, rate, seed)
                 if rate >= 0.02 and d >= 1_000:
-                    records.append(Record(Trial(d, rate, seed), "collapsed", MAJORITY, 0.67, 91.5))
+                    results.append(
+                        TrialResult(Trial(d, rate, seed), "collapsed", MAJORITY, 0.67, 91.5)
+                    )
                 else:
                     train = min(metric + 0.05, 1.0)
-                    records.append(Record(Trial(d, rate, seed), "ok", metric, train, 90.25))
-    return records
+                    results.append(TrialResult(Trial(d, rate, seed), "ok", metric, train, 90.25))
+    return results
 
 
-def study(records: Iterable[Record], *, majority: float = MAJORITY, **changes: object) -> Summary:
+def study(
+    results: Iterable[TrialResult], *, majority: float = MAJORITY, **changes: object
+) -> Summary:
     """The summary of the records, with d90 as the estimator finds it."""
-    records = tuple(records)
-    found = estimate(records, majority=majority)
+    results = tuple(results)
+    found = estimate(results, majority=majority)
     values: dict[str, object] = {
         "model": "minilm-l6",
         "task": "mrpc",
@@ -64,7 +68,7 @@ def study(records: Iterable[Record], *, majority: float = MAJORITY, **changes: o
         "status": found.status,
         "reason": found.reason,
         "warnings": found.warnings,
-        "trials": records,
+        "trials": results,
         "settings": {"epochs": 4, "batch_size": 32, "text_columns": ["sentence1", "sentence2"]},
         "command": "d90 measure minilm-l6 mrpc --method said --dims 10,20",
         "versions": {"d90": "0.1.0", "torch": "2.13.0"},
@@ -87,7 +91,8 @@ def every_kind() -> dict[str, Summary]:
     """One study for each status, and the shapes that are hard to draw."""
     usable = runs(EIGHT)
     lost = [
-        Record(r.trial, "diverged", math.nan) if r.trial.d else r for r in runs(EIGHT, (0.01, 0.5))
+        TrialResult(r.trial, "diverged", math.nan) if r.trial.d else r
+        for r in runs(EIGHT, (0.01, 0.5))
     ]
     return {
         "ok": study(usable),

@@ -13,10 +13,10 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from d90.executors.runner import LocalExecutor
+from d90.executors.runner import TrialRunner
 from d90.rng import philox
 from d90.tasks import Split, Task
-from d90.training import TrainSettings, train
+from d90.training import TrainConfig, train
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 GOOD = ["good", "great"]
@@ -104,8 +104,8 @@ def write_ready_model(tiny_folder: Path, folder: Path) -> None:
 
     A new head on top of it trains in a subspace within a few steps; on a random body none does.
     """
-    settings = TrainSettings(0.02, epochs=6, batch_size=8, precision="no")
-    executor = LocalExecutor(str(tiny_folder), toy_task(), settings, max_length=16)
+    settings = TrainConfig(0.02, epochs=6, batch_size=8, precision="no")
+    executor = TrialRunner(str(tiny_folder), toy_task(), settings, max_length=16)
     train(executor.model, executor.data, settings)
     body = executor.model.base_model
     assert isinstance(body, BertModel)

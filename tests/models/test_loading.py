@@ -60,14 +60,14 @@ def test_head_does_not_depend_on_what_else_is_missing(tiny_folder: Path):
     head = head_of(model).clone()
     with torch.no_grad():
         head_of(model).fill_(7.0)
-    loading.initialise(model, {"classifier.weight", "bert.pooler.dense.weight"}, seed=0)
+    loading.initialize(model, {"classifier.weight", "bert.pooler.dense.weight"}, seed=0)
     assert torch.equal(head_of(model), head)
 
 
 def test_norms_keep_their_ones(tiny_folder: Path):
     model, _ = loading.load(str(tiny_folder), num_labels=2)
     name = "bert.embeddings.LayerNorm.weight"
-    loading.initialise(model, {name}, seed=0)
+    loading.initialize(model, {name}, seed=0)
     assert torch.equal(model.get_parameter(name), torch.ones(16))
 
 
@@ -103,7 +103,7 @@ def test_fingerprint_is_that_of_the_weights(tiny_folder: Path):
 
 
 def test_skeleton_has_the_shapes_and_no_weights(tiny_folder: Path):
-    skeleton = loading.skeleton(str(tiny_folder), num_labels=2)
+    skeleton = loading.load_meta(str(tiny_folder), num_labels=2)
     model, _ = loading.load(str(tiny_folder), num_labels=2)
     shapes = {name: p.shape for name, p in model.named_parameters()}
     assert {name: p.shape for name, p in skeleton.named_parameters()} == shapes
@@ -168,7 +168,7 @@ def test_folder_without_weights_or_configuration(tiny_folder: Path, tmp_path: Pa
 
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "hub_answers", lambda _: False)
+    monkeypatch.setattr(loading, "is_reachable", lambda _: False)
 
 
 def test_mistyped_names_get_the_nearest(tiny_folder: Path, no_hub: None):

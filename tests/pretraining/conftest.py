@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from d90.pretraining.plan import Pretraining, plan
-from d90.pretraining.pretrain import run
+from d90.pretraining.plan import PretrainJob, plan_pretraining
+from d90.pretraining.pretrain import pretrain
 from d90.pretraining.summary import Summary
 from d90.rng import philox
 
@@ -20,14 +20,14 @@ VERBS = {"cat": "sleeps", "dog": "barks", "bird": "sings", "river": "flows", "mo
 QUICK: dict[str, Any] = {
     "size": "nano",
     "vocab_size": 290,
-    "held_out": 0.1,
+    "validation_fraction": 0.1,
     "max_length": 16,
-    "pieces": ((4, 3), (8, 6)),
+    "sequence_length_schedule": ((4, 3), (8, 6)),
     "batch_size": 4,
-    "steps": 12,
+    "max_steps": 12,
     "checkpoints": (5,),
     "evaluate_every": 4,
-    "evaluation_blocks": 8,
+    "max_eval_blocks": 8,
     "precision": "no",
 }
 
@@ -51,15 +51,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-Planner = Callable[..., Pretraining]
+Planner = Callable[..., PretrainJob]
 
 
 @pytest.fixture
 def quick(corpus: Path) -> Planner:
     """A run of twelve updates, with these settings changed."""
 
-    def make(**changes: Any) -> Pretraining:
-        return plan([str(corpus)], **{**QUICK, **changes})
+    def make(**changes: Any) -> PretrainJob:
+        return plan_pretraining([str(corpus)], **{**QUICK, **changes})
 
     return make
 
@@ -69,4 +69,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> tuple[Pa
     """The folder and summary of that run, never stopped."""
     folder = tmp_path_factory.mktemp("runs") / "a run"
     torch.set_num_threads(1)  # Before `one_thread`, which is for one test.
-    return folder, run(plan([str(corpus)], **QUICK), folder, command="d90 pretrain")
+    return folder, pretrain(
+        plan_pretraining([str(corpus)], **QUICK), folder, command="d90 pretrain"
+    )

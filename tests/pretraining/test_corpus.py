@@ -107,7 +107,7 @@ def test_hub_data_sets_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
             yield {"text": f"row {number}\n\nof text"}
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr("d90.tasks.hub._answers", lambda url: True)
+    monkeypatch.setattr("d90.utils.hub.is_reachable", lambda url: True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
     assert read("owner/name:plain", limit=3) == [f"row {i} of text" for i in range(3)]
     assert asked == [("owner/name", "plain", {"split": "train", "streaming": True})]
@@ -115,6 +115,6 @@ def test_hub_data_sets_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("d90.tasks.hub._answers", lambda url: False)
+    monkeypatch.setattr("d90.utils.hub.is_reachable", lambda url: False)
     with pytest.raises(D90Error, match=r"cannot stream wikitext from .*: .* give text files"):
         read("wikitext")

@@ -12,7 +12,7 @@ from d90.errors import D90Error
 from d90.pretraining.dataset import (
     Blocks,
     Corpus,
-    is_held_out,
+    is_validation,
     open_blocks,
     token_file,
     token_type,
@@ -61,17 +61,17 @@ def documents_in(folder: Path, part: str, encode: Tokenizer) -> list[str]:
 def test_every_document_is_in_one_file_and_in_order(tmp_path: Path, encode: Tokenizer) -> None:
     corpus = written(tmp_path, encode)
     train, held_out = (documents_in(tmp_path, part, encode) for part in ("train", "held-out"))
-    assert train == [text for text in texts(150) if not is_held_out(text, 0.2)]
-    assert held_out == [text for text in texts(150) if is_held_out(text, 0.2)]
-    assert (corpus.documents, corpus.held_out_documents) == (len(train), len(held_out))
+    assert train == [text for text in texts(150) if not is_validation(text, 0.2)]
+    assert held_out == [text for text in texts(150) if is_validation(text, 0.2)]
+    assert (corpus.documents, corpus.validation_documents) == (len(train), len(held_out))
     assert 15 <= len(held_out) <= 45
     assert corpus.bytes == sum(len(text) for text in texts(150))
     sizes = [token_file(tmp_path, part).stat().st_size for part in ("train", "held-out")]
-    assert [2 * corpus.tokens, 2 * corpus.held_out_tokens] == sizes
+    assert [2 * corpus.tokens, 2 * corpus.validation_tokens] == sizes
 
 
 def test_a_larger_share_holds_the_same_documents_and_more() -> None:
-    small, large = ({t for t in texts(200) if is_held_out(t, s)} for s in (0.1, 0.3))
+    small, large = ({t for t in texts(200) if is_validation(t, s)} for s in (0.1, 0.3))
     assert small < large
 
 
@@ -92,7 +92,7 @@ def test_a_corpus_is_complete_or_not_there(tmp_path: Path, encode: Tokenizer) ->
 def test_types_and_too_little_text(tmp_path: Path, encode: Tokenizer) -> None:
     assert (token_type(65_536), token_type(65_537)) == (np.uint16, np.uint32)
     corpus = written(tmp_path, encode, share=1e-9)
-    assert corpus.held_out_tokens == 0
+    assert corpus.validation_tokens == 0
     with pytest.raises(D90Error, match="0 tokens held out, fewer than a block of 16"):
         open_blocks(tmp_path, "held-out", corpus, 16, 0, 1e-9)
     assert len(open_blocks(tmp_path, "train", corpus, 16, 0, 1e-9)) > 100

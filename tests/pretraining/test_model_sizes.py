@@ -11,16 +11,16 @@ import torch
 from transformers import RobertaConfig, RobertaForMaskedLM
 
 from d90.errors import D90Error
-from d90.pretraining.config import PretrainSettings, checkpoint_steps
+from d90.pretraining.config import PretrainConfig, checkpoint_steps
 from d90.pretraining.model import complete
-from d90.pretraining.model_sizes import SIZES, parameters, read_fields, size_named
+from d90.pretraining.model_sizes import SIZES, get_model_size, parameters, read_fields
 
 MILLIONS = {"nano": 0.48, "micro": 1.36, "mini": 4.31, "small": 12.4, "medium": 51.3}
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_parameters(name: str) -> None:
-    fields = complete(size_named(name).fields(128), 128)
+    fields = complete(get_model_size(name).fields(128), 128)
     with torch.device("meta"):
         model = RobertaForMaskedLM(RobertaConfig(**fields))
     assert parameters(fields) == sum(p.numel() for p in model.parameters())
@@ -85,15 +85,24 @@ def test_checkpoint_steps() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "steps 0"),
+        ({"max_steps": 0}, "max_steps 0"),
         ({"batch_size": 0}, "batch_size 0"),
         ({"learning_rate": 0.0}, "learning_rate 0.0"),
         ({"precision": "fp16"}, "unknown precision 'fp16'"),
         ({"max_length": 8}, "max_length 8: from 16"),
-        ({"pieces": ((5, 1),)}, "pieces of 5 tokens: a number from 2 on that divides"),
-        ({"pieces": ((1, 1),)}, "pieces of 1 tokens"),
-        ({"pieces": ((8, 4), (16, 4))}, "pieces up to update 4: ascending numbers from 1 to 10"),
-        ({"pieces": ((8, 11),)}, "pieces up to update 11"),
+        (
+            {"sequence_length_schedule": ((5, 1),)},
+            "sequence_length_schedule: pieces of 5 tokens: a number from 2 on that divides",
+        ),
+        ({"sequence_length_schedule": ((1, 1),)}, "sequence_length_schedule: pieces of 1 tokens"),
+        (
+            {"sequence_length_schedule": ((8, 4), (16, 4))},
+            "sequence_length_schedule: pieces up to step 4: ascending numbers from 1 to 10",
+        ),
+        (
+            {"sequence_length_schedule": ((8, 11),)},
+            "sequence_length_schedule: pieces up to step 11",
+        ),
         ({"seed": -1}, "seed -1"),
         ({"evaluate_every": 0}, "evaluate_every 0"),
         ({"checkpoints": (0, 20)}, "checkpoints has 20: from 0 to 10"),
@@ -101,14 +110,14 @@ def test_checkpoint_steps() -> None:
     ],
 )
 def test_bad_settings(change: dict, message: str) -> None:
-    good: dict = {"steps": 10, "learning_rate": 0.001, "checkpoints": (0,), "evaluate_every": 1}
+    good: dict = {"max_steps": 10, "learning_rate": 0.001, "checkpoints": (0,), "evaluate_every": 1}
     with pytest.raises(D90Error, match=message):
-        PretrainSettings(**{**good, **change})
+        PretrainConfig(**{**good, **change})
 
 
 def test_how_long_pieces_are() -> None:
-    settings = PretrainSettings(10, 0.001, (0,), 1, pieces=((8, 2), (32, 5)))
-    assert [settings.piece_length(step) for step in range(7)] == [8, 8, 32, 32, 32, 128, 128]
-    assert settings.plain()["pieces"] == [[8, 2], [32, 5]]
-    whole = replace(settings, pieces=())
-    assert (whole.piece_length(0), whole.plain()["pieces"]) == (128, None)
+    settings = PretrainConfig(10, 0.001, (0,), 1, sequence_length_schedule=((8, 2), (32, 5)))
+    assert [settings.sequence_length_at(step) for step in range(7)] == [8, 8, 32, 32, 32, 128, 128]
+    assert settings.to_dict()["sequence_length_schedule"] == [[8, 2], [32, 5]]
+    whole = replace(settings, sequence_length_schedule=())
+    assert (whole.sequence_length_at(0), whole.to_dict()["sequence_length_schedule"]) == (128, None)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from d90.errors import D90Error
-from d90.projections import PROJECTIONS, Projection, make
+from d90.projections import PROJECTIONS, Projection, make_projection
 
 # d = 1, D below a block, odd D, d not a power of two, d = D, several tiles of the reference.
 SIZES = [
@@ -52,7 +52,7 @@ def test_the_sweep_is_complete() -> None:
 @names
 @sizes
 def test_apply_and_adjoint_are_one_matrix_and_its_transpose(name: str, d: int, D: int) -> None:
-    P = make(name, d=d, D=D, seed=3)
+    P = make_projection(name, d=d, D=D, seed=3)
     matrix = P.matrix()
     z, g = vector(d, dtype=torch.float64), vector(D, 1, torch.float64)
     torch.testing.assert_close(P.apply(z, 0, D), matrix @ z)
@@ -62,7 +62,7 @@ def test_apply_and_adjoint_are_one_matrix_and_its_transpose(name: str, d: int, D
 @names
 @sizes
 def test_float32_is_as_good_as_float32_can_be(kernel: str, name: str, d: int, D: int) -> None:
-    P = make(name, d=d, D=D, seed=3)
+    P = make_projection(name, d=d, D=D, seed=3)
     z, g = vector(d), vector(D, 1)
     assert relative_error(P.apply(z, 0, D), P.apply(z.double(), 0, D)) < 1e-6
     assert relative_error(P.adjoint(g, 0, D), P.adjoint(g.double(), 0, D)) < 1e-6
@@ -71,7 +71,7 @@ def test_float32_is_as_good_as_float32_can_be(kernel: str, name: str, d: int, D:
 @names
 @sizes
 def test_the_adjoint_is_the_true_adjoint(kernel: str, name: str, d: int, D: int) -> None:
-    P = make(name, d=d, D=D, seed=4)
+    P = make_projection(name, d=d, D=D, seed=4)
     z, g = vector(d, 2), vector(D, 3)
     left, right = P.apply(z, 0, D) @ g, z @ P.adjoint(g, 0, D)
     assert abs(left - right) < 1e-5 * z.norm() * g.norm()
@@ -79,7 +79,7 @@ def test_the_adjoint_is_the_true_adjoint(kernel: str, name: str, d: int, D: int)
 
 @names
 def test_linear(kernel: str, name: str) -> None:
-    P = make(name, d=20, D=333, seed=5)
+    P = make_projection(name, d=20, D=333, seed=5)
     x, y = vector(20, 1), vector(20, 2)
     whole = P.apply(2 * x - 3 * y, 0, 333)
     torch.testing.assert_close(whole, 2 * P.apply(x, 0, 333) - 3 * P.apply(y, 0, 333))
@@ -89,7 +89,7 @@ def test_linear(kernel: str, name: str) -> None:
 @names
 @pytest.mark.parametrize(("d", "D"), [(3, 50), (100, 1001), (40, 70_000)])
 def test_any_slice_has_the_bits_of_the_whole(kernel: str, name: str, d: int, D: int) -> None:
-    P = make(name, d=d, D=D, seed=6)
+    P = make_projection(name, d=d, D=D, seed=6)
     z, g = vector(d), vector(D, 1)
     whole, total = P.apply(z, 0, D), P.adjoint(g, 0, D)
     cuts = [0, 1, D // 3, D // 3 + 1, D - 2, D]
@@ -102,7 +102,7 @@ def test_any_slice_has_the_bits_of_the_whole(kernel: str, name: str, d: int, D: 
 
 @names
 def test_threads_do_not_change_a_bit(kernel: str, name: str) -> None:
-    P = make(name, d=150, D=300_000 if name != "dense" else 5000, seed=7)
+    P = make_projection(name, d=150, D=300_000 if name != "dense" else 5000, seed=7)
     z, g = vector(150), vector(P.D, 1)
     before = torch.get_num_threads()
     try:
@@ -121,7 +121,9 @@ def test_threads_do_not_change_a_bit(kernel: str, name: str) -> None:
 @pytest.mark.parametrize(("d", "D"), [(1, 9), (5, 37), (16, 16), (20, 75)])
 def test_columns_have_unit_expected_norm_and_no_mean(name: str, d: int, D: int) -> None:
     draws = 150
-    matrices = torch.stack([make(name, d=d, D=D, seed=seed).matrix() for seed in range(draws)])
+    matrices = torch.stack(
+        [make_projection(name, d=d, D=D, seed=seed).matrix() for seed in range(draws)]
+    )
     norms = matrices.square().sum(1).mean(1)  # Mean over columns: one number a seed.
     error = norms.std() / math.sqrt(draws)
     assert abs(norms.mean() - 1) < 4 * error + 1e-9
@@ -134,7 +136,7 @@ def test_columns_have_unit_expected_norm_and_no_mean(name: str, d: int, D: int) 
 
 @names
 def test_gradcheck(name: str) -> None:
-    P = make(name, d=6, D=41, seed=8)
+    P = make_projection(name, d=6, D=41, seed=8)
 
     class Apply(torch.autograd.Function):
         @staticmethod
@@ -151,20 +153,20 @@ def test_gradcheck(name: str) -> None:
 
 @names
 def test_seeds_give_other_projections(name: str) -> None:
-    one, two = (make(name, d=20, D=500, seed=seed).matrix() for seed in (0, 1))
+    one, two = (make_projection(name, d=20, D=500, seed=seed).matrix() for seed in (0, 1))
     assert not torch.equal(one, two)
 
 
 @names
 def test_columns_are_nearly_orthogonal(name: str) -> None:
-    matrix = make(name, d=8, D=1000, seed=9).matrix()
+    matrix = make_projection(name, d=8, D=1000, seed=9).matrix()
     gram = matrix.T @ matrix
     # Off the diagonal, 1 / sqrt(D) is expected (sparse: sqrt(D) times fewer, larger entries).
     assert (gram - torch.diag(gram.diag())).abs().max() < 24 / math.sqrt(1000)
 
 
 def test_onehot_columns_are_exactly_orthogonal() -> None:
-    gram = make("onehot", d=8, D=4000, seed=9).matrix()
+    gram = make_projection("onehot", d=8, D=4000, seed=9).matrix()
     gram = gram.T @ gram
     assert not (gram - torch.diag(gram.diag())).any()
 
@@ -174,11 +176,11 @@ def test_onehot_columns_are_exactly_orthogonal() -> None:
 def test_displace_and_collect_are_apply_and_adjoint_by_tensor(
     kernel: str, name: str, dtype: torch.dtype
 ) -> None:
-    P = make(name, d=12, D=400, seed=10)
+    P = make_projection(name, d=12, D=400, seed=10)
     shapes, starts, scales = [(5, 8), (3,), (100,)], [17, 57, 300], [2.0, 0.5, 1.5]
     theta_0 = [torch.randn(shape).to(dtype) for shape in shapes]
     z = vector(12, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
-    found = P.displace(z, theta_0, starts, scales)
+    found = P.add_projected(z, theta_0, starts, scales)
     for tensor, target, start, scale in zip(theta_0, found, starts, scales, strict=True):
         step = P.apply(z, start, start + tensor.numel()).view(tensor.shape)
         expected = (tensor.to(z.dtype) + scale * step).to(dtype)
@@ -188,21 +190,21 @@ def test_displace_and_collect_are_apply_and_adjoint_by_tensor(
         scale * P.adjoint(g.to(z.dtype).flatten(), start, start + g.numel())
         for g, start, scale in zip(gradients, starts, scales, strict=True)
     )
-    torch.testing.assert_close(P.collect(gradients, starts, scales), expected)
+    torch.testing.assert_close(P.pull_back(gradients, starts, scales), expected)
 
 
 @names
 def test_collect_takes_the_gradient_of_a_sum(kernel: str, name: str) -> None:
     """Such a gradient is one number with stride 0."""
-    P = make(name, d=12, D=400, seed=10)
-    found = P.collect([torch.ones(()).expand(5, 8)], [17], [2.0])
+    P = make_projection(name, d=12, D=400, seed=10)
+    found = P.pull_back([torch.ones(()).expand(5, 8)], [17], [2.0])
     torch.testing.assert_close(found, 2 * P.adjoint(torch.ones(40), 17, 57))
 
 
 @names
 def test_unstored(kernel: str, name: str) -> None:
     """Nothing but its three numbers, and frozen."""
-    P = make(name, d=5, D=100, seed=1)
+    P = make_projection(name, d=5, D=100, seed=1)
     assert vars(P) == {"d": 5, "D": 100, "seed": 1}
     with pytest.raises(AttributeError):
         P.d = 6  # type: ignore[misc]
@@ -220,13 +222,13 @@ def test_unstored(kernel: str, name: str) -> None:
 )
 def test_bad_arguments_are_one_line(arguments: dict, message: str) -> None:
     with pytest.raises(D90Error, match=message) as error:
-        make(**arguments)
+        make_projection(**arguments)
     assert "\n" not in str(error.value)
 
 
 @names
 def test_wrong_shapes_are_refused(name: str) -> None:
-    P = make(name, d=5, D=100)
+    P = make_projection(name, d=5, D=100)
     for bad in (lambda: P.apply(torch.zeros(4), 0, 10), lambda: P.apply(torch.zeros(5), 90, 101)):
         with pytest.raises(ValueError, match=r"expected a vector|outside"):
             bad()

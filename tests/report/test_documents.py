@@ -22,7 +22,7 @@ from d90.report.paper.figure2 import Checkpoint, trajectory
 from d90.report.paper.figure3 import scaling
 from d90.report.paper.figures4_5 import check_runs, described_bits, generalization
 from d90.report.paper.table1 import table1
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 
 SIZES = {"roberta-base": 125_000_000, "roberta-large": 355_000_000, "a/b-c": 10_000_000}
 
@@ -131,16 +131,16 @@ def test_a_checkpoint_without_d90_is_in_the_table_with_its_reason() -> None:
 
 
 def test_generalization_by_hand() -> None:
-    records = (
-        Record(Trial(None, 1e-4), "ok", 0.8, 1.0),
-        Record(Trial(100, 0.01), "ok", 0.75, 0.9),
-        Record(Trial(50, 0.01), "ok", 0.6, 0.7),
+    results = (
+        TrialResult(Trial(None, 1e-4), "ok", 0.8, 1.0),
+        TrialResult(Trial(100, 0.01), "ok", 0.75, 0.9),
+        TrialResult(Trial(50, 0.01), "ok", 0.6, 0.7),
     )
     summary = study(
-        records,
+        results,
         majority=0.5,
         examples={"train": 1000, "train_metric": 10_000, "metric": 400},
-        settings={"training": {"epochs": 4, "batch_size": 32, "steps": None}},
+        settings={"training": {"epochs": 4, "batch_size": 32, "max_steps": None}},
     )
     assert summary.d90 == 100
     assert described_bits(summary) == pytest.approx(100 * 32 + 1.584962500721156 + 2)
@@ -163,7 +163,7 @@ def test_generalization_pays_for_the_epochs_that_steps_make() -> None:
         runs(EIGHT),
         d90=10,
         examples={"train": 1000},
-        settings={"training": {"epochs": 4, "batch_size": 10, "steps": 250}},
+        settings={"training": {"epochs": 4, "batch_size": 10, "max_steps": 250}},
     )
     choices = described_bits(summary) - 320
     assert 2**choices == pytest.approx(len(summary.trials) * 3)

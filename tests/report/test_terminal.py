@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.helpers.studies import EIGHT, every_kind, runs, study
 
 from d90.report import Summary, render_text, wording
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 
 
 def rendered(summary: Summary, width: int) -> str:
@@ -64,7 +64,7 @@ def test_the_answer_in_words(kind: str, answer: str) -> None:
 
 
 def test_the_name_follows_the_satisfaction() -> None:
-    assert wording.answer(study(runs(EIGHT), satisfaction=0.8)).startswith("d80 = ")
+    assert wording.answer(study(runs(EIGHT), target_fraction=0.8)).startswith("d80 = ")
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_open_ends_of_the_interval_in_words(
 
 
 def test_a_metric_that_is_no_number_is_a_dash() -> None:
-    summary = study([*runs([10]), Record(Trial(20, 0.01), "ok", math.nan)])
+    summary = study([*runs([10]), TrialResult(Trial(20, 0.01), "ok", math.nan)])
     row = next(line for line in rendered(summary, 80).splitlines() if line.split()[:1] == ["20"])
     assert row.split() == ["20", "–", "–", "0/1", "–"]
 
 
-@pytest.mark.parametrize("module", ["words", "curve", "text"])
+@pytest.mark.parametrize("module", ["wording", "curve", "terminal"])
 def test_examples(module: str) -> None:
     assert doctest.testmod(import_module(f"d90.report.{module}")).failed == 0

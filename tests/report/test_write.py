@@ -16,9 +16,9 @@ from tests.helpers.studies import every_kind, runs, study
 from d90.errors import D90Error
 from d90.report import Summary, write_report
 from d90.report.trials import COLUMNS, trials_csv
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 from d90.utils import files
-from d90.utils.files import write_whole
+from d90.utils.files import atomic_write
 
 FILES = {"summary.json", "trials.csv", "curve.png", "curve.svg", "index.html"}
 
@@ -76,9 +76,9 @@ def test_reading_and_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_hostile_words_stay_words(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>\"'&</style>]]>"
-    record = Record(Trial(10, 0.01), "failed", message=hostile)
+    result = TrialResult(Trial(10, 0.01), "failed", message=hostile)
     summary = study(
-        [*runs([20]), record],
+        [*runs([20]), result],
         model=hostile,
         task=hostile,
         metric="<b>$x$</b>",
@@ -111,20 +111,20 @@ def test_the_page_fetches_nothing(tmp_path: Path) -> None:
 
 def test_trials_csv_gives_every_number_back() -> None:
     message = 'line, "quoted"\nand a second line'
-    records = [*runs([10, 2_000]), Record(Trial(3, 1 / 3, 7), "failed", message=message)]
-    rows = list(csv.DictReader(io.StringIO(trials_csv(records))))
+    results = [*runs([10, 2_000]), TrialResult(Trial(3, 1 / 3, 7), "failed", message=message)]
+    rows = list(csv.DictReader(io.StringIO(trials_csv(results))))
     assert tuple(rows[0]) == COLUMNS
-    assert [_record(row) for row in rows] == records
+    assert [_result(row) for row in rows] == results
 
 
-def _record(row: dict[str, str]) -> Record:
+def _result(row: dict[str, str]) -> TrialResult:
     def number(text: str) -> float | None:
         return float(text) if text else None
 
     trial = Trial(
         int(row["d"]) if row["d"] else None, float(row["learning_rate"]), int(row["seed"])
     )
-    return Record(
+    return TrialResult(
         trial,
         row["status"],  # type: ignore[arg-type]
         number(row["metric"]),
@@ -138,14 +138,14 @@ def test_a_crash_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "summary.json"
-    write_whole(path, "old")
+    atomic_write(path, "old")
 
     def crash(descriptor: int) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(files.os, "fsync", crash)
     with pytest.raises(OSError, match="no space"):
-        write_whole(path, "new")
+        atomic_write(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -16,7 +16,7 @@ from d90.projections.kernels.hadamard import hadamard
 from d90.rng import philox
 from d90.rng.philox import Stream
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Random123, kat_vectors, philox4x32 with 10 rounds: counter, key, result.
 KNOWN_ANSWERS = [
@@ -94,7 +94,7 @@ def test_golden_rows() -> None:
     first, second = philox.rows(2021, Stream.ONEHOT, 30, 33)
     assert (first.tolist(), second.tolist()) == GOLDEN_ROWS
     assert philox.row_signs(first).tolist()[0] == GOLDEN_ROW_SIGNS
-    assert philox.row_orders(first[:2]).tolist() == GOLDEN_ROW_ORDERS
+    assert philox.row_permutations(first[:2]).tolist() == GOLDEN_ROW_ORDERS
 
 
 def test_golden_permutation_by_rows() -> None:
@@ -103,7 +103,7 @@ def test_golden_permutation_by_rows() -> None:
 
 
 def test_golden_order() -> None:
-    assert philox.order(2021, 10, block=1).tolist() == GOLDEN_ORDER
+    assert philox.shuffle(2021, 10, block=1).tolist() == GOLDEN_ORDER
 
 
 def test_any_slice_and_any_block_equal_the_whole() -> None:
@@ -111,8 +111,8 @@ def test_any_slice_and_any_block_equal_the_whole() -> None:
     for start, stop in ((0, 1), (63, 65), (64, 128), (17, 300), (299, 300), (130, 130)):
         assert torch.equal(philox.words(5, Stream.HEAD, start, stop), whole[start:stop])
     blocks = torch.tensor([0, 3, 2**40])
-    together = philox.words(5, Stream.HEAD, 10, 90, block=blocks)
-    for row, block in zip(together, blocks.tolist(), strict=True):
+    process_group = philox.words(5, Stream.HEAD, 10, 90, block=blocks)
+    for row, block in zip(process_group, blocks.tolist(), strict=True):
         assert torch.equal(row, philox.words(5, Stream.HEAD, 10, 90, block=block))
 
 
@@ -158,7 +158,7 @@ def test_row_signs_are_fair_and_independent_of_one_another() -> None:
 
 
 def test_any_two_lanes_go_to_any_two_places_equally_often() -> None:
-    orders = torch.tensor(philox.lane_orders())
+    orders = torch.tensor(philox.lane_permutations())
     assert torch.equal(orders.sort(1).values, torch.arange(16).expand(240, -1))
     for left, right in ((0, 1), (0, 8), (3, 12), (15, 2)):
         pairs = torch.bincount(orders[:, left] * 16 + orders[:, right], minlength=256)
@@ -167,7 +167,7 @@ def test_any_two_lanes_go_to_any_two_places_equally_often() -> None:
 
 def test_row_orders_are_drawn_evenly() -> None:
     word, _ = philox.rows(11, Stream.ONEHOT, 0, 200_000)
-    first_two = philox.row_orders(word)[:, :2]
+    first_two = philox.row_permutations(word)[:, :2]
     drawn = torch.bincount(first_two[:, 0] * 16 + first_two[:, 1])
     assert stats.chisquare(drawn[drawn > 0].numpy()).pvalue > 0.001
     assert (drawn > 0).sum() == 240
@@ -272,14 +272,14 @@ def _cycles(permutation: list[int]) -> int:
 
 
 def test_order_is_a_permutation_that_depends_on_seed_and_block() -> None:
-    found = philox.order(1, 1000)
+    found = philox.shuffle(1, 1000)
     assert torch.equal(found.sort().values, torch.arange(1000))
-    assert not torch.equal(found, philox.order(2, 1000))
-    assert not torch.equal(found, philox.order(1, 1000, block=1))
+    assert not torch.equal(found, philox.shuffle(2, 1000))
+    assert not torch.equal(found, philox.shuffle(1, 1000, block=1))
 
 
 def test_the_normal_table_is_what_its_script_makes() -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         runpy.run_path(str(ROOT / "scripts" / "make_normal_table.py"), run_name="__main__")
-    assert printed.getvalue() == (ROOT / "src" / "d90" / "normal_table.py").read_text()
+    assert printed.getvalue() == (ROOT / "src" / "d90" / "rng" / "normal_table.py").read_text()

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 
-from d90.search.curve import Point, curve, data_points, full_metric, reaches
-from d90.search.trial import Record, Trial
+from d90.search.curve import Point, curve, full_metric, passes, valid_results
+from d90.search.trial import Trial, TrialResult
 
 RECORDS = [
-    Record(Trial(None, 1e-4), "ok", metric=0.80),
-    Record(Trial(None, 1e-3), "collapsed", metric=0.90),
-    Record(Trial(100, 0.01, 0), "ok", metric=0.60),
-    Record(Trial(100, 0.02, 0), "ok", metric=0.70),
-    Record(Trial(100, 0.01, 1), "ok", metric=0.80),
-    Record(Trial(100, 0.02, 1), "diverged", metric=0.95),
-    Record(Trial(10, 0.01, 0), "ok", metric=0.55),
-    Record(Trial(20, 0.01, 0), "failed"),
-    Record(Trial(30, 0.01, 0), "ok", metric=math.nan),
-    Record(Trial(40, 0.01, 0), "ok"),
+    TrialResult(Trial(None, 1e-4), "ok", metric=0.80),
+    TrialResult(Trial(None, 1e-3), "collapsed", metric=0.90),
+    TrialResult(Trial(100, 0.01, 0), "ok", metric=0.60),
+    TrialResult(Trial(100, 0.02, 0), "ok", metric=0.70),
+    TrialResult(Trial(100, 0.01, 1), "ok", metric=0.80),
+    TrialResult(Trial(100, 0.02, 1), "diverged", metric=0.95),
+    TrialResult(Trial(10, 0.01, 0), "ok", metric=0.55),
+    TrialResult(Trial(20, 0.01, 0), "failed"),
+    TrialResult(Trial(30, 0.01, 0), "ok", metric=math.nan),
+    TrialResult(Trial(40, 0.01, 0), "ok"),
 ]
 
 
@@ -28,7 +28,7 @@ def test_points_are_means_over_seeds_of_the_best_over_learning_rates() -> None:
 
 def test_only_usable_runs_count() -> None:
     assert full_metric(RECORDS) == 0.80
-    assert len(data_points(RECORDS)) == 5
+    assert len(valid_results(RECORDS)) == 5
 
 
 def test_nothing() -> None:
@@ -38,5 +38,5 @@ def test_nothing() -> None:
 
 def test_reaching_forgives_rounding_only() -> None:
     assert 0.9 * 0.8 > 0.72
-    assert reaches(0.72, 0.9 * 0.8)
-    assert not reaches(0.7199, 0.9 * 0.8)
+    assert passes(0.72, 0.9 * 0.8)
+    assert not passes(0.7199, 0.9 * 0.8)

@@ -12,24 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d90.errors import D90Error
-from d90.search.curve import reaches
+from d90.search.curve import passes
 from d90.search.estimate import Estimate, estimate
-from d90.search.trial import Record, Status, Trial
+from d90.search.trial import Status, Trial, TrialResult
 
 MAJORITY = 0.5
 
 
-def full(metric: float | None = 0.8, status: Status = "ok", rate: float = 1e-4) -> Record:
-    return Record(Trial(None, rate), status, metric=metric)
+def full(metric: float | None = 0.8, status: Status = "ok", rate: float = 1e-4) -> TrialResult:
+    return TrialResult(Trial(None, rate), status, metric=metric)
 
 
 def run(
     d: int, metric: float | None, *, seed: int = 0, status: Status = "ok", rate: float = 0.01
-) -> Record:
-    return Record(Trial(d, rate, seed), status, metric=metric)
+) -> TrialResult:
+    return TrialResult(Trial(d, rate, seed), status, metric=metric)
 
 
-def study(by_seed: Mapping[int, Sequence[float | None]]) -> list[Record]:
+def study(by_seed: Mapping[int, Sequence[float | None]]) -> list[TrialResult]:
     """A baseline of 0.8 and, at each d, the metrics of seeds 0, 1, ...; None is a lost run."""
     return [full()] + [
         run(d, metric, seed=seed, status="collapsed" if metric is None else "ok")
@@ -38,8 +38,8 @@ def study(by_seed: Mapping[int, Sequence[float | None]]) -> list[Record]:
     ]
 
 
-def ask(records: Sequence[Record], **arguments: Any) -> Estimate:
-    return estimate(records, majority=MAJORITY, **arguments)
+def ask(results: Sequence[TrialResult], **arguments: Any) -> Estimate:
+    return estimate(results, majority=MAJORITY, **arguments)
 
 
 class TestAnswer:
@@ -52,27 +52,27 @@ class TestAnswer:
         assert answer.warnings == ()
 
     def test_the_best_learning_rate_counts(self) -> None:
-        records = [*study({10: [0.6], 14: [0.6]}), run(14, 0.75, rate=0.02), full(0.7, rate=1e-3)]
-        answer = ask(records)
+        results = [*study({10: [0.6], 14: [0.6]}), run(14, 0.75, rate=0.02), full(0.7, rate=1e-3)]
+        answer = ask(results)
         assert (answer.d90, answer.full_metric) == (14, 0.8)
 
     def test_the_mean_over_seeds_of_the_best_of_each(self) -> None:
-        records = study({10: [0.6, 0.6], 14: [0.70, 0.74], 20: [0.9, 0.5]})
-        assert ask(records).d90 == 14
-        assert ask(records, satisfaction=0.91).d90 is None
-        better = [*records, run(20, 0.6, seed=1, rate=0.02)]
-        assert ask(better, satisfaction=0.91).d90 == 20
+        results = study({10: [0.6, 0.6], 14: [0.70, 0.74], 20: [0.9, 0.5]})
+        assert ask(results).d90 == 14
+        assert ask(results, target_fraction=0.91).d90 is None
+        better = [*results, run(20, 0.6, seed=1, rate=0.02)]
+        assert ask(better, target_fraction=0.91).d90 == 20
 
     def test_satisfaction(self) -> None:
-        records = study({10: [0.6], 14: [0.68], 20: [0.8]})
-        assert ask(records, satisfaction=0.8).d90 == 14
-        assert ask(records, satisfaction=1.0).d90 == 20
+        results = study({10: [0.6], 14: [0.68], 20: [0.8]})
+        assert ask(results, target_fraction=0.8).d90 == 14
+        assert ask(results, target_fraction=1.0).d90 == 20
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"satisfaction": 0}, "satisfaction is 0"),
-            ({"satisfaction": 1.5}, "satisfaction is 1.5"),
+            ({"target_fraction": 0}, "target_fraction is 0"),
+            ({"target_fraction": 1.5}, "target_fraction is 1.5"),
             ({"evaluation_size": 0}, "evaluation_size is 0"),
         ],
     )
@@ -83,7 +83,7 @@ class TestAnswer:
 
 class TestNonAnswers:
     @pytest.mark.parametrize(
-        ("records", "status", "reason"),
+        ("results", "status", "reason"),
         [
             ([], "undefined-baseline", "there is none yet"),
             ([run(10, 0.9)], "undefined-baseline", "there is none yet"),
@@ -98,9 +98,9 @@ class TestNonAnswers:
         ],
     )
     def test_each_has_a_name_and_a_reason(
-        self, records: list[Record], status: str, reason: str
+        self, results: list[TrialResult], status: str, reason: str
     ) -> None:
-        answer = ask(records)
+        answer = ask(results)
         assert answer.status == status
         assert (answer.d90, answer.interval) == (None, None)
         with pytest.raises(AssertionError, match=reason):
@@ -108,7 +108,7 @@ class TestNonAnswers:
         assert "\n" not in answer.reason
 
     def test_a_threshold_equal_to_the_majority_is_trivial(self) -> None:
-        answer = estimate([full(0.8), run(10, 0.9)], majority=0.72, satisfaction=0.9)
+        answer = estimate([full(0.8), run(10, 0.9)], majority=0.72, target_fraction=0.9)
         assert answer.status == "trivial-threshold"
 
     def test_only_failures_below_do_not_make_a_minimum(self) -> None:
@@ -153,15 +153,15 @@ class TestInterval:
         assert "d = 40 does not reach the threshold, above d90 = 20" in answer.warnings
 
     def test_the_same_every_time(self) -> None:
-        records = simulated(random.Random(3), seeds=6, noise=0.02)[0]
-        assert ask(records) == ask(records[::-1])
+        results = simulated(random.Random(3), seeds=6, noise=0.02)[0]
+        assert ask(results) == ask(results[::-1])
 
     def test_covers_the_truth(self) -> None:
         generator = random.Random(0)
         covered, studies = 0, 60
         for _ in range(studies):
-            records, truth = simulated(generator, seeds=3, noise=0.01)
-            low, high = ask(records).interval or (None, 0)
+            results, truth = simulated(generator, seeds=3, noise=0.01)
+            low, high = ask(results).interval or (None, 0)
             covered += (low or 0) < truth <= (math.inf if high is None else high)
         assert covered >= 0.9 * studies
 
@@ -179,11 +179,11 @@ class TestWarnings:
         )
 
     def test_a_fall_beyond_the_binomial_error(self) -> None:
-        records = study({10: [0.6], 12: [0.71], 14: [0.69]})
+        results = study({10: [0.6], 12: [0.71], 14: [0.69]})
         # sqrt(0.71 * 0.29 / n + 0.69 * 0.31 / n): a fall of 0.02 is 0.98 of it for n = 1,000,
         # 9.8 for n = 100,000.
-        assert ask(records, evaluation_size=1000).warnings == ()
-        warning = ask(records, evaluation_size=100_000).warnings[0]
+        assert ask(results, evaluation_size=1000).warnings == ()
+        warning = ask(results, evaluation_size=100_000).warnings[0]
         assert warning.endswith("to 0.6900 at d = 14 (9.8 standard errors)")
 
     def test_a_fall_with_no_measure_of_noise(self) -> None:
@@ -211,26 +211,28 @@ class TestWarnings:
         assert ask(study({10: [0.6], 14: [0.75]})).warnings == ()
 
     def test_runs_that_are_no_data_points(self) -> None:
-        records = [
+        results = [
             *study({10: [0.6], 14: [0.75], 20: [None]}),
             run(20, None, status="failed", rate=0.02),
             run(20, None, rate=0.04),
             full(0.5, "collapsed", rate=1e-3),
         ]
-        assert ask(records).warnings == (
+        assert ask(results).warnings == (
             "4 of 7 runs are not data points: 2 collapsed, 1 failed, 1 no metric",
             "no run trained at d = 20: no data point there",
         )
 
 
-def simulated(generator: random.Random, *, seeds: int, noise: float) -> tuple[list[Record], float]:
+def simulated(
+    generator: random.Random, *, seeds: int, noise: float
+) -> tuple[list[TrialResult], float]:
     """A logistic curve with noise on every run, and the d at which it truly crosses 0.72."""
     middle, slope = math.exp(generator.uniform(4, 6)), generator.uniform(0.8, 2.0)
-    records = [full()]
+    results = [full()]
     for d in (10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120):
         metric = 0.5 + 0.3 / (1 + (d / middle) ** -slope)
-        records += [run(d, metric + generator.gauss(0, noise), seed=s) for s in range(seeds)]
-    return records, middle * (0.22 / 0.08) ** (1 / slope)
+        results += [run(d, metric + generator.gauss(0, noise), seed=s) for s in range(seeds)]
+    return results, middle * (0.22 / 0.08) ** (1 / slope)
 
 
 metrics = st.one_of(st.none(), st.floats(0, 1))
@@ -241,14 +243,14 @@ studies = st.dictionaries(
 
 @settings(max_examples=150, deadline=None)
 @given(studies)
-def test_an_answer_or_a_reason(records: list[Record]) -> None:
-    answer = ask(records, evaluation_size=100)
+def test_an_answer_or_a_reason(results: list[TrialResult]) -> None:
+    answer = ask(results, evaluation_size=100)
     assert (answer.d90 is not None) == (answer.status == "ok") == (answer.reason == "")
     if answer.d90 is not None:
         assert answer.threshold is not None
-        assert reaches(answer.best[answer.d90], answer.threshold)
+        assert passes(answer.best[answer.d90], answer.threshold)
         assert not any(
-            reaches(m, answer.threshold) for d, m in answer.best.items() if d < answer.d90
+            passes(m, answer.threshold) for d, m in answer.best.items() if d < answer.d90
         )
     if answer.interval is not None:
         low, high = answer.interval
@@ -259,17 +261,17 @@ def test_an_answer_or_a_reason(records: list[Record]) -> None:
 @settings(max_examples=100, deadline=None)
 @given(studies, st.randoms())
 def test_the_order_of_the_records_does_not_matter(
-    records: list[Record], shuffler: random.Random
+    results: list[TrialResult], shuffler: random.Random
 ) -> None:
-    shuffled = list(records)
+    shuffled = list(results)
     shuffler.shuffle(shuffled)
-    assert ask(shuffled) == ask(records)
+    assert ask(shuffled) == ask(results)
 
 
 @settings(max_examples=100, deadline=None)
 @given(studies, st.integers(1, 10**6))
-def test_a_lost_run_changes_no_number(records: list[Record], d: int) -> None:
-    before, after = ask(records), ask([*records, run(d, 0.99, status="collapsed", seed=9)])
+def test_a_lost_run_changes_no_number(results: list[TrialResult], d: int) -> None:
+    before, after = ask(results), ask([*results, run(d, 0.99, status="collapsed", seed=9)])
     assert after.best == before.best
     if before.status == after.status:
         assert (after.d90, after.interval) == (before.d90, before.interval)
@@ -277,8 +279,8 @@ def test_a_lost_run_changes_no_number(records: list[Record], d: int) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(studies, st.floats(0.7, 1), st.floats(0.7, 1))
-def test_d90_grows_with_satisfaction(records: list[Record], one: float, other: float) -> None:
+def test_d90_grows_with_satisfaction(results: list[TrialResult], one: float, other: float) -> None:
     low, high = sorted((one, other))
-    at_low, at_high = ask(records, satisfaction=low), ask(records, satisfaction=high)
+    at_low, at_high = ask(results, target_fraction=low), ask(results, target_fraction=high)
     if at_low.d90 is not None and at_high.d90 is not None:
         assert at_low.d90 <= at_high.d90

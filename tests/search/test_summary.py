@@ -13,7 +13,7 @@ from tests.helpers.studies import every_kind, study
 
 from d90.errors import D90Error
 from d90.report import Summary
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 
 REQUIRED = {
     "model", "task", "method", "groups", "projection", "scale", "D", "majority", "full_metric",
@@ -59,9 +59,9 @@ def test_full_fine_tuning_comes_first_with_null_for_d() -> None:
 
 
 def test_what_json_lacks_becomes_null_and_numpy_becomes_plain() -> None:
-    record = Record(Trial(10, 0.01), "diverged", math.nan, math.inf, 1.0, {"f1": math.nan})
+    result = TrialResult(Trial(10, 0.01), "diverged", math.nan, math.inf, 1.0, {"f1": math.nan})
     summary = study(
-        [record], D=np.int64(7), full_metric=np.float32(0.5), settings={"path": Path("a")}
+        [result], D=np.int64(7), full_metric=np.float32(0.5), settings={"path": Path("a")}
     )
     data = strict_json(summary.to_json())
     assert data["trials"][0]["metric"] is None
@@ -72,8 +72,8 @@ def test_what_json_lacks_becomes_null_and_numpy_becomes_plain() -> None:
 
 def test_the_curve_is_the_best_rate_at_each_d_averaged_over_seeds() -> None:
     metrics = {(0.1, 0): 0.6, (0.2, 0): 0.8, (0.1, 1): 0.7, (0.2, 1): 0.5}
-    records = [Record(Trial(10, rate, seed), "ok", m) for (rate, seed), m in metrics.items()]
-    assert strict_json(study(records).to_json())["curve"] == [{"d": 10, "metric": 0.75}]
+    results = [TrialResult(Trial(10, rate, seed), "ok", m) for (rate, seed), m in metrics.items()]
+    assert strict_json(study(results).to_json())["curve"] == [{"d": 10, "metric": 0.75}]
 
 
 def test_loads_a_file_or_its_folder(tmp_path: Path) -> None:

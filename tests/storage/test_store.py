@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tests.helpers.postgres import Server
 
 from d90.errors import D90Error
-from d90.search.trial import Record, Status, Trial
+from d90.search.trial import Status, Trial, TrialResult
 from d90.storage.store import Store, StudyStore, decode, encode
 
 SETTINGS = {"model": "minilm-l6", "task": "mrpc", "learning_rates": [0.01, 0.02]}
@@ -54,8 +54,8 @@ def url_of(place: str | Path) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://")
 
 
-def ok(trial: Trial = TRIAL, metric: float = 0.75) -> Record:
-    return Record(
+def ok(trial: Trial = TRIAL, metric: float = 0.75) -> TrialResult:
+    return TrialResult(
         trial,
         "ok",
         metric=metric,
@@ -71,22 +71,22 @@ def ok(trial: Trial = TRIAL, metric: float = 0.75) -> Record:
 
 class TestRecords:
     def test_round_trip_through_the_database(self, place: str | Path) -> None:
-        records = [
+        results = [
             ok(),
             ok(Trial(None, 1e-4)),
-            Record(Trial(100, 0.02), "collapsed", metric=0.5),
-            Record(Trial(100, 0.03), "failed", message="CUDA out of memory"),
+            TrialResult(Trial(100, 0.02), "collapsed", metric=0.5),
+            TrialResult(Trial(100, 0.03), "failed", message="CUDA out of memory"),
         ]
         with Store(place).study(SETTINGS, "mrpc-did") as study:
-            for record in records:
-                study.finish(study.start(record.trial, str(record.trial)), record)
-            assert study.records() == records
-        assert Store(place).records(study.name) == records
+            for result in results:
+                study.finish(study.start(result.trial, str(result.trial)), result)
+            assert study.results() == results
+        assert Store(place).results(study.name) == results
         with Store(place).study(SETTINGS, "mrpc-did") as study:
-            assert study.records() == records[:-1]
+            assert study.results() == results[:-1]
 
     def test_what_is_not_finite_survives(self, place: str | Path) -> None:
-        record = Record(
+        result = TrialResult(
             TRIAL,
             "diverged",
             metric=math.nan,
@@ -94,13 +94,13 @@ class TestRecords:
             history=({"epoch": 1, "loss": -math.inf},),
         )
         with Store(place).study(SETTINGS, "x") as study:
-            study.finish(study.start(TRIAL, "key"), record)
-        (back,) = Store(place).records(study.name)
-        assert repr(back) == repr(record)
+            study.finish(study.start(TRIAL, "key"), result)
+        (back,) = Store(place).results(study.name)
+        assert repr(back) == repr(result)
 
     @given(
         st.builds(
-            Record,
+            TrialResult,
             trial=st.builds(
                 Trial,
                 st.none() | st.integers(1, 2**53),
@@ -118,15 +118,15 @@ class TestRecords:
             message=st.text(),
         )
     )
-    def test_encoding_loses_nothing(self, record: Record) -> None:
-        assert repr(decode(encode(record))) == repr(record)
+    def test_encoding_loses_nothing(self, result: TrialResult) -> None:
+        assert repr(decode(encode(result))) == repr(result)
 
     def test_reads_well_in_other_optuna_tools(self, place: str | Path) -> None:
         with Store(place).study(SETTINGS, "x") as study:
             study.finish(study.start(TRIAL, "a"), ok())
             study.finish(study.start(Trial(None, 1e-4), "b"), ok(Trial(None, 1e-4), 0.8))
             lost = Trial(100, 0.02)
-            study.finish(study.start(lost, "c"), Record(lost, "collapsed", metric=0.9))
+            study.finish(study.start(lost, "c"), TrialResult(lost, "collapsed", metric=0.9))
         seen = optuna.load_study(study_name=study.name, storage=url_of(place))
         assert (seen.best_value, seen.user_attrs["settings"]) == (0.8, SETTINGS)
         states = [(trial.state.name, trial.value, trial.params) for trial in seen.trials]
@@ -143,7 +143,7 @@ class TestIdentity:
         with store.study(SETTINGS, "mrpc") as one:
             one.finish(one.start(TRIAL, "key"), ok())
         with store.study(SETTINGS | {"learning_rates": [0.01]}, "mrpc") as other:
-            assert other.records() == []
+            assert other.results() == []
         assert one.name != other.name
         assert [study.name for study in store.studies()] == [one.name, other.name]
         assert store.studies()[0].settings == SETTINGS
@@ -179,7 +179,7 @@ class TestIdentity:
         with Store(place).study(SETTINGS, "mrpc") as study:
             pass
         with pytest.raises(D90Error, match=f"did you mean '{study.name}'"):
-            Store(place).records(study.name[:-1])
+            Store(place).results(study.name[:-1])
 
     def test_studies_of_other_programs_are_left_alone(self, place: str | Path) -> None:
         optuna.create_study(storage=url_of(place), study_name="theirs")
@@ -204,19 +204,19 @@ class TestOnce:
             study.start(TRIAL, "key")
 
     def test_a_run_that_failed_is_tried_again_by_the_next_driver(self, place: str | Path) -> None:
-        failed = Record(TRIAL, "failed", message="CUDA out of memory")
+        failed = TrialResult(TRIAL, "failed", message="CUDA out of memory")
         with Store(place).study(SETTINGS, "x") as study:
             study.finish(study.start(TRIAL, "key"), failed)
             with pytest.raises(RuntimeError, match="is finished"):
                 study.start(TRIAL, "key")
         with Store(place).study(SETTINGS, "x") as study:
-            assert study.records() == []
+            assert study.results() == []
             handle = study.start(TRIAL, "key")
-            assert Store(place).records(study.name) == [failed]
+            assert Store(place).results(study.name) == [failed]
             study.finish(handle, ok())
-            assert Store(place).records(study.name) == [ok()]
+            assert Store(place).results(study.name) == [ok()]
         with Store(place).study(SETTINGS, "x") as study:
-            assert study.records() == [ok()]
+            assert study.results() == [ok()]
 
     def test_a_record_of_another_trial(self, place: str | Path) -> None:
         with Store(place).study(SETTINGS, "x") as study:
@@ -228,7 +228,7 @@ class TestOnce:
         with Store(place).study(SETTINGS, "x") as study:
             study.start(TRIAL, "key")
         with Store(place).study(SETTINGS, "x") as study:
-            assert study.records() == []
+            assert study.results() == []
             study.finish(study.start(TRIAL, "key"), ok())
         seen = optuna.load_study(study_name=study.name, storage=url_of(place))
         assert [trial.state.name for trial in seen.trials] == ["FAIL", "COMPLETE"]
@@ -239,7 +239,7 @@ class TestOnce:
             # Killed between the two statements of `finish`.
             study._storage.set_trial_user_attr(handle.id, "record", encode(ok()))
         with Store(place).study(SETTINGS, "x") as study:
-            assert study.records() == [ok()]
+            assert study.results() == [ok()]
 
 
 class TestReuse:
@@ -252,8 +252,8 @@ class TestReuse:
             assert second.reuse(TRIAL, "unfinished") is None
             assert second.reuse(TRIAL, "nobody's") is None
             assert second.reuse(baseline.trial, "full") == baseline
-            assert second.records() == [baseline]
-        assert Store(place).records(second.name) == [baseline]
+            assert second.results() == [baseline]
+        assert Store(place).results(second.name) == [baseline]
         assert Store(place).find("full") == baseline
         seen = optuna.load_study(study_name=second.name, storage=url_of(place))
         assert seen.trials[0].user_attrs["reused_from"] == f"{first.name}#1"
@@ -263,9 +263,9 @@ class TestReuse:
         with Store(place).study({"scale": "tensor"}, "a") as first:
             lost: list[tuple[Trial, Status]] = [(TRIAL, "collapsed"), (Trial(7, 0.01), "failed")]
             for trial, status in lost:
-                first.finish(first.start(trial, status), Record(trial, status, metric=0.5))
+                first.finish(first.start(trial, status), TrialResult(trial, status, metric=0.5))
         with Store(place).study({"scale": "rms"}, "b") as second:
-            assert second.reuse(TRIAL, "collapsed") == Record(TRIAL, "collapsed", metric=0.5)
+            assert second.reuse(TRIAL, "collapsed") == TrialResult(TRIAL, "collapsed", metric=0.5)
             assert second.reuse(Trial(7, 0.01), "failed") is None
 
 
@@ -283,7 +283,7 @@ class TestOneDriver:
     def test_a_reader_needs_no_lock(self, place: str | Path) -> None:
         with Store(place).study(SETTINGS, "x") as study:
             study.finish(study.start(TRIAL, "key"), ok())
-            assert Store(place).records(study.name) == [ok()]
+            assert Store(place).results(study.name) == [ok()]
 
     def test_the_second_process_and_a_killed_one(self, place: str | Path) -> None:
         held = "print('open', flush=True); time.sleep(60)"
@@ -478,13 +478,13 @@ def test_killed_five_times(tmp_path: Path) -> None:
         time.sleep(generator.random() * (0.1 if runs else 0.5))
         driver.kill()
         assert driver.wait() == -9
-        progress += [len(Store(killed).records(s.name)) for s in Store(killed).studies()]
+        progress += [len(Store(killed).results(s.name)) for s in Store(killed).studies()]
     assert driver_process(killed, LOOP).wait() == 0
     assert undisturbed.wait() == 0
 
     assert 0 < progress[0] < progress[-1] < 26
     (study,) = Store(killed).studies()
-    assert Store(killed).records(study.name) == Store(whole).records(study.name)
+    assert Store(killed).results(study.name) == Store(whole).results(study.name)
     seen = optuna.load_study(study_name=study.name, storage=f"sqlite:///{killed}")
     finished = Counter(
         tuple(trial.user_attrs["trial"].values())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from d90.errors import D90Error
-from d90.projections import PROJECTIONS, make
+from d90.projections import PROJECTIONS, make_projection
 from d90.subspace import GROUPINGS, SCALES, Subspace, attach, detach
 from d90.subspace import subspace as subspace_module
 
@@ -59,7 +59,7 @@ def tokens() -> Tensor:
     return torch.arange(12).view(3, 4) % 9
 
 
-def randomise(subspace: Subspace) -> None:
+def randomize(subspace: Subspace) -> None:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         subspace.z.normal_(generator=generator)
@@ -81,19 +81,23 @@ def test_theta_is_the_formula(
 ) -> None:
     theta_0 = {name: p.detach().clone() for name, p in model.named_parameters()}
     subspace = attach(model, d=30, method=method, groups=groups, scale=scale, seed=5)
-    randomise(subspace)
+    randomize(subspace)
     model(tokens)
     layout = subspace.layout
     assert subspace.m == (layout.m if method == "said" else 0)
-    P = make("fastfood", d=30 - subspace.m, D=layout.D, seed=5)
+    P = make_projection("fastfood", d=30 - subspace.m, D=layout.D, seed=5)
     step = P.apply(subspace.z.detach(), 0, layout.D)
     lam = iter(torch.ones(layout.m) if subspace.lam is None else subspace.lam.detach())
     for group in layout.groups:
-        factor = next(lam) if group.moving else torch.ones(())
-        for slot in group.slots:
-            moved = slot.scale * factor * step[slot.offset : slot.offset + slot.size]
-            expected = theta_0[slot.name] + moved.view(slot.shape)
-            for name in (slot.name, *slot.aliases):
+        factor = next(lam) if group.trainable else torch.ones(())
+        for param_slice in group.slices:
+            moved = (
+                param_slice.scale
+                * factor
+                * step[param_slice.offset : param_slice.offset + param_slice.size]
+            )
+            expected = theta_0[param_slice.name] + moved.view(param_slice.shape)
+            for name in (param_slice.name, *param_slice.aliases):
                 torch.testing.assert_close(_at(model, name), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -136,7 +140,7 @@ def test_finite_differences(tokens: Tensor, method: Any, projection: str) -> Non
     model = Recurrent().double().eval()
     subspace = attach(model, d=12, method=method, projection=projection)
     assert subspace.z.dtype == torch.float64
-    randomise(subspace)
+    randomize(subspace)
     leaves = list(subspace.parameters())
 
     def loss(*values: Tensor) -> Tensor:
@@ -166,7 +170,7 @@ def test_detach_restores_everything(model: Recurrent, tokens: Tensor) -> None:
     modules = [name for name, _ in model.named_modules()]
     output = model(tokens)
     subspace = attach(model, d=17)
-    randomise(subspace)
+    randomize(subspace)
     model(tokens)
     detach(model)
     assert torch.equal(model(tokens), output)
@@ -185,7 +189,7 @@ def test_detach_restores_everything(model: Recurrent, tokens: Tensor) -> None:
 
 
 def test_state_dict_round_trip(model: Recurrent, tokens: Tensor) -> None:
-    randomise(attach(model, d=17, method="said"))
+    randomize(attach(model, d=17, method="said"))
     saved, output = model.state_dict(), model(tokens)
     torch.manual_seed(0)
     other = Recurrent().eval()
@@ -225,8 +229,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         calls.append(torch.is_grad_enabled())
         return subspace_op(*given)
 
-    subspace_op = subspace_module.displace_into
-    monkeypatch.setattr(subspace_module, "displace_into", displace)
+    subspace_op = subspace_module.add_projected_into
+    monkeypatch.setattr(subspace_module, "add_projected_into", displace)
     return calls
 
 
@@ -263,8 +267,8 @@ def test_theta_is_computed_when_z_changes_and_not_otherwise(
 
 def test_matrices_that_stay_are_not_computed(model: Recurrent, made: list[bool]) -> None:
     subspace = attach(model, d=17, scale="vectors")
-    randomise(subspace)
-    subspace.materialise()
+    randomize(subspace)
+    subspace.materialize()
     assert len(made) == subspace.layout.m < len(subspace.layout.groups) + 1
     assert model.lstm.weight_hh_l0 is not None
     assert not model.lstm.weight_hh_l0.requires_grad
@@ -281,7 +285,7 @@ def loss_of(model: nn.Module, tokens: Tensor) -> Tensor:
 def test_gradient_checkpointing(
     model: Recurrent, tokens: Tensor, method: Any, reentrant: bool
 ) -> None:
-    randomise(attach(model, d=17, method=method))
+    randomize(attach(model, d=17, method=method))
     loss_of(model, tokens).backward()
     expected = gradients(model)
     model.checkpointing = reentrant
@@ -297,7 +301,7 @@ def test_orders_of_forward_and_backward(
 ) -> None:
     model.checkpointing = reentrant
     subspace = attach(model, d=17, method=method)
-    randomise(subspace)
+    randomize(subspace)
     singles = []
     for batch in (tokens, tokens.flip(1)):
         loss_of(model, batch).backward()
@@ -340,7 +344,7 @@ def test_a_step_between_forward_and_backward_changes_nothing(
     model: Recurrent, tokens: Tensor
 ) -> None:
     subspace = attach(model, d=17, method="said")
-    randomise(subspace)
+    randomize(subspace)
     loss_of(model, tokens).backward()
     expected = gradients(model)
     loss = loss_of(model, tokens)
@@ -356,13 +360,13 @@ def test_a_step_between_forward_and_backward_changes_nothing(
 def test_frozen_z_needs_no_graph(model: Recurrent, tokens: Tensor) -> None:
     subspace = attach(model, d=17)
     subspace.requires_grad_(False)
-    randomise(subspace)
+    randomize(subspace)
     assert not model(tokens).requires_grad
 
 
 def test_moving_the_model_moves_everything(model: Recurrent, tokens: Tensor) -> None:
     subspace = attach(model, d=17, method="said")
-    randomise(subspace)
+    randomize(subspace)
     single = model(tokens)
     model.double()
     assert {t.dtype for t in (*subspace.parameters(), *subspace.theta_0.values())} == {
@@ -381,8 +385,8 @@ def test_dtypes_are_kept() -> None:
     dtypes = [torch.float16, torch.bfloat16, torch.float32]
     model = nn.Sequential(*[nn.Linear(3, 3, dtype=dtype) for dtype in dtypes])
     subspace = attach(model, d=5)
-    randomise(subspace)
-    subspace.materialise()
+    randomize(subspace)
+    subspace.materialize()
     assert [m.weight.dtype for m in model if isinstance(m, nn.Linear)] == dtypes
 
 
@@ -391,7 +395,7 @@ def test_the_same_seed_is_the_same_model_and_another_is_not(
 ) -> None:
     outputs = []
     for seed in (3, 3, 4):
-        randomise(attach(model, d=17, seed=seed))
+        randomize(attach(model, d=17, seed=seed))
         outputs.append(model(tokens))
         detach(model)
     assert torch.equal(outputs[0], outputs[1])
@@ -401,7 +405,7 @@ def test_the_same_seed_is_the_same_model_and_another_is_not(
 def test_d_equal_to_D_and_to_one() -> None:
     for d, projection in itertools.product((1, 8), ("fastfood", "onehot")):
         model = nn.Linear(3, 2)
-        randomise(attach(model, d=d, projection=projection))
+        randomize(attach(model, d=d, projection=projection))
         model(torch.ones(1, 3)).sum().backward()
 
 

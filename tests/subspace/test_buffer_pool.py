@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from d90.subspace import Subspace, attach, ops
-from d90.subspace.buffer_pool import Buffers
+from d90.subspace.buffer_pool import BufferPool
 
 
 @pytest.fixture
@@ -138,18 +138,18 @@ def test_a_layers_gradient_is_projected_before_the_next_layers_is_made(
 
 
 def test_free_sets_are_let_go() -> None:
-    buffers, like = Buffers(), [torch.zeros(3), torch.zeros(2, 2)]
-    one = buffers.borrow(like)
+    buffers, like = BufferPool(), [torch.zeros(3), torch.zeros(2, 2)]
+    one = buffers.lease(like)
     one.held = True
-    two = buffers.borrow(like)
+    two = buffers.lease(like)
     assert two.tensors[0].data_ptr() != one.tensors[0].data_ptr()
     one.held = False
-    three = buffers.borrow(like)
+    three = buffers.lease(like)
     assert len(buffers._sets) == 1
     assert three.tensors[0] is two.tensors[0] or three.tensors[0] is one.tensors[0]
 
 
 def test_a_cast_model_gets_other_memory() -> None:
-    buffers, like = Buffers(), [torch.zeros(3)]
-    buffers.borrow(like)
-    assert buffers.borrow([torch.zeros(3).bfloat16()]).tensors[0].dtype == torch.bfloat16
+    buffers, like = BufferPool(), [torch.zeros(3)]
+    buffers.lease(like)
+    assert buffers.lease([torch.zeros(3).bfloat16()]).tensors[0].dtype == torch.bfloat16

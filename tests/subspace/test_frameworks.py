@@ -18,7 +18,7 @@ from d90.subspace import Subspace, attach
 METHODS = ("did", "said")
 
 
-def randomise(subspace: Subspace) -> None:
+def randomize(subspace: Subspace) -> None:
     with torch.no_grad():
         for vector in subspace.parameters():
             vector.add_(torch.linspace(-0.2, 0.3, len(vector)))
@@ -36,7 +36,7 @@ def gradient(model: nn.Module) -> list[Tensor]:
 @pytest.mark.parametrize("family", ["Bert", "T5", "GPT2"])
 def test_gradient_checkpointing_of_transformers(family: str, method: str, reentrant: bool) -> None:
     model, inputs = tiny(family), batch()
-    randomise(attach(model, d=40, method=method))
+    randomize(attach(model, d=40, method=method))
     model.train()
     model(**inputs).loss.backward()
     expected = gradient(model)
@@ -50,7 +50,7 @@ def test_gradient_checkpointing_of_transformers(family: str, method: str, reentr
 def test_compile() -> None:
     torch.compiler.reset()
     model, inputs = tiny("Bert", num_hidden_layers=1), batch()
-    randomise(attach(model, d=40, method="said"))
+    randomize(attach(model, d=40, method="said"))
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):

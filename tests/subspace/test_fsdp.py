@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from d90.errors import D90Error
 from d90.subspace import attach
 from d90.subspace.fsdp import attach_sharded
-from d90.subspace.layout import arrange, find_weights
+from d90.subspace.layout import build_layout, find_params
 
 D_SMALL, STEPS = 20, 5
 CASES = {
@@ -103,9 +103,9 @@ def train(rank: int, options: dict[str, Any]) -> dict[str, Any]:
         "z": subspace.z.detach() / 2,
         "lam": None if subspace.lam is None else subspace.lam.detach(),
         "answers": answers,
-        "held": subspace.held,
+        "held": subspace.num_local_params,
         "gradients": sum(p.grad is not None for p in model.parameters()),
-        "sent": dict(subspace.together.sent),
+        "sent": dict(subspace.process_group.bytes_sent),
     }
     subspace.detach()
     after = weights_of(model)
@@ -190,10 +190,10 @@ def test_each_process_holds_its_slices_and_the_ties_once(both) -> None:
 def test_the_layout_is_that_of_the_whole_model(both, name: str) -> None:
     model, options = language(), CASES[name]
     kind = {"groups": options.get("groups", "layer"), "scale": options.get("scale", "tensor")}
-    layout, _ = arrange(model, find_weights(model), **kind)
-    assert both[0][name]["layout"].slots == both[1][name]["layout"].slots == layout.slots
+    layout, _ = build_layout(model, find_params(model), **kind)
+    assert both[0][name]["layout"].slots == both[1][name]["layout"].slots == layout.slices
     assert [len(group.slots) for group in both[0][name]["layout"].groups] == [
-        len(group.slots) for group in layout.groups
+        len(group.slices) for group in layout.groups
     ]
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from d90.errors import D90Error
-from d90.projections import make
+from d90.projections import make_projection
 from d90.subspace import GROUPINGS, SCALES, Layout
-from d90.subspace.layout import arrange, find_weights
+from d90.subspace.layout import build_layout, find_params
 
 
 class Tied(nn.Module):
@@ -32,37 +32,39 @@ class Tied(nn.Module):
 
 
 def layout_of(model: nn.Module, groups: str = "layer", scale: str = "tensor") -> Layout:
-    return arrange(model, find_weights(model), groups=groups, scale=scale)[0]
+    return build_layout(model, find_params(model), groups=groups, scale=scale)[0]
 
 
 def names(layout: Layout) -> dict[str, list[str]]:
-    return {group.name: [slot.name for slot in group.slots] for group in layout.groups}
+    return {
+        group.name: [param_slice.name for param_slice in group.slices] for group in layout.groups
+    }
 
 
 def test_weights_are_found_once_and_frozen_ones_not() -> None:
-    weights = find_weights(Tied())
+    weights = find_params(Tied())
     assert weights[0].names == ("table.weight", "head.weight")
-    assert [attribute for _, attribute in weights[0].places] == ["weight", "weight"]
+    assert [attribute for _, attribute in weights[0].sites] == ["weight", "weight"]
     found = {name for weight in weights for name in weight.names}
     assert not found & {"norm.bias", "counts", "steps", "empty"}
 
 
 def test_a_module_under_two_names_is_one_place() -> None:
     shared = nn.Linear(2, 2)
-    (weight, bias) = find_weights(nn.ModuleDict({"a": shared, "b": shared}))
+    (weight, bias) = find_params(nn.ModuleDict({"a": shared, "b": shared}))
     assert weight.names == ("a.weight", "b.weight")
-    assert weight.places == ((shared, "weight"),)
-    assert bias.places == ((shared, "bias"),)
+    assert weight.sites == ((shared, "weight"),)
+    assert bias.sites == ((shared, "bias"),)
 
 
 @pytest.mark.parametrize("groups", GROUPINGS)
 def test_slots_fill_theta_group_by_group(groups: str) -> None:
     layout = layout_of(Tied(), groups)
     offset = 0
-    for slot in layout.slots:
-        assert slot.offset == offset
-        assert slot.size == math.prod(slot.shape)
-        offset += slot.size
+    for param_slice in layout.slices:
+        assert param_slice.offset == offset
+        assert param_slice.size == math.prod(param_slice.shape)
+        offset += param_slice.size
     assert offset == layout.D == 28 + 2 * 20 + 4 + 7
     assert layout.m == len(layout.groups)
     assert layout.ties == 1
@@ -120,7 +122,7 @@ def test_columns_have_unit_norm(scale: str) -> None:
     torch.manual_seed(0)
     layout = layout_of(Tied(), scale=scale)
     D = layout.D
-    norms = [slot.scale**2 * slot.size / D for slot in layout.slots]
+    norms = [param_slice.scale**2 * param_slice.size / D for param_slice in layout.slices]
     if scale in ("model", "rms"):
         assert sum(norms) == pytest.approx(1, abs=1e-5)
     else:
@@ -131,17 +133,17 @@ def test_columns_have_unit_norm(scale: str) -> None:
 def test_columns_of_a_real_projection_have_unit_norm_in_each_tensor(projection: str) -> None:
     model = nn.Sequential(nn.Linear(50, 41), nn.Linear(41, 3))
     layout = layout_of(model)
-    P = make(projection, d=6, D=layout.D, seed=1).matrix()
-    for slot in layout.slots:
-        if slot.size > 2000:
-            rows = slot.scale * P[slot.offset : slot.offset + slot.size]
+    P = make_projection(projection, d=6, D=layout.D, seed=1).matrix()
+    for param_slice in layout.slices:
+        if param_slice.size > 2000:
+            rows = param_slice.scale * P[param_slice.offset : param_slice.offset + param_slice.size]
             assert rows.square().sum(0).mean() == pytest.approx(1, rel=0.1)
 
 
 def test_model_scale_is_one_and_tensor_scale_grows_as_the_tensor_shrinks() -> None:
-    assert {slot.scale for slot in layout_of(Tied(), scale="model").slots} == {1.0}
-    for slot in layout_of(Tied(), scale="tensor").slots:
-        assert slot.scale == math.sqrt(layout_of(Tied()).D / slot.size)
+    assert {param_slice.scale for param_slice in layout_of(Tied(), scale="model").slices} == {1.0}
+    for param_slice in layout_of(Tied(), scale="tensor").slices:
+        assert param_slice.scale == math.sqrt(layout_of(Tied()).D / param_slice.size)
 
 
 def test_rms_scale_is_proportional_and_zeros_take_the_models() -> None:
@@ -149,7 +151,7 @@ def test_rms_scale_is_proportional_and_zeros_take_the_models() -> None:
     with torch.no_grad():
         for tensor, value in zip(model.parameters(), (0.5, 0.0, 2.0, 1.0), strict=True):
             tensor.fill_(value)
-    scales = [slot.scale for slot in layout_of(model, scale="rms").slots]
+    scales = [param_slice.scale for param_slice in layout_of(model, scale="rms").slices]
     whole = math.sqrt((16 * 0.25 + 16 * 4 + 4) / 40)
     expected = [0.5, whole, 2.0, 1.0]
     assert [s / scales[3] for s in scales] == pytest.approx(expected, rel=1e-5)
@@ -159,22 +161,31 @@ def test_rms_of_a_model_of_zeros_is_the_model_scale() -> None:
     model = nn.Linear(3, 2)
     for tensor in model.parameters():
         nn.init.zeros_(tensor)
-    assert {slot.scale for slot in layout_of(model, scale="rms").slots} == {1.0}
+    assert {param_slice.scale for param_slice in layout_of(model, scale="rms").slices} == {1.0}
 
 
 def test_vectors_leaves_matrices_outside_the_head_alone() -> None:
     model = Tied()
     model.head.weight = nn.Parameter(torch.randn(7, 4))
     layout = layout_of(model, "tensor", "vectors")
-    moving = {slot.name for slot in layout.slots if slot.scale}
-    assert moving == {"blocks.0.bias", "blocks.1.bias", "norm.weight", "head.weight", "head.bias"}
+    trainable = {param_slice.name for param_slice in layout.slices if param_slice.scale}
+    assert trainable == {
+        "blocks.0.bias",
+        "blocks.1.bias",
+        "norm.weight",
+        "head.weight",
+        "head.bias",
+    }
     # A lam that scales nothing would be counted and never trained.
-    assert layout.m == len(moving)
-    assert len(layout.groups) == len(moving) + 3
+    assert layout.m == len(trainable)
+    assert len(layout.groups) == len(trainable) + 3
 
 
 def test_the_order_does_not_depend_on_the_scale() -> None:
-    orders = [[slot.name for slot in layout_of(Tied(), scale=scale).slots] for scale in SCALES]
+    orders = [
+        [param_slice.name for param_slice in layout_of(Tied(), scale=scale).slices]
+        for scale in SCALES
+    ]
     assert all(order == orders[0] for order in orders)
 
 
@@ -193,8 +204,8 @@ def test_unknown_names(groups: str, scale: str, message: str) -> None:
 def test_nothing_to_move() -> None:
     frozen = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(D90Error, match="no trainable parameters: set requires_grad"):
-        find_weights(frozen)
+        find_params(frozen)
     with pytest.raises(D90Error, match="moves none of the weights"):
         layout_of(nn.Linear(2, 2, bias=False), scale="vectors")
     with pytest.raises(D90Error, match=r"weight is torch\.complex64.*requires_grad = False"):
-        find_weights(nn.Linear(2, 2, dtype=torch.complex64))
+        find_params(nn.Linear(2, 2, dtype=torch.complex64))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from d90.projections import PROJECTIONS, make
-from d90.subspace.ops import collect, displace
+from d90.projections import PROJECTIONS, make_projection
+from d90.subspace.ops import add_projected, pull_back
 
 D, STARTS, SCALES = 100, [10, 16, 40], [1.0, 0.5, 3.0]
 
@@ -40,14 +40,14 @@ def lams(dtype: torch.dtype = torch.float32) -> Tensor:
 
 @pytest.mark.parametrize("lam", [None, lams()], ids=["did", "said"])
 def test_opcheck_displace(lam: Tensor | None) -> None:
-    torch.library.opcheck(displace, (), arguments(lam))
+    torch.library.opcheck(add_projected, (), arguments(lam))
 
 
 def test_opcheck_collect() -> None:
     gradients = [torch.ones(2, 3), torch.ones(4).double(), torch.ones(5)]
-    torch.library.opcheck(collect, (gradients, "fastfood", 5, D, 3, STARTS, SCALES))
+    torch.library.opcheck(pull_back, (gradients, "fastfood", 5, D, 3, STARTS, SCALES))
     halves = [gradient.bfloat16() for gradient in gradients]
-    torch.library.opcheck(collect, (halves, "onehot", 5, D, 3, STARTS, SCALES))
+    torch.library.opcheck(pull_back, (halves, "onehot", 5, D, 3, STARTS, SCALES))
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS)
@@ -55,12 +55,12 @@ def test_values_and_gradients_are_those_of_the_formula(projection: str) -> None:
     lam = lams(torch.float64)
     given = arguments(lam, torch.float64, projection)
     z = given["z"]
-    P = make(projection, d=5, D=D, seed=2**64 - 3).matrix()
+    P = make_projection(projection, d=5, D=D, seed=2**64 - 3).matrix()
     expected = [
         t + s * lam[1] * (P[start : start + t.numel()] @ z).view(t.shape)
         for t, start, s in zip(given["theta_0"], STARTS, SCALES, strict=True)
     ]
-    theta = displace(**given)
+    theta = add_projected(**given)
     outer = [torch.randn_like(t) for t in theta]
     for got, want in zip(theta, expected, strict=True):
         torch.testing.assert_close(got, want)
@@ -73,7 +73,7 @@ def test_gradcheck_with_a_tensor_that_nothing_reads() -> None:
     given = arguments(None, torch.float64)
 
     def two_of_three(z: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
-        theta = displace(**(given | {"z": z, "lam": lam}))
+        theta = add_projected(**(given | {"z": z, "lam": lam}))
         return theta[0], theta[2]
 
     assert torch.autograd.gradcheck(two_of_three, (given["z"], lams(torch.float64)))
@@ -83,7 +83,7 @@ def test_backward_runs_again_and_after_a_step() -> None:
     lam = lams()
     given = arguments(lam)
     z, lam_now = given["z"].clone(), lam.clone()
-    theta = displace(**(given | {"z": z, "lam": lam_now}))
+    theta = add_projected(**(given | {"z": z, "lam": lam_now}))
     loss = theta[0].sum()
     loss.backward(retain_graph=False)
     first = given["z"].grad.clone()
@@ -96,7 +96,7 @@ def test_backward_runs_again_and_after_a_step() -> None:
 def test_second_derivatives_are_refused() -> None:
     given = arguments()
     (gradient,) = torch.autograd.grad(
-        displace(**given)[0].square().sum(), given["z"], create_graph=True
+        add_projected(**given)[0].square().sum(), given["z"], create_graph=True
     )
     with pytest.raises(RuntimeError, match="collect"):
         gradient.sum().backward()
@@ -107,7 +107,7 @@ def test_theta_at_zero_is_theta_0_bit_for_bit(dtype: torch.dtype) -> None:
     tiny = torch.finfo(dtype).smallest_normal / 2
     theta_0 = torch.tensor([0.0, -0.0, tiny, -tiny, 1.0, -3.0], dtype=dtype)
     given = arguments(lams()) | {"theta_0": [theta_0], "starts": [10], "scales": [2.0]}
-    (theta,) = displace(**(given | {"z": torch.zeros(5)}))
+    (theta,) = add_projected(**(given | {"z": torch.zeros(5)}))
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
     assert theta.data_ptr() != theta_0.data_ptr()
     assert torch.equal(theta.view(bits), theta_0.view(bits))
@@ -116,8 +116,8 @@ def test_theta_at_zero_is_theta_0_bit_for_bit(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_weights_are_rounded_once(dtype: torch.dtype) -> None:
     given = arguments()
-    exact = displace(**(given | {"theta_0": [t.to(dtype).float() for t in given["theta_0"]]}))
-    theta = displace(**(given | {"theta_0": [t.to(dtype) for t in given["theta_0"]]}))
+    exact = add_projected(**(given | {"theta_0": [t.to(dtype).float() for t in given["theta_0"]]}))
+    theta = add_projected(**(given | {"theta_0": [t.to(dtype) for t in given["theta_0"]]}))
     for got, want in zip(theta, exact, strict=True):
         assert got.dtype == dtype
         assert torch.equal(got, want.to(dtype))
@@ -126,15 +126,15 @@ def test_half_weights_are_rounded_once(dtype: torch.dtype) -> None:
 def test_autocast_changes_nothing() -> None:
     given = arguments(lams(), projection="dense")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = displace(**given)
-    for got, want in zip(inside, displace(**given), strict=True):
+        inside = add_projected(**given)
+    for got, want in zip(inside, add_projected(**given), strict=True):
         assert torch.equal(got, want)
 
 
 def test_strides_are_kept() -> None:
     theta_0 = torch.randn(4, 6).t()
     given = arguments() | {"theta_0": [theta_0], "starts": [10], "scales": [2.0]}
-    (theta,) = displace(**given)
-    (flat,) = displace(**(given | {"theta_0": [theta_0.contiguous()]}))
+    (theta,) = add_projected(**given)
+    (flat,) = add_projected(**(given | {"theta_0": [theta_0.contiguous()]}))
     assert theta.stride() == theta_0.stride()
     torch.testing.assert_close(theta, flat)

@@ -89,4 +89,4 @@ def test_the_data_are_small_and_carry_their_licence() -> None:
 )
 def test_golden_digest(name: str, digest: str) -> None:
     """The bundled data with a limit: changing this changes what recorded studies mean."""
-    assert load_task(name, train_limit=100, eval_limit=100).digest() == digest
+    assert load_task(name, max_train_samples=100, max_eval_samples=100).digest() == digest

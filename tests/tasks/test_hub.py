@@ -38,7 +38,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], DatasetDict]:
         return held[path, config]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr("d90.tasks.hub._answers", lambda url: True)
+    monkeypatch.setattr("d90.tasks.hub.is_reachable", lambda url: True)
     return held
 
 
@@ -90,7 +90,7 @@ def test_two_class_tasks(
     hub[path, config] = DatasetDict(
         {split: dataset(columns, names, split) for split in ("train", evaluation)}
     )
-    task = load_task(name, eval_limit=2)
+    task = load_task(name, max_eval_samples=2)
     assert task.text_columns == columns
     assert task.labels == names  # the hub's numbers, not the alphabet
     assert list(task.evaluation) == [evaluation]
@@ -114,7 +114,7 @@ def test_a_hub_that_fails_is_one_line_that_says_what_to_do(
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr("d90.tasks.hub._answers", lambda url: True)
+    monkeypatch.setattr("d90.tasks.hub.is_reachable", lambda url: True)
     with pytest.raises(D90Error, match=r"run once with a connection.* or give a folder") as raised:
         load_task("mrpc")
     assert "\n" not in str(raised.value)

@@ -48,7 +48,7 @@ def folder_of(tmp_path: Path, train: Rows, validation: Rows, ending: str = ".jso
     return tmp_path
 
 
-def labelled(*labels: Any) -> Rows:
+def labeled(*labels: Any) -> Rows:
     return [{"text": f"text {i}", "label": label} for i, label in enumerate(labels)]
 
 
@@ -112,56 +112,59 @@ def test_columns_can_be_given(tmp_path: Path) -> None:
 
 
 def test_names_are_numbered_in_alphabetical_order(tmp_path: Path) -> None:
-    task = load_task(folder_of(tmp_path, labelled("good", "bad", "ugly"), labelled("ugly")))
+    task = load_task(folder_of(tmp_path, labeled("good", "bad", "ugly"), labeled("ugly")))
     assert task.labels == ("bad", "good", "ugly")
     assert task.train.labels == (1, 0, 2)
     assert task.evaluation["validation"].labels == (2,)
 
 
 def test_integer_labels_sort_as_numbers(tmp_path: Path) -> None:
-    task = load_task(folder_of(tmp_path, labelled(*range(12)), labelled(10), ".csv"))
+    task = load_task(folder_of(tmp_path, labeled(*range(12)), labeled(10), ".csv"))
     assert task.labels == tuple(str(number) for number in range(12))
     assert task.evaluation["validation"].labels == (10,)
 
 
 def test_booleans_are_0_and_1(tmp_path: Path) -> None:
-    task = load_task(folder_of(tmp_path, labelled(True, False), labelled(True)))
+    task = load_task(folder_of(tmp_path, labeled(True, False), labeled(True)))
     assert task.train.labels == (1, 0)
 
 
 def test_matched_and_mismatched_files_are_two_evaluation_splits(tmp_path: Path) -> None:
-    write(tmp_path / "train.jsonl", labelled(0, 1))
-    write(tmp_path / "validation_mismatched.jsonl", labelled(1))
-    write(tmp_path / "validation_matched.jsonl", labelled(0))
+    write(tmp_path / "train.jsonl", labeled(0, 1))
+    write(tmp_path / "validation_mismatched.jsonl", labeled(1))
+    write(tmp_path / "validation_matched.jsonl", labeled(0))
     task = load_task(tmp_path)
     assert list(task.evaluation) == ["matched", "mismatched"]
     assert task.primary == "matched"
 
 
 def test_majority_is_the_share_of_the_most_frequent_class(tmp_path: Path) -> None:
-    task = load_task(folder_of(tmp_path, labelled(0, 1, 1, 2), labelled(2)))
+    task = load_task(folder_of(tmp_path, labeled(0, 1, 1, 2), labeled(2)))
     assert task.train.majority == 0.5
     assert task.evaluation["validation"].majority == 1.0
 
 
 def test_limits_keep_a_subset_of_what_larger_limits_keep(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, labelled(*[0, 1] * 50), labelled(*[0, 1] * 20))
+    folder = folder_of(tmp_path, labeled(*[0, 1] * 50), labeled(*[0, 1] * 20))
     kept = [
-        {row for (row,) in load_task(folder, train_limit=limit).train.texts} for limit in (10, 30)
+        {row for (row,) in load_task(folder, max_train_samples=limit).train.texts}
+        for limit in (10, 30)
     ]
     assert [len(rows) for rows in kept] == [10, 30]
     assert kept[0] < kept[1]
-    assert len(load_task(folder, eval_limit=7).evaluation["validation"]) == 7
-    assert load_task(folder, train_limit=100) == load_task(folder)
-    assert load_task(folder, train_limit=10) != load_task(folder, train_limit=10, seed=1)
+    assert len(load_task(folder, max_eval_samples=7).evaluation["validation"]) == 7
+    assert load_task(folder, max_train_samples=100) == load_task(folder)
+    assert load_task(folder, max_train_samples=10) != load_task(
+        folder, max_train_samples=10, seed=1
+    )
 
 
 def test_digest_tells_tasks_apart(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, labelled(0, 1), labelled(0))
+    folder = folder_of(tmp_path, labeled(0, 1), labeled(0))
     before = load_task(folder).digest()
     assert before == load_task(folder).digest()
     assert before != load_task(folder, metric="f1").digest()
-    write(folder / "validation.jsonl", labelled(1))
+    write(folder / "validation.jsonl", labeled(1))
     assert before != load_task(folder).digest()
 
 
@@ -193,7 +196,7 @@ def test_columns_that_are_not_found(tmp_path: Path) -> None:
 
 
 def test_a_column_missing_in_validation_only(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, labelled(0, 1), [{"sentence": "a", "label": 0}])
+    folder = folder_of(tmp_path, labeled(0, 1), [{"sentence": "a", "label": 0}])
     text = message(folder)
     assert "validation.jsonl" in text
     assert "'text'" in text
@@ -220,14 +223,14 @@ def test_a_column_missing_in_validation_only(tmp_path: Path) -> None:
 def test_bad_labels(
     tmp_path: Path, train: tuple[Any, ...], validation: tuple[Any, ...], expected: str
 ) -> None:
-    assert expected in message(folder_of(tmp_path, labelled(*train), labelled(*validation)))
+    assert expected in message(folder_of(tmp_path, labeled(*train), labeled(*validation)))
 
 
 def test_empty_splits_and_limits_that_leave_too_little(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, labelled(0, 1), labelled(0))
-    assert "train_limit must be at least 1, got 0" in message(folder, train_limit=0)
-    assert "eval_limit must be at least 1, got -5" in message(folder, eval_limit=-5)
-    assert "train_limit 1 keeps only one class" in message(folder, train_limit=1)
+    folder = folder_of(tmp_path, labeled(0, 1), labeled(0))
+    assert "max_train_samples must be at least 1, got 0" in message(folder, max_train_samples=0)
+    assert "max_eval_samples must be at least 1, got -5" in message(folder, max_eval_samples=-5)
+    assert "max_train_samples 1 keeps only one class" in message(folder, max_train_samples=1)
     (folder / "validation.jsonl").write_text("\n")
     text = message(folder)
     assert "validation.jsonl" in text
@@ -235,7 +238,7 @@ def test_empty_splits_and_limits_that_leave_too_little(tmp_path: Path) -> None:
 
 
 def test_f1_is_for_two_classes(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, labelled(0, 1, 2), labelled(0))
+    folder = folder_of(tmp_path, labeled(0, 1, 2), labeled(0))
     assert "use 'macro_f1'" in message(folder, metric="f1")
     assert load_task(folder, metric="macro_f1").metric == "macro_f1"
 
@@ -250,13 +253,13 @@ def test_f1_is_for_two_classes(tmp_path: Path) -> None:
     ],
 )
 def test_malformed_json_lines(tmp_path: Path, text: str, expected: str) -> None:
-    folder = folder_of(tmp_path, labelled(0, 1), labelled(0))
+    folder = folder_of(tmp_path, labeled(0, 1), labeled(0))
     (folder / "train.jsonl").write_text(text)
     assert expected in message(folder)
 
 
 def test_malformed_files_of_the_other_formats(tmp_path: Path) -> None:
-    write(tmp_path / "validation.jsonl", labelled(0))
+    write(tmp_path / "validation.jsonl", labeled(0))
     for ending, content, expected in [
         (".csv", b"text,label\na,0\nb\n", "line 3: 1 fields where the header has 2"),
         (".csv", b'text,label\na,0\n"b,1\n', "line 3: unexpected end of data"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from d90.errors import D90Error
-from d90.training import TrainSettings, learning_rate_factor, subspace_learning_rate
+from d90.training import TrainConfig, learning_rate_factor, subspace_learning_rate
 
 
 @pytest.mark.parametrize(
@@ -16,16 +16,16 @@ from d90.training import TrainSettings, learning_rate_factor, subspace_learning_
         ({"log_with": "tensorbord"}, "did you mean 'tensorboard'"),
         ({"learning_rate": 0.0}, "learning_rate 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
-        ({"clip": 0.0}, "clip 0.0"),
-        ({"warmup": 1.5}, "warmup 1.5"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm 0.0"),
+        ({"warmup_ratio": 1.5}, "warmup_ratio 1.5"),
         ({"epochs": 0}, "epochs 0"),
         ({"batch_size": 0}, "batch_size 0"),
-        ({"steps": -1}, "steps -1"),
+        ({"max_steps": -1}, "max_steps -1"),
     ],
 )
 def test_bad_settings(options: dict, message: str):
     with pytest.raises(D90Error, match=message):
-        TrainSettings(**{"learning_rate": 0.01, **options})
+        TrainConfig(**{"learning_rate": 0.01, **options})
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 460])

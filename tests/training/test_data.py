@@ -1,4 +1,4 @@
-"""Tokenised splits, batches of like length, dynamic padding."""
+"""Tokenized splits, batches of like length, dynamic padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from d90.errors import D90Error
 from d90.tasks import Split, Task
-from d90.training.data import collate, evaluation_batches, tokenise, training_batches
+from d90.training.data import collate, evaluation_batches, tokenize, training_batches
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def test_collate_gives_what_the_tokenizer_pads(
     toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast
 ):
-    data = tokenise(toy_task, tiny_tokenizer)
+    data = tokenize(toy_task, tiny_tokenizer)
     rows = [5, 0, 17]
     inputs, labels = collate(data, data.train, rows, CPU)
     texts = [toy_task.train.texts[row][0] for row in rows]
@@ -32,7 +32,7 @@ def test_pairs_have_token_types_and_left_padding_works(
     toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast
 ):
     pairs = Split([("good word1", "bad"), ("word2", "word3 word4 great")], [1, 0])
-    data = tokenise(replace(toy_task, train=pairs), tiny_tokenizer)
+    data = tokenize(replace(toy_task, train=pairs), tiny_tokenizer)
     inputs, _ = collate(replace(data, padding_side="left"), data.train, [0, 1], CPU)
     assert inputs["input_ids"][0].tolist()[0] == tiny_tokenizer.pad_token_id
     assert inputs["attention_mask"].tolist() == [[0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]]
@@ -42,21 +42,21 @@ def test_pairs_have_token_types_and_left_padding_works(
 def test_the_columns_are_in_one_order_in_every_process(
     toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast
 ):
-    columns = list(tokenise(toy_task, tiny_tokenizer).train.columns)
+    columns = list(tokenize(toy_task, tiny_tokenizer).train.columns)
     assert len(columns) > 1
     assert columns == sorted(columns)
 
 
 def test_texts_are_cut(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast):
-    assert int(tokenise(toy_task, tiny_tokenizer, max_length=5).train.lengths.max()) == 5
+    assert int(tokenize(toy_task, tiny_tokenizer, max_length=5).train.lengths.max()) == 5
 
 
-@pytest.mark.parametrize("options", [{"max_length": 2}, {"train_eval_limit": 0}])
+@pytest.mark.parametrize("options", [{"max_length": 2}, {"max_train_eval_samples": 0}])
 def test_limits_that_leave_nothing(
     toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast, options: dict[str, int]
 ):
     with pytest.raises(D90Error, match=next(iter(options))):
-        tokenise(toy_task, tiny_tokenizer, **options)
+        tokenize(toy_task, tiny_tokenizer, **options)
 
 
 def test_text_without_a_token(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast):
@@ -66,19 +66,23 @@ def test_text_without_a_token(toy_task: Task, tiny_tokenizer: PreTrainedTokenize
     bare.backend_tokenizer.post_processor = None  # pyright: ignore[reportAttributeAccessIssue]
     task = replace(toy_task, train=Split([("good",), (" ",)], [1, 0]))
     with pytest.raises(D90Error, match="split 'train', row 1: its text has no token"):
-        tokenise(task, bare)
+        tokenize(task, bare)
 
 
 def test_probe_is_the_same_part_of_the_training_split(
     toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast
 ):
-    data = tokenise(toy_task, tiny_tokenizer)
-    assert len(data.probe) == len(toy_task.evaluation["validation"])
+    data = tokenize(toy_task, tiny_tokenizer)
+    assert len(data.train_eval_subset) == len(toy_task.evaluation["validation"])
     few, more = (
-        tokenise(toy_task, tiny_tokenizer, train_eval_limit=limit).probe for limit in (10, 20)
+        tokenize(toy_task, tiny_tokenizer, max_train_eval_samples=limit).train_eval_subset
+        for limit in (10, 20)
     )
     assert more.subset(range(10)).columns["input_ids"].equal(few.columns["input_ids"])
-    assert len(tokenise(toy_task, tiny_tokenizer, train_eval_limit=10**6).probe) == 96
+    assert (
+        len(tokenize(toy_task, tiny_tokenizer, max_train_eval_samples=10**6).train_eval_subset)
+        == 96
+    )
 
 
 def test_training_batches_have_every_row_once():

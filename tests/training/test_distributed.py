@@ -14,18 +14,20 @@ from tests.helpers.gloo import pair
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from d90.distributed.process_group import Together, join
+from d90.distributed.process_group import ProcessGroup, get_process_group
 from d90.errors import D90Error
 from d90.models import loading
 from d90.rng import philox
 from d90.subspace import attach
 from d90.tasks import Task
-from d90.training import TrainSettings
-from d90.training.data import TokenisedTask, tokenise
-from d90.training.trainer import Run, _dropout_seed
+from d90.training import TrainConfig
+from d90.training.data import TokenizedTask, tokenize
+from d90.training.trainer import Trainer, _dropout_seed
 
 D = 20
-SETTINGS = TrainSettings(0.02, steps=6, batch_size=8, accumulation=2, precision="no")
+SETTINGS = TrainConfig(
+    0.02, max_steps=6, batch_size=8, gradient_accumulation_steps=2, precision="no"
+)
 
 
 def new_model(folder: str, *, method: str | None = "did", double: bool = False) -> nn.Module:
@@ -43,11 +45,11 @@ def new_model(folder: str, *, method: str | None = "did", double: bool = False) 
     return model
 
 
-def trained(run: Run) -> dict[str, Any]:
+def trained(run: Trainer) -> dict[str, Any]:
     """A run to its end: what was trained, what it says of itself, the bytes that it sent."""
     losses = []
     while not run.is_over:
-        losses.append(run.update())
+        losses.append(run.optimizer_step())
         if run.ends_epoch:
             run.evaluate()
     run.close()
@@ -55,11 +57,11 @@ def trained(run: Run) -> dict[str, Any]:
         "numbers": {name: p.detach().clone() for name, p in run.parameters.items()},
         "losses": losses,
         "metrics": run.state.epochs[-1].metrics,
-        "sent": dict(run.together.sent),
+        "sent": dict(run.process_group.bytes_sent),
     }
 
 
-SCENARIOS: dict[str, Callable[[str], tuple[nn.Module, TrainSettings]]] = {
+SCENARIOS: dict[str, Callable[[str], tuple[nn.Module, TrainConfig]]] = {
     "did in float64": lambda folder: (new_model(folder, double=True), SETTINGS),
     "said": lambda folder: (new_model(folder, method="said"), SETTINGS),
     "gradient checkpointing": lambda folder: (
@@ -72,7 +74,7 @@ SCENARIOS: dict[str, Callable[[str], tuple[nn.Module, TrainSettings]]] = {
     ),
     "one text a batch": lambda folder: (
         new_model(folder),
-        replace(SETTINGS, batch_size=1, accumulation=3),
+        replace(SETTINGS, batch_size=1, gradient_accumulation_steps=3),
     ),
 }
 
@@ -98,17 +100,17 @@ def error_of(make: Callable[[], Any]) -> str:
     return "none"
 
 
-def refusals(rank: int, folder: str, data: TokenisedTask) -> dict[str, str]:
+def refusals(rank: int, folder: str, data: TokenizedTask) -> dict[str, str]:
     """What each process says where they do not have the same, or one of them cannot go on."""
     other_rate = replace(SETTINGS, learning_rate=0.02 + rank)
     other_data = replace(data, train=data.train.subset([rank, *range(1, 96)]))
     other_model = new_model(folder)
     with torch.no_grad():
         other_model.get_buffer("subspace.theta_0_3").flatten()[5] += 1e-6 * rank
-    together = join()
+    process_group = get_process_group()
 
     def fail_in_one() -> None:
-        with together.agreed():
+        with process_group.raise_on_all_ranks():
             if rank == 1:
                 raise D90Error("no such folder")
 
@@ -116,29 +118,29 @@ def refusals(rank: int, folder: str, data: TokenisedTask) -> dict[str, str]:
         raise D90Error("a damaged file")
 
     return {
-        "settings": error_of(lambda: Run(new_model(folder), data, other_rate)),
-        "data": error_of(lambda: Run(new_model(folder), other_data, SETTINGS)),
-        "weights": error_of(lambda: Run(other_model, data, SETTINGS)),
+        "settings": error_of(lambda: Trainer(new_model(folder), data, other_rate)),
+        "data": error_of(lambda: Trainer(new_model(folder), other_data, SETTINGS)),
+        "weights": error_of(lambda: Trainer(other_model, data, SETTINGS)),
         "agreed": error_of(fail_in_one),
-        "told": error_of(lambda: together.tell(fail_in_first)),
-        "not finite": error_of(Run(Poisoned(5), data, SETTINGS).evaluate),
+        "told": error_of(lambda: process_group.broadcast_object(fail_in_first)),
+        "not finite": error_of(Trainer(Poisoned(5), data, SETTINGS).evaluate),
     }
 
 
-def resumed(rank: int, folder: str, data: TokenisedTask, place: str) -> dict[str, Any]:
+def resumed(rank: int, folder: str, data: TokenizedTask, place: str) -> dict[str, Any]:
     """A run whose first process alone has the checkpoint of an earlier one."""
-    run = Run(new_model(folder), data, SETTINGS, keep_best=True)
+    run = Trainer(new_model(folder), data, SETTINGS, keep_best=True)
     for _ in range(3):
-        run.update()
+        run.optimizer_step()
     run.save(Path(place) / f"of-{rank}.safetensors")
     run.close()
-    again = Run(new_model(folder), data, SETTINGS, keep_best=True)
+    again = Trainer(new_model(folder), data, SETTINGS, keep_best=True)
     again.resume(Path(place) / f"of-{rank}.safetensors")
     return {"began": again.state.step, **trained(again)}
 
 
-def worker(rank: int, folder: str, data: TokenisedTask, place: str) -> dict[str, Any]:
-    runs = {name: trained(Run(*_swap(make(folder), data))) for name, make in SCENARIOS.items()}
+def worker(rank: int, folder: str, data: TokenizedTask, place: str) -> dict[str, Any]:
+    runs = {name: trained(Trainer(*_swap(make(folder), data))) for name, make in SCENARIOS.items()}
     return {
         "runs": runs,
         "resumed": resumed(rank, folder, data, place),
@@ -146,18 +148,18 @@ def worker(rank: int, folder: str, data: TokenisedTask, place: str) -> dict[str,
     }
 
 
-def _swap(pair: tuple[nn.Module, TrainSettings], data: TokenisedTask) -> tuple[Any, Any, Any]:
+def _swap(pair: tuple[nn.Module, TrainConfig], data: TokenizedTask) -> tuple[Any, Any, Any]:
     return pair[0], data, pair[1]
 
 
 @pytest.fixture(scope="module")
-def data(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast) -> TokenisedTask:
-    return tokenise(toy_task, tiny_tokenizer)
+def data(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast) -> TokenizedTask:
+    return tokenize(toy_task, tiny_tokenizer)
 
 
 @pytest.fixture(scope="module")
 def both(
-    data: TokenisedTask, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    data: TokenizedTask, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Mapping[str, Any]]:
     """What the two processes found."""
     return pair().run(worker, str(tiny_folder), data, str(tmp_path_factory.mktemp("checkpoints")))
@@ -165,7 +167,7 @@ def both(
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_processes_make_the_run_of_one(both, data, tiny_folder: Path, name: str) -> None:
-    one = trained(Run(*_swap(SCENARIOS[name](str(tiny_folder)), data)))
+    one = trained(Trainer(*_swap(SCENARIOS[name](str(tiny_folder)), data)))
     first, second = (found["runs"][name] for found in both)
     exact = name == "did in float64"
     rtol, atol = (1e-9, 1e-12) if exact else (2e-3, 2e-5)
@@ -233,19 +235,19 @@ def test_dropout_is_that_of_today_in_the_first_process_and_another_in_each() -> 
 
 def test_shares_are_all_of_it_once() -> None:
     rows = [5, 3, 9, 1, 7]
-    shares = [Together(rank, 3).share(rows) for rank in range(3)]
+    shares = [ProcessGroup(rank, 3).shard(rows) for rank in range(3)]
     assert sorted(row for share in shares for row in share) == sorted(rows)
     assert [len(share) for share in shares] == [2, 2, 1]
-    assert Together(2, 3).share([1, 2]) == []
+    assert ProcessGroup(2, 3).shard([1, 2]) == []
 
 
 def test_alone_nothing_is_sent() -> None:
-    alone = join()
+    alone = get_process_group()
     vector = torch.arange(3.0)
-    alone.add(vector, "gradient")
+    alone.all_reduce_sum(vector, "gradient")
     assert vector.tolist() == [0.0, 1.0, 2.0]
-    assert alone.tell(lambda: {"a": 1}) == {"a": 1}
-    assert alone.gather("me") == ["me"]
-    assert (alone.world, alone.is_first, alone.sent) == (1, True, {})
-    with pytest.raises(D90Error, match="as it was"), alone.agreed():
+    assert alone.broadcast_object(lambda: {"a": 1}) == {"a": 1}
+    assert alone.all_gather_object("me") == ["me"]
+    assert (alone.world_size, alone.is_main_process, alone.bytes_sent) == (1, True, {})
+    with pytest.raises(D90Error, match="as it was"), alone.raise_on_all_ranks():
         raise D90Error("as it was")

@@ -9,15 +9,15 @@ import torch
 
 from d90.errors import D90Error
 from d90.models import loading
-from d90.training.memory import available_memory, check_memory, predicted_memory
+from d90.training.memory import available_memory, check_memory, estimate_memory
 
 BATCH = {"batch_size": 8, "max_length": 16}
 
 
 def test_full_fine_tuning_keeps_five_numbers_a_weight_with_adam(tiny_folder: Path):
-    model = loading.skeleton(str(tiny_folder), num_labels=2)
+    model = loading.load_meta(str(tiny_folder), num_labels=2)
     weights = 4 * sum(p.numel() for p in model.parameters())
-    need = predicted_memory(model, d=None, optimizer="adamw", **BATCH)
+    need = estimate_memory(model, d=None, optimizer="adamw", **BATCH)
     assert (need.base, need.weights, need.gradients, need.optimizer) == (
         weights,
         weights,
@@ -30,9 +30,9 @@ def test_full_fine_tuning_keeps_five_numbers_a_weight_with_adam(tiny_folder: Pat
 
 
 def test_subspace_keeps_theta_and_theta_0_but_d_numbers_of_state(tiny_folder: Path):
-    model = loading.skeleton(str(tiny_folder), num_labels=2, dtype="bfloat16")
+    model = loading.load_meta(str(tiny_folder), num_labels=2, dtype="bfloat16")
     weights = 2 * sum(p.numel() for p in model.parameters())
-    need = predicted_memory(model, d=100, optimizer="adam", **BATCH)
+    need = estimate_memory(model, d=100, optimizer="adam", **BATCH)
     assert need.theta == need.weights == weights
     assert need.optimizer == 800
     # One layer's gradient at a time, and the d numbers' own.
@@ -42,11 +42,11 @@ def test_subspace_keeps_theta_and_theta_0_but_d_numbers_of_state(tiny_folder: Pa
 
 
 def test_check_stops_what_cannot_fit(tiny_folder: Path):
-    model = loading.skeleton(str(tiny_folder), num_labels=2)
-    need = predicted_memory(model, d=None, optimizer="adam", **BATCH)
+    model = loading.load_meta(str(tiny_folder), num_labels=2)
+    need = estimate_memory(model, d=None, optimizer="adam", **BATCH)
     cpu = torch.device("cpu")
     assert available_memory(cpu) > need.total
     check_memory("tiny", need, cpu)
-    monstrous = predicted_memory(model, d=None, optimizer="adam", batch_size=2**30, max_length=16)
+    monstrous = estimate_memory(model, d=None, optimizer="adam", batch_size=2**30, max_length=16)
     with pytest.raises(D90Error, match="model 'tiny' needs about"):
         check_memory("tiny", monstrous, cpu)

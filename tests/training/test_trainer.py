@@ -24,16 +24,16 @@ from transformers import (
 from d90.errors import D90Error
 from d90.models import loading
 from d90.tasks import Task
-from d90.training import Outcome, Progress, TrainSettings, predicted_seconds, train
-from d90.training.data import TokenisedTask, tokenise
-from d90.training.trainer import Run
+from d90.training import Outcome, Progress, TrainConfig, estimate_seconds, train
+from d90.training.data import TokenizedTask, tokenize
+from d90.training.trainer import Trainer
 
-SETTINGS = TrainSettings(0.02, epochs=3, batch_size=8)
+SETTINGS = TrainConfig(0.02, epochs=3, batch_size=8)
 
 
 @pytest.fixture
-def data(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast) -> TokenisedTask:
-    return tokenise(toy_task, tiny_tokenizer)
+def data(toy_task: Task, tiny_tokenizer: PreTrainedTokenizerFast) -> TokenizedTask:
+    return tokenize(toy_task, tiny_tokenizer)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def timeless(outcome: Outcome) -> Outcome:
     return replace(outcome, seconds=0.0)
 
 
-def test_a_run_learns_and_reports_every_epoch(data: TokenisedTask, new_model):
+def test_a_run_learns_and_reports_every_epoch(data: TokenizedTask, new_model):
     seen: list[Progress] = []
     outcome = train(new_model(), data, SETTINGS, on_progress=seen.append)
     assert outcome.status == "ok"
@@ -89,7 +89,7 @@ def test_a_run_learns_and_reports_every_epoch(data: TokenisedTask, new_model):
     assert seen[-1].metric == outcome.history[-1]["metric"]
 
 
-def test_the_best_epoch_counts_not_the_last(data: TokenisedTask, new_model):
+def test_the_best_epoch_counts_not_the_last(data: TokenizedTask, new_model):
     outcome = train(new_model(), data, SETTINGS)
     best = max(outcome.history, key=lambda epoch: epoch["metric"])
     assert (outcome.metric, outcome.train_metric) == (best["metric"], best["train_metric"])
@@ -97,7 +97,7 @@ def test_the_best_epoch_counts_not_the_last(data: TokenisedTask, new_model):
 
 @pytest.mark.parametrize("killed_at", [None, 7, 25])
 def test_what_was_trained_ends_as_it_was_at_the_best_epoch(
-    data: TokenisedTask, new_model, tmp_path: Path, killed_at: int | None
+    data: TokenizedTask, new_model, tmp_path: Path, killed_at: int | None
 ):
     settings = replace(SETTINGS, learning_rate=0.3, optimizer="sgd", epochs=4)
     epochs: list[dict[str, torch.Tensor]] = []
@@ -129,59 +129,61 @@ def test_what_was_trained_ends_as_it_was_at_the_best_epoch(
     assert all(torch.equal(p, best[name]) for name, p in weights_of(model).items())
 
 
-def test_steps_override_epochs(data: TokenisedTask, new_model):
-    outcome = train(new_model(), data, replace(SETTINGS, steps=15))
+def test_steps_override_epochs(data: TokenizedTask, new_model):
+    outcome = train(new_model(), data, replace(SETTINGS, max_steps=15))
     assert [epoch["step"] for epoch in outcome.history] == [12, 15]
 
 
-def test_only_what_requires_a_gradient_moves(data: TokenisedTask, new_model):
+def test_only_what_requires_a_gradient_moves(data: TokenizedTask, new_model):
     model = new_model()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("classifier"))
     before = weights_of(model)
-    train(model, data, replace(SETTINGS, steps=3))
+    train(model, data, replace(SETTINGS, max_steps=3))
     moved = {name for name, tensor in weights_of(model).items() if not tensor.equal(before[name])}
     assert moved == {"classifier.weight", "classifier.bias"}
 
 
-def test_a_constant_prediction_is_a_collapsed_run(data: TokenisedTask):
+def test_a_constant_prediction_is_a_collapsed_run(data: TokenizedTask):
     outcome = train(Constant(growth=0.0), data, SETTINGS)
     assert outcome.status == "collapsed"
     assert outcome.metric is not None
     assert "one class" in outcome.message
 
 
-def test_an_infinite_loss_ends_the_run(data: TokenisedTask, new_model):
-    settings = replace(SETTINGS, optimizer="sgd", learning_rate=1e30, clip=None, warmup=0.0)
+def test_an_infinite_loss_ends_the_run(data: TokenizedTask, new_model):
+    settings = replace(
+        SETTINGS, optimizer="sgd", learning_rate=1e30, max_grad_norm=None, warmup_ratio=0.0
+    )
     outcome = train(new_model(), data, settings)
     assert outcome.status == "diverged"
     assert outcome.history == ()
     assert "updates" in outcome.message
 
 
-def test_an_exploding_loss_ends_the_run(data: TokenisedTask):
+def test_an_exploding_loss_ends_the_run(data: TokenizedTask):
     outcome = train(Constant(growth=1.0), data, replace(SETTINGS, epochs=10))
     assert outcome.status == "diverged"
     assert "mean loss" in outcome.message
     assert len(outcome.history) < 3
 
 
-def test_infinite_predictions_end_the_run(data: TokenisedTask):
+def test_infinite_predictions_end_the_run(data: TokenizedTask):
     outcome = train(Constant(growth=math.inf), data, SETTINGS)
     assert outcome.status == "diverged"
 
 
-def test_early_stop(data: TokenisedTask):
+def test_early_stop(data: TokenizedTask):
     outcome = train(Constant(growth=0.0), data, replace(SETTINGS, epochs=10, patience=2))
     assert len(outcome.history) == 3
 
 
-def test_accumulation_gives_the_gradient_of_the_whole(data: TokenisedTask, new_model):
+def test_accumulation_gives_the_gradient_of_the_whole(data: TokenizedTask, new_model):
     model = new_model()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    run = Run(model, data, SETTINGS)
+    run = Trainer(model, data, SETTINGS)
     rows = list(range(20))
 
     def gradient(batches: list[list[int]]) -> tuple[float, torch.Tensor]:
@@ -195,22 +197,22 @@ def test_accumulation_gives_the_gradient_of_the_whole(data: TokenisedTask, new_m
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
-def test_ambient_generators_decide_nothing(data: TokenisedTask, new_model):
+def test_ambient_generators_decide_nothing(data: TokenizedTask, new_model):
     outcomes = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        outcomes.append(timeless(train(new_model(), data, replace(SETTINGS, steps=5))))
+        outcomes.append(timeless(train(new_model(), data, replace(SETTINGS, max_steps=5))))
     assert outcomes[0] == outcomes[1]
-    other = train(new_model(), data, replace(SETTINGS, steps=5, seed=1))
+    other = train(new_model(), data, replace(SETTINGS, max_steps=5, seed=1))
     assert timeless(other) != outcomes[0]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("killed_at", [3, 12, 18])
 def test_resume_is_exact(
-    data: TokenisedTask, new_model, tmp_path: Path, optimizer: str, killed_at: int
+    data: TokenizedTask, new_model, tmp_path: Path, optimizer: str, killed_at: int
 ):
-    settings = replace(SETTINGS, epochs=2, optimizer=optimizer, accumulation=1)
+    settings = replace(SETTINGS, epochs=2, optimizer=optimizer, gradient_accumulation_steps=1)
     whole = new_model()
     expected = train(whole, data, settings)
 
@@ -236,8 +238,8 @@ def test_resume_is_exact(
     assert same_weights(resumed, whole)
 
 
-def test_a_finished_run_is_not_trained_again(data: TokenisedTask, new_model, tmp_path: Path):
-    settings = replace(SETTINGS, epochs=1, accumulation=5)
+def test_a_finished_run_is_not_trained_again(data: TokenizedTask, new_model, tmp_path: Path):
+    settings = replace(SETTINGS, epochs=1, gradient_accumulation_steps=5)
     first = train(new_model(), data, settings, checkpoint_dir=tmp_path)
     seen: list[Progress] = []
     again = train(new_model(), data, settings, on_progress=seen.append, checkpoint_dir=tmp_path)
@@ -246,15 +248,15 @@ def test_a_finished_run_is_not_trained_again(data: TokenisedTask, new_model, tmp
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
 
-def test_checkpoint_of_another_run(data: TokenisedTask, new_model, tmp_path: Path):
-    settings = replace(SETTINGS, steps=1)
+def test_checkpoint_of_another_run(data: TokenizedTask, new_model, tmp_path: Path):
+    settings = replace(SETTINGS, max_steps=1)
     train(new_model(), data, settings, checkpoint_dir=tmp_path)
     with pytest.raises(D90Error, match="of another run"):
         train(new_model(), data, replace(settings, seed=1), checkpoint_dir=tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["torn", "foreign"])
-def test_damaged_checkpoint(data: TokenisedTask, new_model, tmp_path: Path, damage: str):
+def test_damaged_checkpoint(data: TokenizedTask, new_model, tmp_path: Path, damage: str):
     file = tmp_path / "checkpoint.safetensors"
     if damage == "torn":
         file.write_bytes(b"not a checkpoint")
@@ -264,15 +266,15 @@ def test_damaged_checkpoint(data: TokenisedTask, new_model, tmp_path: Path, dama
         train(new_model(), data, SETTINGS, checkpoint_dir=tmp_path)
 
 
-def test_bf16_autocast_trains(data: TokenisedTask, new_model):
+def test_bf16_autocast_trains(data: TokenizedTask, new_model):
     outcome = train(new_model(), data, replace(SETTINGS, precision="bf16"))
     assert outcome.metric is not None
     assert outcome.metric > 0.9
 
 
-def test_trackers_of_accelerate(data: TokenisedTask, new_model):
+def test_trackers_of_accelerate(data: TokenizedTask, new_model):
     tracker = ListTracker()
-    outcome = train(new_model(), data, replace(SETTINGS, steps=13, log_with=tracker))
+    outcome = train(new_model(), data, replace(SETTINGS, max_steps=13, log_with=tracker))
     assert tracker.config["learning_rate"] == 0.02
     assert [step for step, values in tracker.lines if "loss" in values] == list(range(1, 14))
     metrics = [values for _, values in tracker.lines if "validation/accuracy" in values]
@@ -280,7 +282,7 @@ def test_trackers_of_accelerate(data: TokenisedTask, new_model):
 
 
 def test_tracker_that_is_not_installed(
-    data: TokenisedTask, new_model, monkeypatch: pytest.MonkeyPatch
+    data: TokenizedTask, new_model, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("accelerate.tracking._available_trackers", [])
     with (
@@ -321,7 +323,7 @@ def test_decoders_and_encoder_decoders_train(config, toy_task: Task, tiny_tokeni
     config.vocab_size, config.pad_token_id = len(tiny_tokenizer), 0
     config.decoder_start_token_id = 0
     model = AutoModelForSequenceClassification.from_config(config)
-    data = tokenise(toy_task, tiny_tokenizer)
+    data = tokenize(toy_task, tiny_tokenizer)
     train_split, evaluation = (
         replace(split, columns={"input_ids": split.columns["input_ids"]})
         for split in (data.train, data.evaluation["validation"])
@@ -329,19 +331,19 @@ def test_decoders_and_encoder_decoders_train(config, toy_task: Task, tiny_tokeni
     data = replace(
         data, train=train_split, probe=train_split, evaluation={"validation": evaluation}
     )
-    outcome = train(model, data, replace(SETTINGS, steps=3))
+    outcome = train(model, data, replace(SETTINGS, max_steps=3))
     assert outcome.status in ("ok", "collapsed")
 
 
-def test_predicted_seconds_are_those_of_the_run(data: TokenisedTask, new_model):
-    predicted = predicted_seconds(new_model(), data, SETTINGS)
+def test_predicted_seconds_are_those_of_the_run(data: TokenizedTask, new_model):
+    predicted = estimate_seconds(new_model(), data, SETTINGS)
     seconds = train(new_model(), data, SETTINGS).seconds
     assert seconds / 20 < predicted < seconds * 20
-    assert predicted_seconds(new_model(), data, replace(SETTINGS, steps=1)) > 0
+    assert estimate_seconds(new_model(), data, replace(SETTINGS, max_steps=1)) > 0
 
 
-def test_gradient_checkpointing_changes_nothing_but_memory(data: TokenisedTask, new_model):
-    settings = replace(SETTINGS, steps=4)
+def test_gradient_checkpointing_changes_nothing_but_memory(data: TokenizedTask, new_model):
+    settings = replace(SETTINGS, max_steps=4)
     plain, spared = new_model(), new_model()
     seen: list[bool] = []
     spared.get_submodule("bert.encoder").register_forward_pre_hook(
@@ -353,9 +355,9 @@ def test_gradient_checkpointing_changes_nothing_but_memory(data: TokenisedTask, 
     for name, want in weights_of(plain).items():
         torch.testing.assert_close(weights_of(spared)[name], want, rtol=1e-4, atol=1e-6)
     assert seen and all(seen) and not spared.is_gradient_checkpointing
-    assert replace(settings, gradient_checkpointing=True).plain() == settings.plain()
+    assert replace(settings, gradient_checkpointing=True).to_dict() == settings.to_dict()
 
 
-def test_a_model_without_gradient_checkpointing(data: TokenisedTask):
+def test_a_model_without_gradient_checkpointing(data: TokenizedTask):
     with pytest.raises(D90Error, match="Constant has no gradient checkpointing"):
         train(Constant(1.0), data, replace(SETTINGS, gradient_checkpointing=True))

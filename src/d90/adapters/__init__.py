@@ -1,21 +1,37 @@
 """A fine-tune as a file: a seed and d numbers. No torch but in `fingerprint` and `attach`."""
 
-from d90.adapters.adapter import Base, Space, TaskFile, Use, from_bytes, load, new, same_space
-from d90.adapters.codecs import CODES, Code, Float16, Float32, Levels, Uniform
+from d90.adapters.adapter import (
+    Adapter,
+    BaseModelInfo,
+    SubspaceConfig,
+    TaskInfo,
+    assert_same_subspace,
+    from_bytes,
+    load_adapter,
+    new_adapter,
+)
+from d90.adapters.codecs import (
+    CODECS,
+    CodebookCodec,
+    Codec,
+    Float16Codec,
+    Float32Codec,
+    UniformCodec,
+)
 
 __all__ = [
-    "CODES",
-    "Base",
-    "Code",
-    "Float16",
-    "Float32",
-    "Levels",
-    "Space",
-    "TaskFile",
-    "Uniform",
-    "Use",
+    "CODECS",
+    "Adapter",
+    "BaseModelInfo",
+    "CodebookCodec",
+    "Codec",
+    "Float16Codec",
+    "Float32Codec",
+    "SubspaceConfig",
+    "TaskInfo",
+    "UniformCodec",
+    "assert_same_subspace",
     "from_bytes",
-    "load",
-    "new",
-    "same_space",
+    "load_adapter",
+    "new_adapter",
 ]

@@ -14,10 +14,10 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from d90.adapters.codecs import Code, Float32, Numbers, code_named, name_of
+from d90.adapters.codecs import Codec, Float32Codec, FloatArray, codec_name, get_codec
 from d90.adapters.container import Content, pack, unpack
 from d90.errors import D90Error
-from d90.utils.files import write_whole
+from d90.utils.files import atomic_write
 
 VERSION = "1"
 SCHEME = "philox-v1"
@@ -32,7 +32,7 @@ KINDS = {"float32": "F32", "float16": "F16", "uniform": "U8", "levels": "U8"}
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseModelInfo:
     """The pretrained model that a file belongs to.
 
     Attributes:
@@ -49,7 +49,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Space:
+class SubspaceConfig:
     """The subspace that the numbers are coordinates in.
 
     Attributes:
@@ -70,7 +70,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Use:
+class TaskInfo:
     """What the numbers were trained for.
 
     Attributes:
@@ -81,16 +81,16 @@ class Use:
         metric: name of the metric, and `reached`, what it was on the evaluation split.
     """
 
-    task: str
+    name: str
     text_columns: tuple[str, ...]
     labels: tuple[str, ...]
     max_length: int
     metric: str
-    reached: float
+    metric_value: float
 
 
 @dataclass(frozen=True, eq=False)
-class TaskFile:
+class Adapter:
     """A fine-tune.
 
     Attributes:
@@ -100,42 +100,42 @@ class TaskFile:
         data: the numbers as they are written.
     """
 
-    numbers: Numbers
-    space: Space
-    base: Base
-    use: Use
-    code: str = "float32"
+    parameters: FloatArray
+    subspace: SubspaceConfig
+    base: BaseModelInfo
+    task: TaskInfo
+    codec: str = "float32"
     data: bytes = field(default=b"", repr=False)
 
     @property
-    def z(self) -> Numbers:
+    def z(self) -> FloatArray:
         """The coordinates, shape (d - m,)."""
-        return self.numbers[: len(self.numbers) - self.space.m]
+        return self.parameters[: len(self.parameters) - self.subspace.m]
 
     @property
-    def lam(self) -> Numbers:
+    def lam(self) -> FloatArray:
         """The scales of SAID, shape (m,)."""
-        return self.numbers[len(self.numbers) - self.space.m :]
+        return self.parameters[len(self.parameters) - self.subspace.m :]
 
     @property
     def bits(self) -> int:
         """Bits of the numbers as they are written, codebook and prior included."""
         return 8 * len(self.data)
 
-    def coded(self, code: Code) -> TaskFile:
+    def with_codec(self, code: Codec) -> Adapter:
         """The same in another code: its numbers are those that a reader will find.
 
         Raises:
             D90Error: when the code cannot write them.
         """
-        shift = self.space.m if code.departs else 0
-        data = code.encode(_shifted(self.numbers, shift, -1))
-        numbers = _shifted(code.decode(data, self.space.d), shift, 1)
-        return replace(self, numbers=numbers, code=name_of(code), data=data)
+        shift = self.subspace.m if code.departs else 0
+        data = code.encode(_shifted(self.parameters, shift, -1))
+        numbers = _shifted(code.decode(data, self.subspace.d), shift, 1)
+        return replace(self, parameters=numbers, codec=codec_name(code), data=data)
 
     def to_bytes(self) -> bytes:
         """The file, the same bytes every time."""
-        return pack(Content(_words(self), KINDS[self.code], self.data))
+        return pack(Content(_words(self), KINDS[self.codec], self.data))
 
     def save(self, path: str | Path) -> int:
         """Write the file, whole or not at all; its size in bytes.
@@ -145,24 +145,26 @@ class TaskFile:
         """
         content = self.to_bytes()
         try:
-            write_whole(Path(path), content)
+            atomic_write(Path(path), content)
         except OSError as error:
             raise D90Error(f"'{path}' cannot be written: {error.strerror}.") from error
         return len(content)
 
 
-def new(numbers: Numbers, space: Space, base: Base, use: Use) -> TaskFile:
+def new_adapter(
+    numbers: FloatArray, space: SubspaceConfig, base: BaseModelInfo, use: TaskInfo
+) -> Adapter:
     """A task file in float32.
 
     Raises:
         D90Error: when the numbers are not d finite ones.
     """
     _check_numbers(numbers, space.d)
-    file = TaskFile(np.asarray(numbers, dtype=np.float32), space, base, use)
-    return file.coded(Float32())
+    file = Adapter(np.asarray(numbers, dtype=np.float32), space, base, use)
+    return file.with_codec(Float32Codec())
 
 
-def load(path: str | Path) -> TaskFile:
+def load_adapter(path: str | Path) -> Adapter:
     """Read a task file, with nothing in it executed.
 
     Raises:
@@ -179,7 +181,7 @@ def load(path: str | Path) -> TaskFile:
         raise D90Error(f"task file '{path}': {error}") from error
 
 
-def from_bytes(content: bytes) -> TaskFile:
+def from_bytes(content: bytes) -> Adapter:
     """The task file of these bytes.
 
     Raises:
@@ -188,7 +190,7 @@ def from_bytes(content: bytes) -> TaskFile:
     if len(content) > LARGEST_FILE:
         raise D90Error(f"it has more than {LARGEST_FILE:,} bytes.")
     found = unpack(content)
-    words = found.words
+    words = found.metadata
     _check_version(words)
     try:
         space, base, use = _space(words["space"]), _base(words["base"]), _use(words)
@@ -197,19 +199,19 @@ def from_bytes(content: bytes) -> TaskFile:
         if isinstance(error, D90Error):
             raise
         raise D90Error(f"its metadata are damaged ({error}).") from error
-    kind = code_named(code)
+    kind = get_codec(code)
     if found.kind != KINDS[code]:
         raise D90Error(f"its numbers are {found.kind}, and its code is {code}.")
     numbers = _shifted(kind.decode(found.data, space.d), space.m if kind.departs else 0, 1)
     _check_numbers(numbers, space.d)
-    file = TaskFile(numbers, space, base, use, code, found.data)
+    file = Adapter(numbers, space, base, use, code, found.data)
     if file.to_bytes() != content:
         raise D90Error("its metadata are damaged (they are not as d90 writes them).")
     return file
 
 
-def _words(file: TaskFile) -> dict[str, str]:
-    space, base, use = file.space, file.base, file.use
+def _words(file: Adapter) -> dict[str, str]:
+    space, base, use = file.subspace, file.base, file.task
     return {
         "d90": VERSION,
         "random": SCHEME,
@@ -223,10 +225,10 @@ def _words(file: TaskFile) -> dict[str, str]:
         "base": _joined(
             base.name, base.revision, _shorter(base.fingerprint), *_unusual(base.dtype)
         ),
-        "task": _joined(use.task, *use.text_columns),
+        "task": _joined(use.name, *use.text_columns),
         "labels": _joined(*use.labels),
-        "metric": _joined(use.metric, f"{use.reached:.4f}", str(use.max_length)),
-        "code": file.code,
+        "metric": _joined(use.metric, f"{use.metric_value:.4f}", str(use.max_length)),
+        "code": file.codec,
     }
 
 
@@ -248,12 +250,12 @@ def _check_version(words: Mapping[str, str]) -> None:
         )
 
 
-def _space(text: str) -> Space:
+def _space(text: str) -> SubspaceConfig:
     projection, scale, method, groups, *counts = _split(text)
     d, D, m, seed, head_seed = (_count(word) for word in counts)
     if not 0 < d <= D or not 0 <= m < d or max(seed, head_seed) >= 2**64:
         raise D90Error(f"its subspace cannot be: d = {d}, D = {D}, m = {m}.")
-    return Space(projection, scale, method, groups, d, D, m, seed, head_seed)
+    return SubspaceConfig(projection, scale, method, groups, d, D, m, seed, head_seed)
 
 
 def _count(word: str) -> int:
@@ -262,11 +264,11 @@ def _count(word: str) -> int:
     return int(word)
 
 
-def _base(text: str) -> Base:
+def _base(text: str) -> BaseModelInfo:
     name, revision, fingerprint, *unusual = _split(text)
     if len(unusual) > 1 or unusual == [USUAL_DTYPE]:
         raise D90Error("its base model is damaged.")
-    return Base(name, revision, _longer(fingerprint), *unusual)
+    return BaseModelInfo(name, revision, _longer(fingerprint), *unusual)
 
 
 def _unusual(dtype: str) -> tuple[str, ...]:
@@ -285,7 +287,7 @@ def _longer(letters: str) -> str:
     return urlsafe_b64decode(letters + "=").hex()
 
 
-def _use(words: Mapping[str, str]) -> Use:
+def _use(words: Mapping[str, str]) -> TaskInfo:
     task, *columns = _split(words["task"])
     labels = tuple(_split(words["labels"]))
     metric, reached, max_length = _split(words["metric"])
@@ -294,24 +296,24 @@ def _use(words: Mapping[str, str]) -> Use:
     value = float(reached)
     if math.isinf(value):
         raise D90Error("the metric that it reached is infinite.")
-    return Use(task, tuple(columns), labels, _count(max_length), metric, value)
+    return TaskInfo(task, tuple(columns), labels, _count(max_length), metric, value)
 
 
-def _check_numbers(numbers: Numbers, d: int) -> None:
+def _check_numbers(numbers: FloatArray, d: int) -> None:
     if numbers.shape != (d,):
         raise D90Error(f"it has numbers of shape {numbers.shape}: expected ({d},).")
     if not np.isfinite(numbers).all():
         raise D90Error("some of its numbers are not finite.")
 
 
-def _shifted(numbers: Numbers, m: int, by: int) -> Numbers:
+def _shifted(numbers: FloatArray, m: int, by: int) -> FloatArray:
     """The numbers with `by` added to the last m of them."""
     shifted = np.array(numbers, dtype=np.float32)
     shifted[len(shifted) - m :] += np.float32(by)
     return shifted
 
 
-def same_space(files: Sequence[TaskFile]) -> None:
+def assert_same_subspace(files: Sequence[Adapter]) -> None:
     """Refuse files whose numbers are coordinates in different subspaces.
 
     Raises:
@@ -319,9 +321,9 @@ def same_space(files: Sequence[TaskFile]) -> None:
     """
     first = files[0]
     for other in files[1:]:
-        if other.space != first.space or other.base.fingerprint != first.base.fingerprint:
+        if other.subspace != first.subspace or other.base.fingerprint != first.base.fingerprint:
             raise D90Error(
                 "the files do not share a projection and a base model, so their numbers mean "
-                f"different directions: {first.space} of {first.base.name}, and {other.space} of "
-                f"{other.base.name}."
+                f"different directions: {first.subspace} of {first.base.name}, and "
+                f"{other.subspace} of {other.base.name}."
             )

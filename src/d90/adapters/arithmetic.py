@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from d90.adapters.adapter import TaskFile, same_space
-from d90.adapters.codecs import Float32
+from d90.adapters.adapter import Adapter, assert_same_subspace
+from d90.adapters.codecs import Float32Codec
 from d90.adapters.quantize import departures
 from d90.errors import D90Error
 
 MEAN, SUM = "mean", "sum"
-HOW = (MEAN, SUM)
+REDUCTIONS = (MEAN, SUM)
 
 
-def cosines(files: Sequence[TaskFile]) -> NDArray[np.float64]:
+def cosine_similarities(files: Sequence[Adapter]) -> NDArray[np.float64]:
     """The cosine between every two files, shape (files, files).
 
     Of z, and in SAID of lam - 1 behind it. For orthogonal columns of P of one length it is that of
@@ -26,7 +26,7 @@ def cosines(files: Sequence[TaskFile]) -> NDArray[np.float64]:
     Raises:
         D90Error: files of different subspaces or base models; one that changes nothing.
     """
-    same_space(files)
+    assert_same_subspace(files)
     rows = np.stack([departures(file).astype(np.float64) for file in files])
     lengths = np.linalg.norm(rows, axis=1)
     if (lengths == 0).any():
@@ -35,28 +35,29 @@ def cosines(files: Sequence[TaskFile]) -> NDArray[np.float64]:
     return np.clip(rows @ rows.T, -1, 1)
 
 
-def combine(files: Sequence[TaskFile], how: str = MEAN) -> TaskFile:
+def combine(files: Sequence[Adapter], reduction: str = MEAN) -> Adapter:
     """The mean or the sum of files, in float32, for the task of the first one.
 
     Raises:
         D90Error: fewer than two files, files of different subspaces or base models, or of different
             classes; an unknown `how`.
     """
-    if how not in HOW:
-        raise D90Error(f"how '{how}': expected {' or '.join(HOW)}.")
+    if reduction not in REDUCTIONS:
+        raise D90Error(f"how '{reduction}': expected {' or '.join(REDUCTIONS)}.")
     if len(files) < 2:
         raise D90Error(f"{len(files)} task file: give two or more to combine.")
-    same_space(files)
+    assert_same_subspace(files)
     first = files[0]
     for file in files[1:]:
-        if file.use.labels != first.use.labels:
+        if file.task.labels != first.task.labels:
             raise D90Error(
-                f"the classes of '{first.use.task}' are {', '.join(first.use.labels)} and those of "
-                f"'{file.use.task}' are {', '.join(file.use.labels)}: a sum of them has no classes."
+                f"the classes of '{first.task.name}' are {', '.join(first.task.labels)} and "
+                f"those of '{file.task.name}' are {', '.join(file.task.labels)}: a sum of them has "
+                "no classes."
             )
     total = np.sum([departures(file).astype(np.float64) for file in files], axis=0)
-    numbers = (total / len(files) if how == MEAN else total).astype(np.float32)
-    numbers[len(numbers) - first.space.m :] += np.float32(1)
+    numbers = (total / len(files) if reduction == MEAN else total).astype(np.float32)
+    numbers[len(numbers) - first.subspace.m :] += np.float32(1)
     # What it reaches is not known before it is evaluated.
-    use = replace(first.use, reached=float("nan"))
-    return replace(first, numbers=numbers, use=use).coded(Float32())
+    use = replace(first.task, metric_value=float("nan"))
+    return replace(first, parameters=numbers, task=use).with_codec(Float32Codec())

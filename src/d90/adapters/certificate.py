@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from d90.adapters import TaskFile
+from d90.adapters import Adapter
 from d90.bounds.check import check_sample
-from d90.bounds.description_length import Payment, payments
-from d90.bounds.occam import finite_hypotheses, finite_hypotheses_kl, theorem_1
+from d90.bounds.description_length import CodeLength, code_lengths
+from d90.bounds.occam import occam_hoeffding, occam_kl, theorem_1
 from d90.bounds.pac_bayes import pac_bayes_kl, universal_divergence
 
 LISTS: Mapping[str, int] = {"projection": 4, "scale": 4, "method": 2, "groups": 3, "code": 4}
@@ -37,7 +37,7 @@ class Certificate:
         fixed: what has to be so for them to hold.
     """
 
-    payments: tuple[Payment, ...]
+    code_lengths: tuple[CodeLength, ...]
     bits: float
     error: float
     examples: int
@@ -76,7 +76,7 @@ class Certificate:
 
 
 def certify(
-    file: TaskFile,
+    file: Adapter,
     *,
     wrong: int,
     examples: int,
@@ -94,8 +94,8 @@ def certify(
     """
     error = wrong / max(examples, 1)
     check_sample(error, examples, delta)
-    space = file.space
-    paid = payments(
+    space = file.subspace
+    paid = code_lengths(
         data_bytes=len(file.data),
         d=space.d,
         seed=space.seed,
@@ -110,8 +110,8 @@ def certify(
         f"Theorem 1, {levels:,} levels": theorem_1(
             error, d=space.d, levels=levels, extra_bits=other, **share
         ),
-        "finite hypotheses (Hoeffding)": finite_hypotheses(error, bits=bits, **share),
-        "finite hypotheses (Chernoff, kl)": finite_hypotheses_kl(error, bits=bits, **share),
+        "finite hypotheses (Hoeffding)": occam_hoeffding(error, bits=bits, **share),
+        "finite hypotheses (Chernoff, kl)": occam_kl(error, bits=bits, **share),
     }
     if examples >= 8:
         divergence = universal_divergence(bits)
@@ -121,11 +121,11 @@ def certify(
     return Certificate(paid, bits, error, examples, validation_error, majority_error, delta, bounds)
 
 
-def _levels(file: TaskFile) -> tuple[int, int]:
+def _levels(file: Adapter) -> tuple[int, int]:
     """How many values a number of the file may have, and the bits that say which those are."""
-    if file.code == "levels":
+    if file.codec == "levels":
         r = file.data[0]
         return r, 8 + 24 * r
-    if file.code == "uniform":
+    if file.codec == "uniform":
         return 2 * file.data[6] + 1, 56
-    return (2**16, 0) if file.code == "float16" else (2**32, 0)
+    return (2**16, 0) if file.codec == "float16" else (2**32, 0)

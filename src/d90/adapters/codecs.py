@@ -1,4 +1,4 @@
-"""How d numbers become bytes: as they are, rounded, or quantised and entropy-coded.
+"""How d numbers become bytes: as they are, rounded, or quantized and entropy-coded.
 
 Every code is a name in `CODES`, with the same two functions: from numbers to bytes, and back.
 """
@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d90.adapters import entropy_model
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 
-Numbers = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
 
-class Code(ABC):
+class Codec(ABC):
     """A way to write d numbers.
 
     `encode` may lose something; `decode(encode(x))` is what the file means, and writing that again
@@ -34,12 +34,12 @@ class Code(ABC):
     departs: ClassVar[bool] = True
 
     @abstractmethod
-    def encode(self, numbers: Numbers) -> bytes:
+    def encode(self, numbers: FloatArray) -> bytes:
         """The numbers as bytes."""
 
     @classmethod
     @abstractmethod
-    def decode(cls, data: bytes, count: int) -> Numbers:
+    def decode(cls, data: bytes, count: int) -> FloatArray:
         """`count` numbers from exactly these bytes.
 
         Raises:
@@ -48,24 +48,24 @@ class Code(ABC):
 
 
 @dataclass(frozen=True)
-class Float32(Code):
+class Float32Codec(Codec):
     """As they were trained: 4 bytes a number."""
 
     departs: ClassVar[bool] = False
 
-    def encode(self, numbers: Numbers) -> bytes:
+    def encode(self, numbers: FloatArray) -> bytes:
         return numbers.astype("<f4").tobytes()
 
     @classmethod
-    def decode(cls, data: bytes, count: int) -> Numbers:
+    def decode(cls, data: bytes, count: int) -> FloatArray:
         return _plain(data, count, "<f4")
 
 
 @dataclass(frozen=True)
-class Float16(Code):
+class Float16Codec(Codec):
     """Rounded to 11 binary digits: 2 bytes a number."""
 
-    def encode(self, numbers: Numbers) -> bytes:
+    def encode(self, numbers: FloatArray) -> bytes:
         with np.errstate(over="ignore"):
             rounded = numbers.astype("<f2")
         if not np.isfinite(rounded).all():
@@ -73,12 +73,12 @@ class Float16(Code):
         return rounded.tobytes()
 
     @classmethod
-    def decode(cls, data: bytes, count: int) -> Numbers:
+    def decode(cls, data: bytes, count: int) -> FloatArray:
         return _plain(data, count, "<f2")
 
 
 @dataclass(frozen=True)
-class Uniform(Code):
+class UniformCodec(Codec):
     """Multiples of one step, coded under a bell curve (`d90.adapters.entropy_model`).
 
         x is written as k = round(x / step), |k| <= K
@@ -93,7 +93,7 @@ class Uniform(Code):
 
     _HEAD = struct.Struct("<fHB")
 
-    def encode(self, numbers: Numbers) -> bytes:
+    def encode(self, numbers: FloatArray) -> bytes:
         step = np.float32(self.step)
         symbols = np.rint(numbers / step).astype(np.int64)
         largest = int(max(np.abs(symbols).max(initial=0), 1))
@@ -105,7 +105,7 @@ class Uniform(Code):
         return self._HEAD.pack(float(step), spread, largest) + coded
 
     @classmethod
-    def decode(cls, data: bytes, count: int) -> Numbers:
+    def decode(cls, data: bytes, count: int) -> FloatArray:
         step, spread, largest = _unpacked(cls._HEAD, data)
         if not (np.isfinite(step) and step > 0):
             raise D90Error(f"the step of the coded numbers is {step}: expected a number above 0.")
@@ -115,7 +115,7 @@ class Uniform(Code):
 
 
 @dataclass(frozen=True)
-class Levels(Code):
+class CodebookCodec(Codec):
     """The nearest of r levels, which are in the file too, coded by how often each is used.
 
     Bytes: r (1 byte), the levels in ascending order (float16 each), how often each is used, as a
@@ -127,7 +127,7 @@ class Levels(Code):
 
     levels: Sequence[float]
 
-    def encode(self, numbers: Numbers) -> bytes:
+    def encode(self, numbers: FloatArray) -> bytes:
         with np.errstate(over="ignore"):
             levels = np.unique(np.asarray(self.levels, dtype="<f2"))
         if not 2 <= len(levels) <= 255 or not np.isfinite(levels).all():
@@ -141,7 +141,7 @@ class Levels(Code):
         return bytes([len(levels)]) + levels.tobytes() + shares.tobytes() + coded
 
     @classmethod
-    def decode(cls, data: bytes, count: int) -> Numbers:
+    def decode(cls, data: bytes, count: int) -> FloatArray:
         r = data[0] if data else 0
         body = 1 + 3 * r
         if r < 2 or len(data) < body:
@@ -156,26 +156,31 @@ class Levels(Code):
         ]
 
 
-CODES: Mapping[str, type[Code]] = MappingProxyType(
-    {"float32": Float32, "float16": Float16, "uniform": Uniform, "levels": Levels}
+CODECS: Mapping[str, type[Codec]] = MappingProxyType(
+    {
+        "float32": Float32Codec,
+        "float16": Float16Codec,
+        "uniform": UniformCodec,
+        "levels": CodebookCodec,
+    }
 )
 """Names of codes in a file."""
 
 
-def code_named(name: str) -> type[Code]:
+def get_codec(name: str) -> type[Codec]:
     """The code of that name.
 
     Raises:
         D90Error: there is none.
     """
-    if name not in CODES:
-        raise unknown("code of numbers", name, CODES)
-    return CODES[name]
+    if name not in CODECS:
+        raise unknown_name("code of numbers", name, CODECS)
+    return CODECS[name]
 
 
-def name_of(code: Code) -> str:
+def codec_name(code: Codec) -> str:
     """The name of a code."""
-    return next(name for name, kind in CODES.items() if isinstance(code, kind))
+    return next(name for name, kind in CODECS.items() if isinstance(code, kind))
 
 
 def _rarest_first(shares: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -188,7 +193,7 @@ def _as_probabilities(shares: NDArray[np.uint8]) -> NDArray[np.float64]:
     return shares.astype(np.float64) / float(shares.sum(dtype=np.int64))
 
 
-def _plain(data: bytes, count: int, kind: str) -> Numbers:
+def _plain(data: bytes, count: int, kind: str) -> FloatArray:
     size = np.dtype(kind).itemsize
     if len(data) != count * size:
         raise D90Error(f"{len(data)} bytes of numbers: expected {count} times {size}.")

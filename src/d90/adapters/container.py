@@ -37,7 +37,7 @@ class Content:
         data: the numbers, little-endian.
     """
 
-    words: Mapping[str, str]
+    metadata: Mapping[str, str]
     kind: str
     data: bytes
 
@@ -67,7 +67,7 @@ def unpack(file: bytes) -> Content:
 def _with_check(content: Content, check: str) -> bytes:
     count = len(content.data) // SIZES[content.kind]
     header = {
-        METADATA: {**content.words, CHECK: check},
+        METADATA: {**content.metadata, CHECK: check},
         TENSOR: {
             "dtype": content.kind,
             "shape": [count],

@@ -48,7 +48,7 @@ def bell(spread: int, largest: int) -> NDArray[np.float64]:
     Raises:
         D90Error: for an argument out of its range.
 
-    >>> bell(32768, 2).round(3).tolist()  # 1/16, 1/2, 1, 1/2, 1/16, normalised
+    >>> bell(32768, 2).round(3).tolist()  # 1/16, 1/2, 1, 1/2, 1/16, normalized
     [0.029, 0.235, 0.471, 0.235, 0.029]
     """
     if not 1 <= spread < ONE:
@@ -73,7 +73,7 @@ def bell(spread: int, largest: int) -> NDArray[np.float64]:
 def best_spread(symbols: NDArray[np.int32], largest: int) -> int:
     """The spread under which the symbols are shortest, nearly: a at their own variance.
 
-    A bell of variance v has a = exp(-1 / (2 v)); a few neighbours are tried around it.
+    A bell of variance v has a = exp(-1 / (2 v)); a few neighbors are tried around it.
     """
     variance = max(float(np.mean(np.square(symbols.astype(np.float64)))), 1e-3)
     middle = math.exp(-1 / (2 * variance))

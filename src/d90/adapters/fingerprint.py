@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from d90.subspace.layout import find_weights
+from d90.subspace.layout import find_params
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightDigests:
     """The digests of a model's weights, one a tensor: where one changes, one is made again.
 
     Attributes:
@@ -30,19 +30,19 @@ class Weights:
             digest.update(f"{name} {about}\n".encode())
         return digest.hexdigest()
 
-    def replaced(self, tensors: Iterable[tuple[str, Tensor]]) -> Weights:
+    def replaced(self, tensors: Iterable[tuple[str, Tensor]]) -> WeightDigests:
         """With other values for the tensors of these names."""
-        return Weights(tuple({**dict(self.lines), **_lines(tensors)}.items()))
+        return WeightDigests(tuple({**dict(self.lines), **_lines(tensors)}.items()))
 
 
-def weights(model: nn.Module) -> Weights:
+def weight_digests(model: nn.Module) -> WeightDigests:
     """Of every trainable tensor of a model without a subspace, tied ones once, by their first name.
 
     Raises:
         D90Error: there is none.
     """
-    found = ((weight.names[0], weight.parameter.detach()) for weight in find_weights(model))
-    return Weights(tuple(_lines(found).items()))
+    found = ((weight.names[0], weight.parameter.detach()) for weight in find_params(model))
+    return WeightDigests(tuple(_lines(found).items()))
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -57,7 +57,7 @@ def fingerprint(model: nn.Module) -> str:
     >>> len(before), before == fingerprint(model)
     (64, False)
     """
-    return weights(model).fingerprint
+    return weight_digests(model).fingerprint
 
 
 def _lines(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, str]:

@@ -30,7 +30,7 @@ def merge(file: str | Path, folder: str | Path, *, base: str | None = None) -> N
     except OSError as error:
         raise D90Error(f"'{target}' cannot be written: {error.strerror}.") from error
     try:
-        with loading.quiet():
+        with loading.silence_transformers():
             model.save_pretrained(beside)
         model.tokenizer.save_pretrained(beside)
         beside.chmod(0o755)  # mkdtemp's is for the owner alone.

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from d90 import adapters
-from d90.adapters import Space, TaskFile
-from d90.adapters.fingerprint import Weights, weights
+from d90.adapters import Adapter, SubspaceConfig
+from d90.adapters.fingerprint import WeightDigests, weight_digests
 from d90.errors import D90Error
 from d90.models import loading
 from d90.models.loading import DTYPES
 from d90.projections import PROJECTIONS
 from d90.subspace import GROUPINGS, METHODS, SCALES, Layout
-from d90.subspace.layout import Weight, arrange, find_weights
+from d90.subspace.layout import ParamRef, build_layout, find_params
 from d90.subspace.ops import signed, write
 
 
@@ -38,7 +38,7 @@ class Head:
 
 
 @dataclass(frozen=True, eq=False)
-class Base:
+class BaseModel:
     """A pretrained model as tasks start from it.
 
     Attributes:
@@ -53,13 +53,13 @@ class Base:
     name: str
     dtype: str
     theta_0: Mapping[str, Tensor]
-    weights: tuple[Weight, ...]
-    digests: Weights
+    weights: tuple[ParamRef, ...]
+    digests: WeightDigests
     fresh: frozenset[str]
     head: Head
 
 
-class TaskModel(PreTrainedModel):
+class AdapterModel(PreTrainedModel):
     """What a model of transformers gains when it is loaded with a task file.
 
     `load` makes it; its class is also that of the model, such as `BertForSequenceClassification`.
@@ -71,10 +71,10 @@ class TaskModel(PreTrainedModel):
     """
 
     tokenizer: PreTrainedTokenizerBase
-    task: TaskFile | None
-    base: Base
+    adapter: Adapter | None
+    base: BaseModel
 
-    def switch(self, file: str | Path | TaskFile | None) -> TaskModel:
+    def switch(self, file: str | Path | Adapter | None) -> AdapterModel:
         """Become the model of another task file of the same base; of None, the base, bit for bit.
 
         It takes about the time of one apply of P. A file with another head is served too: its head
@@ -85,18 +85,18 @@ class TaskModel(PreTrainedModel):
         """
         if file is None:
             _write_theta_0(self, self.base)
-            self.task = None
+            self.adapter = None
             return self
         found = _read(file)
         base = _with_head(self, self.base, found)
         layout, ordered = _checked(self, base, found)
-        _take_head(self, base, found.use.labels)
+        _take_head(self, base, found.task.labels)
         _write_theta(base, found, layout, ordered)
-        self.base, self.task = base, found
+        self.base, self.adapter = base, found
         return self
 
 
-def load(base: str | None, file: str | Path | TaskFile) -> TaskModel:
+def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
     """A model of transformers with the weights that a task file means.
 
     Args:
@@ -106,7 +106,7 @@ def load(base: str | None, file: str | Path | TaskFile) -> TaskModel:
 
     Returns:
         A normal model for sequence classification, in evaluation mode on the CPU, which also has
-        what `TaskModel` lists: `tokenizer`, `task`, `switch`.
+        what `AdapterModel` lists: `tokenizer`, `task`, `switch`.
 
     Raises:
         D90Error: the file is damaged or of an unknown version; the base cannot be loaded or is not
@@ -114,47 +114,47 @@ def load(base: str | None, file: str | Path | TaskFile) -> TaskModel:
     """
     found = _read(file)
     name = base or found.base.name
-    labels = found.use.labels
+    labels = found.task.labels
     if found.base.dtype not in DTYPES:
         raise D90Error(f"{_where(found)}its base is of dtype '{found.base.dtype[:20]}': unknown.")
     loaded = loading.open_model(
         name,
         num_labels=len(labels),
-        head_seed=found.space.head_seed,
+        head_seed=found.subspace.head_seed,
         dtype=found.base.dtype,
         labels=labels,
     )
     model: Any = loaded.model
-    start = tuple(find_weights(model))
-    pretrained = Base(
+    start = tuple(find_params(model))
+    pretrained = BaseModel(
         name=name,
         dtype=found.base.dtype,
         theta_0={weight.names[0]: weight.parameter.detach().clone() for weight in start},
         weights=start,
-        digests=weights(model),
+        digests=weight_digests(model),
         fresh=loaded.fresh,
-        head=Head(len(labels), found.space.head_seed),
+        head=Head(len(labels), found.subspace.head_seed),
     )
     layout, ordered = _checked(model, pretrained, found)
     _write_theta(pretrained, found, layout, ordered)
     # A class of the same name: pipelines and saved configurations go by it.
     kind = type(model)
-    model.__class__ = type(kind.__name__, (TaskModel, kind), {"__module__": kind.__module__})
-    model.tokenizer, model.task, model.base = loaded.tokenizer, found, pretrained
+    model.__class__ = type(kind.__name__, (AdapterModel, kind), {"__module__": kind.__module__})
+    model.tokenizer, model.adapter, model.base = loaded.tokenizer, found, pretrained
     return model
 
 
-def _read(file: str | Path | TaskFile) -> TaskFile:
-    return file if isinstance(file, TaskFile) else adapters.load(file)
+def _read(file: str | Path | Adapter) -> Adapter:
+    return file if isinstance(file, Adapter) else adapters.load_adapter(file)
 
 
-def _where(file: TaskFile) -> str:
-    return f"the task file for '{file.use.task}': "
+def _where(file: Adapter) -> str:
+    return f"the task file for '{file.task.name}': "
 
 
-def _with_head(model: PreTrainedModel, base: Base, file: TaskFile) -> Base:
+def _with_head(model: PreTrainedModel, base: BaseModel, file: Adapter) -> BaseModel:
     """The base with the head that a file starts from; the model is left alone."""
-    head = Head(len(file.use.labels), file.space.head_seed)
+    head = Head(len(file.task.labels), file.subspace.head_seed)
     if head == base.head:
         return base
     shapes = {name: tuple(base.theta_0[name].shape) for name in base.fresh & base.theta_0.keys()}
@@ -162,7 +162,7 @@ def _with_head(model: PreTrainedModel, base: Base, file: TaskFile) -> Base:
         shapes |= _other_shapes(base, head.classes)
     changed: dict[str, Tensor] = {}
     for name, shape in shapes.items():
-        value = loading.initial(model, name, shape, head.seed)
+        value = loading.init_values(model, name, shape, head.seed)
         if value is not None:
             like = base.theta_0[name]
             changed[name] = value.to(like.device, like.dtype)
@@ -174,9 +174,9 @@ def _with_head(model: PreTrainedModel, base: Base, file: TaskFile) -> Base:
     )
 
 
-def _other_shapes(base: Base, classes: int) -> Mapping[str, tuple[int, ...]]:
+def _other_shapes(base: BaseModel, classes: int) -> Mapping[str, tuple[int, ...]]:
     """The tensors that have another shape where there are so many classes."""
-    other = loading.skeleton(base.name, num_labels=classes, dtype=base.dtype)
+    other = loading.load_meta(base.name, num_labels=classes, dtype=base.dtype)
     shapes = {name: tuple(p.shape) for name, p in other.named_parameters()}
     return {
         name: shapes[name]
@@ -185,7 +185,7 @@ def _other_shapes(base: Base, classes: int) -> Mapping[str, tuple[int, ...]]:
     }
 
 
-def _checked(model: nn.Module, base: Base, file: TaskFile) -> tuple[Layout, list[Weight]]:
+def _checked(model: nn.Module, base: BaseModel, file: Adapter) -> tuple[Layout, list[ParamRef]]:
     """Where the file's numbers go in theta; nothing is changed.
 
     Raises:
@@ -198,13 +198,13 @@ def _checked(model: nn.Module, base: Base, file: TaskFile) -> tuple[Layout, list
             f"{_where(file)}its base model is '{file.base.name}'{revision} with the fingerprint "
             f"{wanted[:12]}, and '{base.name}' has {found[:12]}: give the right one as --base."
         )
-    space = file.space
+    space = file.subspace
     _check_space(space)
     start = [
-        Weight(nn.Parameter(base.theta_0[w.names[0]], requires_grad=False), w.names, w.places)
+        ParamRef(nn.Parameter(base.theta_0[w.names[0]], requires_grad=False), w.names, w.sites)
         for w in base.weights
     ]
-    layout, ordered = arrange(model, start, groups=space.groups, scale=space.scale)
+    layout, ordered = build_layout(model, start, groups=space.groups, scale=space.scale)
     m = layout.m if space.method == "said" else 0
     if (layout.D, m) != (space.D, space.m):
         raise D90Error(
@@ -214,7 +214,7 @@ def _checked(model: nn.Module, base: Base, file: TaskFile) -> tuple[Layout, list
     return layout, ordered
 
 
-def _check_space(space: Space) -> None:
+def _check_space(space: SubspaceConfig) -> None:
     """Refuse a name that this version does not know."""
     for what, name, choices in (
         ("projection", space.projection, PROJECTIONS),
@@ -227,15 +227,15 @@ def _check_space(space: Space) -> None:
 
 
 @torch.no_grad()
-def _take_head(model: PreTrainedModel, base: Base, labels: Sequence[str]) -> None:
+def _take_head(model: PreTrainedModel, base: BaseModel, labels: Sequence[str]) -> None:
     """Give the model parameters of the shapes of theta_0, and these names of classes."""
     for weight in base.weights:
         theta_0 = base.theta_0[weight.names[0]]
-        module, attribute = weight.places[0]
+        module, attribute = weight.sites[0]
         if getattr(module, attribute).shape == theta_0.shape:
             continue
         parameter = nn.Parameter(theta_0.to(getattr(module, attribute).device, copy=True))
-        for module, attribute in weight.places:
+        for module, attribute in weight.sites:
             setattr(module, attribute, parameter)
             if isinstance(module, nn.Linear):
                 module.out_features = len(theta_0)
@@ -244,36 +244,38 @@ def _take_head(model: PreTrainedModel, base: Base, labels: Sequence[str]) -> Non
     setattr(model, "num_labels", len(labels))  # noqa: B010  (many a head keeps its own count)
 
 
-def _write_theta_0(model: nn.Module, base: Base) -> None:
+def _write_theta_0(model: nn.Module, base: BaseModel) -> None:
     with torch.no_grad():
         for weight in base.weights:
             _parameter(weight).copy_(base.theta_0[weight.names[0]])
 
 
 @torch.no_grad()
-def _write_theta(base: Base, file: TaskFile, layout: Layout, ordered: Sequence[Weight]) -> None:
+def _write_theta(
+    base: BaseModel, file: Adapter, layout: Layout, ordered: Sequence[ParamRef]
+) -> None:
     """Write theta into the model's parameters, group by group, with no copy in between."""
-    targets = dict(zip(layout.slots, ordered, strict=True))
+    targets = dict(zip(layout.slices, ordered, strict=True))
     device = _parameter(ordered[0]).device
     z, lam = (torch.from_numpy(numbers.copy()).to(device) for numbers in (file.z, file.lam))
-    for slot, weight in targets.items():
-        if not slot.scale:
-            _parameter(weight).copy_(base.theta_0[slot.name])
-    for number, group in enumerate(layout.moving):
+    for param_slice, weight in targets.items():
+        if not param_slice.scale:
+            _parameter(weight).copy_(base.theta_0[param_slice.name])
+    for number, group in enumerate(layout.trainable):
         write(
             z,
             lam if len(lam) else None,
-            [base.theta_0[slot.name].to(device) for slot in group.moving],
+            [base.theta_0[param_slice.name].to(device) for param_slice in group.trainable],
             number,
-            file.space.projection,
+            file.subspace.projection,
             layout.D,
-            signed(file.space.seed),
-            [slot.offset for slot in group.moving],
-            [slot.scale for slot in group.moving],
-            [_parameter(targets[slot]).data for slot in group.moving],
+            signed(file.subspace.seed),
+            [param_slice.offset for param_slice in group.trainable],
+            [param_slice.scale for param_slice in group.trainable],
+            [_parameter(targets[param_slice]).data for param_slice in group.trainable],
         )
 
 
-def _parameter(weight: Weight) -> nn.Parameter:
-    module, attribute = weight.places[0]
+def _parameter(weight: ParamRef) -> nn.Parameter:
+    module, attribute = weight.sites[0]
     return getattr(module, attribute)

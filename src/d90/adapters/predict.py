@@ -9,11 +9,11 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from d90.adapters import TaskFile
-from d90.adapters.model import TaskModel
+from d90.adapters import Adapter
+from d90.adapters.model import AdapterModel
 from d90.errors import D90Error
 from d90.tasks import Split, Task, majority_score, metrics_of, score
-from d90.training.data import evaluation_batches, tokenise_texts
+from d90.training.data import evaluation_batches, tokenize_texts
 from d90.training.evaluation import logits
 
 BATCH = 64
@@ -37,8 +37,8 @@ class SplitScores:
     majority: float
 
 
-def probabilities(
-    model: TaskModel,
+def predict_probabilities(
+    model: AdapterModel,
     texts: Sequence[tuple[str, ...]],
     *,
     batch_size: int = BATCH,
@@ -56,22 +56,22 @@ def probabilities(
         D90Error: a row with another number of texts, or with no token in it; a prediction that is
             not finite.
     """
-    if model.task is None:
+    if model.adapter is None:
         raise D90Error("the model is its base, without a task: call model.switch(file) first.")
-    use = model.task.use
+    use = model.adapter.task
     for number, row in enumerate(texts, 1):
         if len(row) != len(use.text_columns):
             raise D90Error(
-                f"row {number} has {len(row)} texts: the task '{use.task}' is on "
+                f"row {number} has {len(row)} texts: the task '{use.name}' is on "
                 f"{' and '.join(use.text_columns)}."
             )
     found = np.zeros((len(texts), len(use.labels)))
-    data = tokenise_texts(texts, model.tokenizer, max_length=use.max_length)
-    batches = evaluation_batches(data.encoded.lengths, batch_size)
+    data = tokenize_texts(texts, model.tokenizer, max_length=use.max_length)
+    batches = evaluation_batches(data.split.lengths, batch_size)
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
     done = 0
     try:
-        parts = logits(model, data, data.encoded, batches, accelerator)
+        parts = logits(model, data, data.split, batches, accelerator)
         for rows, part in zip(batches, parts, strict=True):
             found[rows] = part.double().softmax(-1).cpu().numpy()
             done += len(rows)
@@ -82,42 +82,42 @@ def probabilities(
     return found
 
 
-def predictions(
-    model: TaskModel, split: Split, *, batch_size: int = BATCH, on_rows: OnRows | None = None
+def predict(
+    model: AdapterModel, split: Split, *, batch_size: int = BATCH, on_rows: OnRows | None = None
 ) -> list[int]:
     """The most probable class of each row.
 
     Raises:
         D90Error: as `probabilities`.
     """
-    found = probabilities(model, split.texts, batch_size=batch_size, on_rows=on_rows)
+    found = predict_probabilities(model, split.texts, batch_size=batch_size, on_rows=on_rows)
     return found.argmax(1).tolist()
 
 
 def evaluate(
-    model: TaskModel, task: Task, *, batch_size: int = BATCH, on_rows: OnRows | None = None
+    model: AdapterModel, task: Task, *, batch_size: int = BATCH, on_rows: OnRows | None = None
 ) -> dict[str, SplitScores]:
     """Every metric on every evaluation split of a task.
 
     Raises:
         D90Error: a task with other classes than the file's; as `probabilities`.
     """
-    if model.task is not None:
-        check_classes(model.task, task)
+    if model.adapter is not None:
+        check_classes(model.adapter, task)
     found = {}
     for name, split in task.evaluation.items():
-        predicted = predictions(model, split, batch_size=batch_size, on_rows=on_rows)
+        predicted = predict(model, split, batch_size=batch_size, on_rows=on_rows)
         found[name] = _scores(task, split, predicted)
     return found
 
 
-def check_classes(file: TaskFile, task: Task) -> None:
+def check_classes(file: Adapter, task: Task) -> None:
     """Refuse a task with other classes than a file's.
 
     Raises:
         D90Error: naming both.
     """
-    labels = file.use.labels
+    labels = file.task.labels
     if tuple(task.labels) != labels:
         raise D90Error(
             f"the file's classes are {', '.join(labels)} and those of '{task.name}' are "

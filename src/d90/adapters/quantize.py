@@ -7,8 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from d90.adapters.adapter import TaskFile
-from d90.adapters.codecs import Code, Float16, Float32, Levels, Numbers, Uniform
+from d90.adapters.adapter import Adapter
+from d90.adapters.codecs import (
+    CodebookCodec,
+    Codec,
+    Float16Codec,
+    Float32Codec,
+    FloatArray,
+    UniformCodec,
+)
 from d90.errors import D90Error
 
 LEVELS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
@@ -33,58 +40,58 @@ class Candidate:
     """
 
     name: str
-    code: Code
-    file: TaskFile
+    codec: Codec
+    adapter: Adapter
     size: int
 
 
-def candidates(file: TaskFile) -> tuple[Candidate, ...]:
+def candidates(file: Adapter) -> tuple[Candidate, ...]:
     """The file in every code that is tried, smallest first, float16 the last but one.
 
     Codes that make a larger file than float16 are left out: they are worse in both ways.
     """
     numbers = departures(file)
     spread = float(numbers.std()) or 1.0
-    codes: list[tuple[str, Code]] = [
-        *((f"levels ({r})", Levels(nearest_levels(numbers, r))) for r in LEVELS),
-        *((f"uniform ({share:g} sd)", Uniform(share * spread)) for share in STEPS),
+    codes: list[tuple[str, Codec]] = [
+        *((f"levels ({r})", CodebookCodec(kmeans_codebook(numbers, r))) for r in LEVELS),
+        *((f"uniform ({share:g} sd)", UniformCodec(share * spread)) for share in STEPS),
     ]
     found = [candidate for name, code in codes if (candidate := _candidate(name, code, file))]
     plain = [
         candidate
-        for name, code in (("float16", Float16()), ("float32", Float32()))
+        for name, code in (("float16", Float16Codec()), ("float32", Float32Codec()))
         if (candidate := _candidate(name, code, file))
     ]
     smaller = [candidate for candidate in found if candidate.size < plain[0].size]
     return (*sorted(smaller, key=lambda candidate: candidate.size), *plain)
 
 
-def in_bits(file: TaskFile, bits: int) -> Candidate:
+def encode_at_bits(file: Adapter, bits: int) -> Candidate:
     """The file at so many bits a number: 32, 16, or 1 to 7 with levels by k-means.
 
     Raises:
         D90Error: another number of bits, or numbers that the code cannot write.
     """
     if bits in (16, 32):
-        plain: Code = Float16() if bits == 16 else Float32()
-        coded = file.coded(plain)
+        plain: Codec = Float16Codec() if bits == 16 else Float32Codec()
+        coded = file.with_codec(plain)
         return Candidate(f"float{bits}", plain, coded, len(coded.to_bytes()))
     if not 1 <= bits <= MOST_BITS:
         raise D90Error(f"bits {bits}: expected auto, 32, 16, or from 1 to {MOST_BITS}.")
-    code = Levels(nearest_levels(departures(file), 2**bits))
-    coded = file.coded(code)
+    code = CodebookCodec(kmeans_codebook(departures(file), 2**bits))
+    coded = file.with_codec(code)
     return Candidate(f"levels ({2**bits})", code, coded, len(coded.to_bytes()))
 
 
-def departures(file: TaskFile) -> Numbers:
+def departures(file: Adapter) -> FloatArray:
     """z and lam - 1: what a code that departs from lam = 1 is given."""
     return np.concatenate([file.z, file.lam - np.float32(1)])
 
 
-def nearest_levels(numbers: Numbers, r: int) -> tuple[float, ...]:
+def kmeans_codebook(numbers: FloatArray, r: int) -> tuple[float, ...]:
     """r levels for these numbers by k-means, which starts from their quantiles: no chance in it.
 
-    >>> nearest_levels(np.array([0, 0.1, 0.9, 1.0], dtype=np.float32), 2)
+    >>> kmeans_codebook(np.array([0, 0.1, 0.9, 1.0], dtype=np.float32), 2)
     (0.05, 0.95)
     """
     from sklearn.cluster import KMeans
@@ -98,9 +105,9 @@ def nearest_levels(numbers: Numbers, r: int) -> tuple[float, ...]:
     return tuple(round(float(level), 6) for level in np.sort(found.cluster_centers_[:, 0]))
 
 
-def _candidate(name: str, code: Code, file: TaskFile) -> Candidate | None:
+def _candidate(name: str, code: Codec, file: Adapter) -> Candidate | None:
     try:
-        coded = file.coded(code)
+        coded = file.with_codec(code)
     except D90Error:  # Too few different levels, or too fine a step.
         return None
     return Candidate(name, code, coded, len(coded.to_bytes()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from d90.bounds.check import check_share
+from d90.bounds.check import check_fraction
 from d90.errors import D90Error
 
 
@@ -20,8 +20,8 @@ def binary_kl(q: float, p: float) -> float:
     >>> round(binary_kl(0.5, 0.25), 12), binary_kl(0.0, 0.0), binary_kl(0.5, 1.0)
     (0.143841036226, 0.0, inf)
     """
-    check_share("q", q)
-    check_share("p", p)
+    check_fraction("q", q)
+    check_fraction("p", p)
     if (p == 0 and q > 0) or (p == 1 and q < 1):
         return math.inf
     left = -q * _log_ratio(p, q) if q > 0 else 0.0
@@ -32,7 +32,7 @@ def binary_kl(q: float, p: float) -> float:
 def inverse_binary_kl(q: float, nats: float) -> float:
     """The largest p in [q, 1] with kl(q || p) <= nats: an upper bound on what q estimates.
 
-    By bisection down to neighbouring floats, and never below the true value by more than one
+    By bisection down to neighboring floats, and never below the true value by more than one
     rounding of kl.
 
     Raises:
@@ -41,7 +41,7 @@ def inverse_binary_kl(q: float, nats: float) -> float:
     >>> round(inverse_binary_kl(0.0, 0.1), 12)  # 1 - exp(-0.1)
     0.095162581964
     """
-    check_share("q", q)
+    check_fraction("q", q)
     if not nats >= 0:
         raise D90Error(f"nats is {nats}: expected a number of at least 0.")
     if math.isinf(nats):

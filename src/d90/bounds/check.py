@@ -7,7 +7,7 @@ import math
 from d90.errors import D90Error
 
 
-def check_share(name: str, value: float) -> None:
+def check_fraction(name: str, value: float) -> None:
     """A share, from 0 to 1.
 
     Raises:
@@ -28,7 +28,7 @@ def check_sample(error: float, examples: int, delta: float) -> None:
     Raises:
         D90Error: naming what is out of its range.
     """
-    check_share("error", error)
+    check_fraction("error", error)
     if examples < 1:
         raise D90Error(f"examples is {examples}: expected at least 1.")
     check_delta(delta)

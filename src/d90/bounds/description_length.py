@@ -19,7 +19,7 @@ a bound for all classifiers at once holds however one of them was found: paid al
 
 
 @dataclass(frozen=True)
-class Payment:
+class CodeLength:
     """A choice and what it costs, in bits."""
 
     choice: str
@@ -40,9 +40,9 @@ def gamma_bits(number: int) -> int:
     return 2 * (number.bit_length() - 1) + 1
 
 
-def payments(
+def code_lengths(
     *, data_bytes: int, d: int, seed: int, head_seed: int, lists: Mapping[str, int]
-) -> tuple[Payment, ...]:
+) -> tuple[CodeLength, ...]:
     """What a task file costs.
 
     Args:
@@ -51,16 +51,16 @@ def payments(
         seed, head_seed: of P, and of the head in theta_0.
         lists: for each choice from a list, such as the projection, the length of the list.
 
-    >>> sum(p.bits for p in payments(data_bytes=100, d=200, seed=0, head_seed=0, lists={}))
+    >>> sum(p.bits for p in code_lengths(data_bytes=100, d=200, seed=0, head_seed=0, lists={}))
     846.0
     """
     return (
-        Payment("the numbers as coded, with their codebook", 8 * data_bytes),
-        Payment("how many bytes that is", gamma_bits(data_bytes + 1)),
-        Payment("d", gamma_bits(d)),
-        Payment("seed of the projection", gamma_bits(seed + 1)),
-        Payment("seed of the head", gamma_bits(head_seed + 1)),
-        *(Payment(choice, math.log2(length)) for choice, length in lists.items()),
-        Payment("learning rate", math.log2(LEARNING_RATES)),
-        Payment("stopping epoch", math.log2(EPOCHS)),
+        CodeLength("the numbers as coded, with their codebook", 8 * data_bytes),
+        CodeLength("how many bytes that is", gamma_bits(data_bytes + 1)),
+        CodeLength("d", gamma_bits(d)),
+        CodeLength("seed of the projection", gamma_bits(seed + 1)),
+        CodeLength("seed of the head", gamma_bits(head_seed + 1)),
+        *(CodeLength(choice, math.log2(length)) for choice, length in lists.items()),
+        CodeLength("learning rate", math.log2(LEARNING_RATES)),
+        CodeLength("stopping epoch", math.log2(EPOCHS)),
     )

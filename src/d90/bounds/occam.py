@@ -19,7 +19,7 @@ def theorem_1(
         L(f) <= Lhat(f) + sqrt((d ln r + extra ln 2 + ln(1 / delta)) / (2 m))
 
     The compression argument of Arora et al. 2018 in its plainest case: the trained classifier *is*
-    one of r^d, so its margin plays no part. `finite_hypotheses` at `d log2(r) + extra` bits.
+    one of r^d, so its margin plays no part. `occam_hoeffding` at `d log2(r) + extra` bits.
 
     Args:
         error: Lhat, the share of the m examples that f gets wrong, in [0, 1].
@@ -36,10 +36,10 @@ def theorem_1(
     0.164335
     """
     bits = d * math.log2(levels) + extra_bits
-    return finite_hypotheses(error, bits=bits, examples=examples, delta=delta)
+    return occam_hoeffding(error, bits=bits, examples=examples, delta=delta)
 
 
-def finite_hypotheses(error: float, *, bits: float, examples: int, delta: float = 0.05) -> float:
+def occam_hoeffding(error: float, *, bits: float, examples: int, delta: float = 0.05) -> float:
     """A bound on the expected error of a classifier that `bits` bits describe.
 
         L(f) <= Lhat(f) + sqrt((bits ln 2 + ln(1 / delta)) / (2 m))
@@ -65,7 +65,7 @@ def finite_hypotheses(error: float, *, bits: float, examples: int, delta: float 
     Raises:
         D90Error: for an argument out of its range.
 
-    >>> round(finite_hypotheses(0.1, bits=0, examples=1000, delta=0.05), 6)
+    >>> round(occam_hoeffding(0.1, bits=0, examples=1000, delta=0.05), 6)
     0.138702
     """
     check_sample(error, examples, delta)
@@ -74,20 +74,20 @@ def finite_hypotheses(error: float, *, bits: float, examples: int, delta: float 
     return error + math.sqrt(nats / (2 * examples))
 
 
-def finite_hypotheses_kl(error: float, *, bits: float, examples: int, delta: float = 0.05) -> float:
+def occam_kl(error: float, *, bits: float, examples: int, delta: float = 0.05) -> float:
     """The same with Chernoff's inequality for Hoeffding's: tighter, most where Lhat is small.
 
         kl(Lhat(f) || L(f)) <= (bits ln 2 + ln(1 / delta)) / m
 
     solved for L(f) (Langford 2005, Theorem 3.3 and Corollary 4.4). By Pinsker's inequality it is
-    never above `finite_hypotheses`.
+    never above `occam_hoeffding`.
 
-    Args, assumptions and errors: as `finite_hypotheses`.
+    Args, assumptions and errors: as `occam_hoeffding`.
 
     Returns:
         A number in [error, 1].
 
-    >>> round(finite_hypotheses_kl(0.0, bits=0, examples=1000, delta=0.05), 6)
+    >>> round(occam_kl(0.0, bits=0, examples=1000, delta=0.05), 6)
     0.002991
     """
     check_sample(error, examples, delta)

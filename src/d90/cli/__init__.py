@@ -32,8 +32,8 @@ from d90.cli.commands import (
     tune,
 )
 from d90.cli.help import Command, Group, is_narrow
-from d90.distributed.launcher import launched, leave, rank
-from d90.errors import D90Error, one_line
+from d90.distributed.launcher import destroy_process_group, rank, world_size
+from d90.errors import D90Error, single_line
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -95,7 +95,7 @@ def root(
         print(d90.__version__)
     elif context.invoked_subcommand is None:
         context.get_help()
-    elif launched() > 1 and context.invoked_subcommand not in TOGETHER:
+    elif world_size() > 1 and context.invoked_subcommand not in TOGETHER:
         raise D90Error(
             f"d90 {context.invoked_subcommand} runs in one process: start it without a launcher."
         )
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = BAD_INPUT
     except KeyboardInterrupt:
         code = INTERRUPTED
-    leave()
+    destroy_process_group()
     if code == INTERRUPTED and rank() == 0:
         print("interrupted: the same command goes on from here.", file=sys.stderr)
     sys.exit(code)
@@ -135,7 +135,7 @@ def _say_error(text: str) -> None:
         return
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print("[bold red]error:[/] ", end="")
-    console.print(one_line(text), markup=False)
+    console.print(single_line(text), markup=False)
 
 
 def _usage(error: Exception) -> str:
@@ -148,4 +148,4 @@ def _usage(error: Exception) -> str:
 
 
 def _one_line_warning(message: Warning | str, *_: object) -> str:
-    return f"warning: {one_line(message)}\n"
+    return f"warning: {single_line(message)}\n"

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import typer
 
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,7 +21,7 @@ Kind = tuple[tuple[type, ...], str]
 LISTS: dict[str, Kind] = {
     "dims": ((int, float), "numbers"),
     "learning_rates": ((int, float), "numbers"),
-    "full_learning_rates": ((int, float), "numbers"),
+    "baseline_learning_rates": ((int, float), "numbers"),
     "seeds": ((int,), "whole numbers"),
     "text_columns": ((str,), "strings"),
 }
@@ -52,7 +52,7 @@ def from_file(context: typer.Context, file: Path | None) -> Path | None:
     for key, value in _read(file).items():
         name = key.replace("-", "_")
         if name not in options:
-            raise unknown(
+            raise unknown_name(
                 f"option in '{file}'", key, [choice.replace("_", "-") for choice in options]
             )
         defaults[name] = _value(f"'{file}': {key}", value, name, options[name])

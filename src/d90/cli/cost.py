@@ -1,4 +1,4 @@
-"""`--plan`: what one study or several would run, in what memory and time."""
+"""`--dry-run`: what one study or several would run, in what memory and time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from d90.cli.progress import duration
 from d90.experiments.study import Study
-from d90.experiments.sweep import Cell
+from d90.experiments.sweep import SweepItem
 from d90.search.trial import Trial
 from d90.training.memory import available_memory
 
@@ -36,15 +36,13 @@ def costs(study: Study) -> dict[str, Cost]:
 
     Subspace runs are timed at the largest d, where they are slowest.
     """
-    search, executor = study.protocol, study.executor
-    rates = search.full_learning_rates
+    search, executor = study.protocol, study.runner
+    rates = search.baseline_learning_rates
     full = Trial(None, rates[0], 0)
     largest = Trial(search.dimensions()[-1], search.learning_rates[0], search.seeds[0])
-    kinds = {"full": (full, len(rates)), "subspace": (largest, search.bound() - len(rates))}
+    kinds = {"full": (full, len(rates)), "subspace": (largest, search.max_trials() - len(rates))}
     return {
-        name: Cost(
-            count, executor.predicted_seconds(trial), executor.predicted_memory(trial.d).total
-        )
+        name: Cost(count, executor.estimate_seconds(trial), executor.estimate_memory(trial.d).total)
         for name, (trial, count) in kinds.items()
     }
 
@@ -52,7 +50,7 @@ def costs(study: Study) -> dict[str, Cost]:
 def show_plan(study: Study) -> None:
     """Print the runs of a study, their memory and their time."""
     console = Console()
-    search, executor = study.protocol, study.executor
+    search, executor = study.protocol, study.runner
     table = _table("runs", "at most", "each", "memory")
     with console.status("timing a few steps"):
         found = costs(study)
@@ -68,7 +66,7 @@ def show_plan(study: Study) -> None:
     for line in (
         f"d: {_listed(search.dimensions())}",
         f"learning rates: {', '.join(f'{rate:g}' for rate in search.learning_rates)}",
-        f"full fine-tuning: {', '.join(f'{rate:g}' for rate in search.full_learning_rates)}",
+        f"full fine-tuning: {', '.join(f'{rate:g}' for rate in search.baseline_learning_rates)}",
         f"seeds: {', '.join(map(str, search.seeds))}",
         f"memory: {available_memory(executor.device) / 1e9:.1f} GB free on {executor.device}",
         f"time: at most {duration(seconds)}",
@@ -76,7 +74,7 @@ def show_plan(study: Study) -> None:
         console.print(line, highlight=False)
 
 
-def show_plans(cells: Sequence[Cell]) -> None:
+def show_plans(items: Sequence[SweepItem]) -> None:
     """Print the runs of several studies, their memory and their time, a line each, and the sum.
 
     A baseline that several of them share is counted each time.
@@ -86,16 +84,16 @@ def show_plans(cells: Sequence[Cell]) -> None:
     table.columns[0].justify = "left"
     table.columns[0].no_wrap = False
     runs, total, memory = 0, 0.0, 0
-    for cell in cells:
-        with console.status(f"timing a few steps of {cell.name}"):
-            study = cell.plan()
+    for item in items:
+        with console.status(f"timing a few steps of {item.name}"):
+            study = item.open_study()
             found = costs(study).values()
         count = sum(cost.count for cost in found)
         seconds = sum(cost.count * cost.seconds for cost in found)
         most = max(cost.memory for cost in found)
         dims = study.protocol.dimensions()
         table.add_row(
-            cell.name,
+            item.name,
             f"{study.D:,}",
             f"{dims[0]:,} to {dims[-1]:,}",
             f"{count:,}",

@@ -38,8 +38,8 @@ class Formatter(_Formatter):
 def spread(arguments: Sequence[str], several: Collection[str]) -> list[str]:
     """Give every word after an option that takes several its own name of the option.
 
-    >>> spread(["a", "--tasks", "mrpc", "qqp", "--plan"], {"--tasks"})
-    ['a', '--tasks', 'mrpc', '--tasks', 'qqp', '--plan']
+    >>> spread(["a", "--tasks", "mrpc", "qqp", "--dry-run"], {"--tasks"})
+    ['a', '--tasks', 'mrpc', '--tasks', 'qqp', '--dry-run']
     """
     spelled: list[str] = []
     option, count = "", 0

@@ -1,6 +1,6 @@
 """Options that several commands share: groups of them, each made into what the flow wants.
 
-A group is a function whose parameters are the options. `takes` puts them into a command's
+A group is a function whose parameters are the options. `with_options` puts them into a command's
 signature, and the command gets the group's result in their place.
 """
 
@@ -14,17 +14,17 @@ from typing import Any, get_type_hints
 Group = Callable[..., Any]
 
 
-def takes(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Replace the parameters of these names by the options of their groups.
 
     >>> def size(width: int = 2, height: int = 3) -> int:
     ...     return width * height
-    >>> @takes(area=size)
-    ... def paint(colour: str, *, area: int) -> None:
-    ...     print(colour, area)
+    >>> @with_options(area=size)
+    ... def paint(color: str, *, area: int) -> None:
+    ...     print(color, area)
     >>> list(inspect.signature(paint).parameters)
-    ['colour', 'width', 'height']
-    >>> paint(colour="red", width=4)
+    ['color', 'width', 'height']
+    >>> paint(color="red", width=4)
     red 12
     """
 

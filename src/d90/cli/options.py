@@ -11,10 +11,10 @@ import typer
 
 from d90.cli.config import from_file
 from d90.cli.parsing import names, rates, whole_numbers
-from d90.search.protocols import FULL_LEARNING_RATES, LEARNING_RATES, Protocol, make
+from d90.search.protocols import BASELINE_LEARNING_RATES, LEARNING_RATES, Protocol, make_protocol
 
 if TYPE_CHECKING:
-    from d90.executors import Executor, LocalExecutor
+    from d90.executors import Executor, TrialRunner
 
 MODEL_HELP = "minilm-l6, a folder with config.json and safetensors, or a hub id."
 TASK_HELP = (
@@ -64,7 +64,7 @@ def search_options(
     max_dim: Annotated[
         int | None, option("Largest d.", SEARCH, show_default="10000, bisect 4000000")
     ] = None,
-    count: Annotated[int | None, option("d in the grid.", SEARCH, show_default="100")] = None,
+    num_dims: Annotated[int | None, option("d in the grid.", SEARCH, show_default="100")] = None,
     learning_rates: Annotated[
         str | None,
         option(
@@ -74,16 +74,16 @@ def search_options(
             show_default=_listed(LEARNING_RATES),
         ),
     ] = None,
-    full_learning_rates: Annotated[
+    baseline_learning_rates: Annotated[
         str | None,
         option(
             "Of full fine-tuning, the baseline.",
             SEARCH,
             metavar="X,X,...",
-            show_default=_listed(FULL_LEARNING_RATES),
+            show_default=_listed(BASELINE_LEARNING_RATES),
         ),
     ] = None,
-    full_epochs: Annotated[
+    baseline_epochs: Annotated[
         int | None,
         option("Passes of full fine-tuning.", SEARCH, show_default="as the subspace runs"),
     ] = None,
@@ -91,7 +91,7 @@ def search_options(
         str,
         option("Projection seeds; two or more give an interval.", SEARCH, metavar="N,N,..."),
     ] = "0",
-    satisfaction: Annotated[
+    target_fraction: Annotated[
         float, option("Share of the full metric that counts as reached.", SEARCH)
     ] = 0.9,
 ) -> Search:
@@ -100,7 +100,7 @@ def search_options(
         name: rates(f"--{name.replace('_', '-')}", text)
         for name, text in (
             ("learning_rates", learning_rates),
-            ("full_learning_rates", full_learning_rates),
+            ("baseline_learning_rates", baseline_learning_rates),
         )
         if text is not None
     }
@@ -110,12 +110,12 @@ def search_options(
             "dims": None if dims is None else whole_numbers("--dims", dims),
             "min_dim": min_dim,
             "max_dim": max_dim,
-            "count": count,
+            "num_dims": num_dims,
             "seeds": whole_numbers("--seeds", seeds),
-            "satisfaction": satisfaction,
+            "target_fraction": target_fraction,
             **own_rates,
         },
-        full_epochs,
+        baseline_epochs,
     )
 
 
@@ -126,12 +126,12 @@ class Search:
     Attributes:
         name: of the protocol; None where it was not given.
         options: the other arguments of `d90.search.protocols.make`.
-        full_epochs: of the baseline; None as the subspace runs.
+        baseline_epochs: of the baseline; None as the subspace runs.
     """
 
     name: str | None
     options: Mapping[str, Any]
-    full_epochs: int | None
+    baseline_epochs: int | None
 
     def protocol(self, default: str = "grid") -> Protocol:
         """The protocol: `list` where there are dimensions, else the default, unless one was named.
@@ -140,14 +140,14 @@ class Search:
             D90Error: as `d90.search.protocols.make`.
         """
         chosen = default if self.options["dims"] is None else "list"
-        return make(self.name or chosen, **self.options)
+        return make_protocol(self.name or chosen, **self.options)
 
 
 def training_options(
     epochs: Annotated[int, option("Passes over the training split.", TRAINING)] = 4,
-    steps: Annotated[int | None, option("Updates, in place of epochs.", TRAINING)] = None,
+    max_steps: Annotated[int | None, option("Updates, in place of epochs.", TRAINING)] = None,
     batch_size: Annotated[int, option("Texts a step.", TRAINING)] = 32,
-    accumulation: Annotated[int, option("Batches an update.", TRAINING)] = 1,
+    gradient_accumulation_steps: Annotated[int, option("Batches an update.", TRAINING)] = 1,
     gradient_checkpointing: Annotated[
         bool,
         typer.Option(
@@ -167,9 +167,9 @@ def training_options(
     """How runs are trained."""
     settings = {
         "epochs": epochs,
-        "steps": steps,
+        "max_steps": max_steps,
         "batch_size": batch_size,
-        "accumulation": accumulation,
+        "gradient_accumulation_steps": gradient_accumulation_steps,
         "gradient_checkpointing": gradient_checkpointing,
         "precision": precision,
     }
@@ -181,34 +181,34 @@ class Training:
     """What the command line says of the runs.
 
     Attributes:
-        settings: arguments of `d90.training.TrainSettings`.
+        settings: arguments of `d90.training.TrainConfig`.
         shape: keywords of `d90.experiments.study.plan` on the model and its inputs.
     """
 
     settings: Mapping[str, Any]
     shape: Mapping[str, Any]
 
-    def keywords(self, full_epochs: int | None = None) -> dict[str, Any]:
+    def keywords(self, baseline_epochs: int | None = None) -> dict[str, Any]:
         """Keywords of `d90.experiments.study.plan`; torch is loaded.
 
         The baseline is trained like the subspace runs, but with AdamW, and longer if
-        `full_epochs` says so.
+        `baseline_epochs` says so.
 
         Raises:
-            D90Error: as `TrainSettings`.
+            D90Error: as `TrainConfig`.
         """
-        from d90.training import TrainSettings
+        from d90.training import TrainConfig
 
-        training = TrainSettings(1.0, **self.settings)
+        training = TrainConfig(1.0, **self.settings)
         full = replace(training, optimizer="adamw", weight_decay=0.01)
-        if full_epochs is not None:
-            full = replace(full, epochs=full_epochs, steps=None)
-        return {"training": training, "full_training": full, **self.shape}
+        if baseline_epochs is not None:
+            full = replace(full, epochs=baseline_epochs, max_steps=None)
+        return {"training": training, "baseline_training": full, **self.shape}
 
 
 def data_options(
-    train_limit: Annotated[int | None, option("Training rows, at most.", DATA)] = None,
-    eval_limit: Annotated[int | None, option("Evaluation rows, at most.", DATA)] = None,
+    max_train_samples: Annotated[int | None, option("Training rows, at most.", DATA)] = None,
+    max_eval_samples: Annotated[int | None, option("Evaluation rows, at most.", DATA)] = None,
     metric: Annotated[str | None, option("accuracy, f1 or macro_f1.", DATA)] = None,
     text_columns: Annotated[
         str | None,
@@ -226,8 +226,8 @@ def data_options(
 ) -> Mapping[str, Any]:
     """Keywords of `d90.experiments.study.plan`."""
     return {
-        "train_limit": train_limit,
-        "eval_limit": eval_limit,
+        "max_train_samples": max_train_samples,
+        "max_eval_samples": max_eval_samples,
         "metric": metric,
         "text_columns": None if text_columns is None else names(text_columns),
         "label_column": label_column,
@@ -251,7 +251,7 @@ def file_options(
             is_eager=True,
         ),
     ] = None,
-    plan: Annotated[bool, option("Print the trials, memory and time, and stop.", FILES)] = False,
+    dry_run: Annotated[bool, option("Print the trials, memory and time, and stop.", FILES)] = False,
     quiet: Annotated[bool, option("Print the answer only.", FILES)] = False,
     executor: Annotated[
         str,
@@ -287,7 +287,7 @@ def file_options(
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
     }
-    return Files(store, output, plan, quiet, execution)
+    return Files(store, output, dry_run, quiet, execution)
 
 
 @dataclass(frozen=True)
@@ -304,16 +304,16 @@ class Files:
 
     store: str
     output: Path | None
-    plan: bool
+    dry_run: bool
     quiet: bool
     execution: Mapping[str, Any]
 
-    def make_executor(self, trainer: LocalExecutor) -> Executor:
+    def make_executor(self, runner: TrialRunner) -> Executor:
         """Where the runs of a study are made.
 
         Raises:
             D90Error: as `d90.executors.make`.
         """
-        from d90.executors import make
+        from d90.executors import make_executor
 
-        return make(trainer=trainer, **self.execution)
+        return make_executor(runner=runner, **self.execution)

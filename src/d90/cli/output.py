@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from d90.distributed.launcher import launched, rank
+from d90.distributed.launcher import rank, world_size
 from d90.errors import D90Error
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def open_store(url: str, folder: Path) -> Store | None:
     Raises:
         D90Error: in every process that a launcher started, where one of the two cannot be used.
     """
-    from d90.distributed.process_group import agreed
+    from d90.distributed.process_group import raise_on_all_ranks
     from d90.storage.store import Store
 
-    with agreed():
+    with raise_on_all_ranks():
         if rank() > 0:
             return None
         store = Store(url)
@@ -83,14 +83,14 @@ def show(summary: Summary, paths: ReportPaths, *, quiet: bool) -> None:
     console.print(f"report: {paths.page}", soft_wrap=True, highlight=False, markup=False)
 
 
-def check_plan(plan: bool) -> None:
+def check_dry_run(plan: bool) -> None:
     """Refuse a plan under a launcher: it is about one process.
 
     Raises:
         D90Error: saying so.
     """
-    if plan and launched() > 1:
-        raise D90Error("--plan is made in one process: leave the launcher out.")
+    if plan and world_size() > 1:
+        raise D90Error("--dry-run is made in one process: leave the launcher out.")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def whole_pairs(option: str, text: str) -> tuple[tuple[int, int], ...]:
     Raises:
         D90Error: for anything else.
 
-    >>> whole_pairs("--pieces", "8:800, 16:1e3")
+    >>> whole_pairs("--sequence-length-schedule", "8:800, 16:1e3")
     ((8, 800), (16, 1000))
     """
     pairs = [part.split(":") for part in names(text)]

@@ -15,15 +15,15 @@ from rich.text import Text
 
 from d90.cli.progress import duration
 from d90.pretraining.checkpoints import Evaluation
-from d90.pretraining.config import PretrainSettings
+from d90.pretraining.config import PretrainConfig
 from d90.pretraining.dataset import Corpus
-from d90.pretraining.plan import Pretraining
-from d90.pretraining.pretrain import Listener, Progress
+from d90.pretraining.plan import PretrainJob
+from d90.pretraining.pretrain import PretrainCallback, Progress
 from d90.pretraining.summary import Summary
 from d90.training.memory import available_memory
 
 
-class Display(Listener, AbstractContextManager["Display"]):
+class Display(PretrainCallback, AbstractContextManager["Display"]):
     """Updates done, the loss, the held-out perplexity, tokens a second and the time left.
 
     Written for 40 columns and more. `quiet` prints nothing at all.
@@ -57,36 +57,36 @@ class Display(Listener, AbstractContextManager["Display"]):
         if self._live is not None:
             self._live.stop()
 
-    def read(self, what: str, documents: int, size: int) -> None:
+    def on_corpus_progress(self, what: str, documents: int, size: int) -> None:
         self._losses.plain = f"reading for the {what}: {documents:,} documents, {size / 1e6:.1f} MB"
 
-    def opened(self, job: Pretraining, D: int, corpus: Corpus, step: int) -> None:
+    def on_train_begin(self, job: PretrainJob, D: int, corpus: Corpus, step: int) -> None:
         self._say(
             f"D = {D:,}, {corpus.vocabulary:,} tokens; {corpus.documents:,} documents with "
-            f"{corpus.tokens:,} tokens to train on, {corpus.held_out_documents:,} with "
-            f"{corpus.held_out_tokens:,} held out"
+            f"{corpus.tokens:,} tokens to train on, {corpus.validation_documents:,} with "
+            f"{corpus.validation_tokens:,} held out"
         )
         if step:
             self._say(f"updates done before: {step:,}")
         self._losses.plain = ""
-        self._tokens = job.settings.tokens_an_update
+        self._tokens = job.settings.tokens_per_step
         self._began, self._first = monotonic(), step
-        self._bars.update(self._steps, completed=step, total=job.settings.steps, visible=True)
+        self._bars.update(self._steps, completed=step, total=job.settings.max_steps, visible=True)
 
-    def progressed(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         self._bars.update(self._steps, completed=progress.step)
         self._losses.plain = f"loss {progress.loss:.3f}{self._perplexity}"
         an_update = (monotonic() - self._began) / (progress.step - self._first)
         left = duration(an_update * (progress.steps - progress.step))
         self._speed.plain = f"{self._tokens / an_update:,.0f} tokens/s, {left} left"
 
-    def evaluated(self, evaluation: Evaluation) -> None:
+    def on_evaluate(self, evaluation: Evaluation) -> None:
         self._perplexity = f", held-out perplexity {evaluation.perplexity:,.1f}"
         loss = evaluation.train_loss
         train = "      -" if loss is None else f"{loss:7.3f}"
         self._say(
             f"update {evaluation.step:>8,}  loss {train}  held out "
-            f"{evaluation.held_out_loss:.3f}  perplexity {evaluation.perplexity:,.1f}  "
+            f"{evaluation.validation_loss:.3f}  perplexity {evaluation.perplexity:,.1f}  "
             f"({duration(evaluation.seconds)})"
         )
 
@@ -98,7 +98,7 @@ class Display(Listener, AbstractContextManager["Display"]):
 def show(summary: Summary, folder: Path, console: Console) -> None:
     """Print what came of it, in one line."""
     last = summary.history[-1]
-    steps = summary.settings["steps"]
+    steps = summary.settings["max_steps"]
     how = "done" if summary.finished else f"stopped, the same command goes on ({steps:,} in all)"
     console.print(
         f"{folder}: held-out perplexity {last.perplexity:,.2f} after {summary.step:,} updates: "
@@ -109,23 +109,23 @@ def show(summary: Summary, folder: Path, console: Console) -> None:
     )
 
 
-def show_plan(job: Pretraining, console: Console) -> None:
+def show_plan(job: PretrainJob, console: Console) -> None:
     """Print the size of a run, and its memory and time from a few timed updates."""
     import torch
 
-    from d90.pretraining.cost import predict
+    from d90.pretraining.cost import estimate_cost
 
     with console.status("timing a few updates"):
-        found = predict(job)
+        found = estimate_cost(job)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = job.settings
     kept = len(settings.checkpoints)
     for line in (
         f"D = {found.D:,}, at most {job.fields['vocab_size']:,} tokens",
         f"corpus: {', '.join(source.identity for source in job.sources)}",
-        f"updates: {settings.steps:,} of {settings.tokens_an_update:,} tokens, "
+        f"updates: {settings.max_steps:,} of {settings.tokens_per_step:,} tokens, "
         f"{found.tokens:,} in all",
-        *([f"pieces: {_pieces(settings)}"] if settings.pieces else []),
+        *([f"pieces: {_pieces(settings)}"] if settings.sequence_length_schedule else []),
         f"learning rate: {settings.learning_rate:g}",
         f"checkpoints: {kept}, {kept * 4 * found.D / 1e9:.2f} GB",
         f"memory: {found.memory / 1e9:.2f} GB of {available_memory(device) / 1e9:.1f} GB free "
@@ -136,6 +136,8 @@ def show_plan(job: Pretraining, console: Console) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _pieces(settings: PretrainSettings) -> str:
-    stages = ", ".join(f"{length} tokens to update {step:,}" for length, step in settings.pieces)
+def _pieces(settings: PretrainConfig) -> str:
+    stages = ", ".join(
+        f"{length} tokens to update {step:,}" for length, step in settings.sequence_length_schedule
+    )
     return f"{stages}, then whole blocks of {settings.max_length}"

@@ -14,15 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from d90.experiments.study import Study
-from d90.experiments.sweep import Cell, CellListener
-from d90.search.trial import Record, Trial
+from d90.experiments.sweep import SweepCallback, SweepItem
+from d90.search.trial import Trial, TrialResult
 from d90.training import Progress as Step
 
 RECENT = 10
 """The time left is judged by so many runs."""
 
 
-class Display(CellListener, AbstractContextManager["Display"]):
+class Display(SweepCallback, AbstractContextManager["Display"]):
     """Studies, runs and steps done and left, the run under way, the bracket of d and the time left.
 
     Written for 40 columns and more. `quiet` prints nothing at all.
@@ -60,26 +60,26 @@ class Display(CellListener, AbstractContextManager["Display"]):
         if self._live is not None:
             self._live.stop()
 
-    def began(self, cell: Cell, number: int, count: int) -> None:
-        self._say(f"study {number} of {count}: {cell.name}")
+    def on_item_begin(self, item: SweepItem, number: int, count: int) -> None:
+        self._say(f"study {number} of {count}: {item.name}")
         self._bars.update(self._studies, completed=number - 1, total=count, visible=True)
 
-    def opened(self, study: Study, records: Sequence[Record]) -> None:
+    def on_study_begin(self, study: Study, results: Sequence[TrialResult]) -> None:
         self._say(
             f"{study.model_name} on {study.task.name}: D = {study.D:,}, "
             f"{study.subspace['method'].upper()}, {study.subspace['projection']}, "
             f"scale {study.subspace['scale']}, majority {study.majority:.3f}"
         )
-        if records:
-            self._say(f"runs done before: {len(records)}")
-        self._advance(study, records)
+        if results:
+            self._say(f"runs done before: {len(results)}")
+        self._advance(study, results)
 
-    def started(self, trial: Trial) -> None:
+    def on_trial_begin(self, trial: Trial) -> None:
         self._began = monotonic()
         self._bars.reset(self._steps, total=None, visible=True)
         self._run.plain = _name(trial)
 
-    def progressed(self, trial: Trial, progress: Step) -> None:
+    def on_progress(self, trial: Trial, progress: Step) -> None:
         self._bars.update(self._steps, completed=progress.step, total=progress.steps)
         metric = "" if progress.metric is None else f", metric {progress.metric:.3f}"
         self._run.plain = f"{_name(trial)}: loss {progress.loss:.3f}{metric}"
@@ -89,23 +89,23 @@ class Display(CellListener, AbstractContextManager["Display"]):
         seconds = elapsed / done * (1 - done) + a_run * (self._left - 1)
         self._search.plain = f"{self._bracket}at most {duration(seconds)} left"
 
-    def finished(
-        self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
+    def on_trial_end(
+        self, study: Study, result: TrialResult, results: Sequence[TrialResult], *, reused: bool
     ) -> None:
-        metric = "-" if record.metric is None else f"{record.metric:.4f}"
-        how = "from another study" if reused else duration(record.seconds)
-        why = f": {record.message}" if record.message else ""
-        self._say(f"{_name(record.trial):<34} {metric:>7}  {record.status} ({how}){why}")
+        metric = "-" if result.metric is None else f"{result.metric:.4f}"
+        how = "from another study" if reused else duration(result.seconds)
+        why = f": {result.message}" if result.message else ""
+        self._say(f"{_name(result.trial):<34} {metric:>7}  {result.status} ({how}){why}")
         self._bars.update(self._steps, visible=False)
         self._run.plain = ""
-        self._advance(study, records)
+        self._advance(study, results)
 
-    def _advance(self, study: Study, records: Sequence[Record]) -> None:
-        self._seconds = [record.seconds for record in records[-RECENT:]]
-        self._left = study.protocol.bound(records)
-        name = f"d{100 * study.protocol.satisfaction:g}"
-        self._bracket = _bracket(name, *study.protocol.bracket(records))
-        self._bars.update(self._runs, completed=len(records), total=len(records) + self._left)
+    def _advance(self, study: Study, results: Sequence[TrialResult]) -> None:
+        self._seconds = [result.seconds for result in results[-RECENT:]]
+        self._left = study.protocol.max_trials(results)
+        name = f"d{100 * study.protocol.target_fraction:g}"
+        self._bracket = _bracket(name, *study.protocol.bounds(results))
+        self._bars.update(self._runs, completed=len(results), total=len(results) + self._left)
 
     def _say(self, line: str) -> None:
         if not self._quiet:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from d90.cli.option_groups import takes
+from d90.cli.option_groups import with_options
 from d90.cli.options import (
     MODEL_HELP,
     TASK_HELP,
@@ -23,13 +23,13 @@ from d90.cli.options import (
     subspace_options,
     training_options,
 )
-from d90.cli.output import check_plan, command_line, open_store, silence
+from d90.cli.output import check_dry_run, command_line, open_store, silence
 from d90.cli.parsing import names
 from d90.distributed.launcher import rank
 from d90.search.protocols import Protocol
 
 if TYPE_CHECKING:
-    from d90.experiments.sweep import Cell, Measured
+    from d90.experiments.sweep import SweepItem, SweepResult
     from d90.report.document import Document
 
 STUDIES = "Studies"
@@ -54,11 +54,11 @@ Methods = Annotated[
 
 Links = tuple[tuple[str, str], ...]
 
-Report = Callable[["Measured", Links, str], "Document"]
+Report = Callable[["SweepResult", Links, str], "Document"]
 """From what was measured, links to the cells' reports and the command, to the document."""
 
 
-def composition(
+def sweep_command(
     help: str, report: Report, *, name: str, methods: str, protocol: str
 ) -> Callable[..., None]:
     """A command that measures every model on every task.
@@ -71,7 +71,7 @@ def composition(
     """
     default_methods = methods
 
-    @takes(
+    @with_options(
         subspace=subspace_options,
         search=search_options,
         training=training_options,
@@ -91,9 +91,9 @@ def composition(
     ) -> None:
         chosen = search.protocol(default=protocol)
         with silence(files.quiet):
-            options = {**subspace, **training.keywords(search.full_epochs), **data}
-            cells = compose_cells(models, tasks, methods, chosen, options)
-            run_cells(cells, files, name, report)
+            options = {**subspace, **training.keywords(search.baseline_epochs), **data}
+            items = build_items(models, tasks, methods, chosen, options)
+            run_items(items, files, name, report)
 
     command.__doc__ = help
     return command
@@ -108,7 +108,7 @@ def split(values: Sequence[str]) -> list[str]:
     ]
 
 
-def run_cells(cells: Sequence[Cell], files: Files, name: str, report: Report) -> None:
+def run_items(items: Sequence[SweepItem], files: Files, name: str, report: Report) -> None:
     """Plan or measure the cells, and write and show the report.
 
     Args:
@@ -117,25 +117,25 @@ def run_cells(cells: Sequence[Cell], files: Files, name: str, report: Report) ->
         name: of the folder under `reports/`, where none is given.
         report: makes the document.
     """
-    check_plan(files.plan)
-    if files.plan:
+    check_dry_run(files.dry_run)
+    if files.dry_run:
         from d90.cli.cost import show_plans
 
-        show_plans(cells)
+        show_plans(items)
         return
     from d90.cli.progress import Display
-    from d90.experiments.sweep import measure_cells
+    from d90.experiments.sweep import run_sweep
 
     folder = files.output or Path("reports") / name
     store = open_store(files.store, folder)
     command = command_line()
     with Display(Console(), quiet=files.quiet or rank() > 0) as display:
-        measured = measure_cells(
-            cells,
+        measured = run_sweep(
+            items,
             store,
             executor=files.make_executor,
             folder=folder / "studies" if rank() == 0 else None,
-            listener=display,
+            callback=display,
             command=command,
         )
     if rank() > 0:
@@ -156,17 +156,17 @@ def show_document(document: Document, folder: Path, *, quiet: bool) -> None:
     console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
 
 
-def compose_cells(
+def build_items(
     models: Sequence[str],
     tasks: Sequence[str],
     methods: str,
     protocol: Protocol,
     options: Mapping[str, Any],
-) -> tuple[Cell, ...]:
+) -> tuple[SweepItem, ...]:
     """The cells of a command, checked."""
-    from d90.experiments.sweep import compose
+    from d90.experiments.sweep import build_sweep
 
-    return compose(models, split(tasks), names(methods), protocol=protocol, **options)
+    return build_sweep(models, split(tasks), names(methods), protocol=protocol, **options)
 
 
 def _links(folder: Path) -> Links:

@@ -24,7 +24,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
-from d90.distributed.launcher import launched
+from d90.distributed.launcher import world_size
 from d90.errors import D90Error
 
 SHORT = 2**20
@@ -35,8 +35,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Together:
-    """The processes of one run; made by `join`, and alone by default.
+class ProcessGroup:
+    """The processes of one run; made by `get_process_group`, and alone by default.
 
     Attributes:
         rank: number of this process, from 0.
@@ -46,72 +46,72 @@ class Together:
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    sent: Counter[Purpose] = field(default_factory=Counter)
+    bytes_sent: Counter[Purpose] = field(default_factory=Counter)
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes, prints and tells the others."""
         return self.rank == 0
 
-    def share(self, items: Sequence[T]) -> Sequence[T]:
+    def shard(self, items: Sequence[T]) -> Sequence[T]:
         """Those of the items that are this process's to do; together they are all, once each."""
-        return items[self.rank :: self.world]
+        return items[self.rank :: self.world_size]
 
-    def add(self, vector: Tensor, purpose: Purpose) -> None:
+    def all_reduce_sum(self, vector: Tensor, purpose: Purpose) -> None:
         """Put the sum over all processes in the place of the vector; the same bits in each."""
         size = vector.numel() * vector.element_size()
-        if self.world != 2 or size > SHORT:
+        if self.world_size != 2 or size > SHORT:
             self._reduce(vector, dist.ReduceOp.SUM, purpose)
             return
         # Two processes can as well swap their vectors: the bytes of a ring in half of its rounds,
         # which is what a short vector waits for.
-        self.sent[purpose] += size
+        self.bytes_sent[purpose] += size
         first, second = torch.empty_like(vector), torch.empty_like(vector)
         dist.all_gather([first, second], vector)
         torch.add(first, second, out=vector)
 
-    def largest(self, vector: Tensor, purpose: Purpose) -> None:
+    def all_reduce_max(self, vector: Tensor, purpose: Purpose) -> None:
         """Put the largest of each entry over all processes in the place of the vector."""
         self._reduce(vector, dist.ReduceOp.MAX, purpose)
 
-    def tell(self, make: Callable[[], Any]) -> Any:
+    def broadcast_object(self, make: Callable[[], Any]) -> Any:
         """What `make` gives in the first process, as JSON has it; it is called in no other.
 
         Raises:
             D90Error: in every process, where `make` raises it in the first.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return make()
         said: dict[str, Any] = {}
-        if self.is_first:
+        if self.is_main_process:
             try:
                 said = {"value": make()}
             except D90Error as error:
                 said = {"error": str(error)}
         size = torch.zeros(1, dtype=torch.int64, device=self.device)
         encoded = torch.frombuffer(bytearray(json.dumps(said).encode()), dtype=torch.uint8)
-        if self.is_first:
+        if self.is_main_process:
             size += len(encoded)
         self._broadcast(size)
-        text = encoded.to(self.device) if self.is_first else _bytes(int(size), self.device)
+        text = encoded.to(self.device) if self.is_main_process else _bytes(int(size), self.device)
         self._broadcast(text)
         said = json.loads(bytes(text.tolist()))
         if "error" in said:
             raise D90Error(said["error"])
         return said["value"]
 
-    def tell_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The first process's tensors; what the others give is not looked at."""
-        if self.world == 1:
+        if self.world_size == 1:
             return dict(tensors)
-        kinds = self.tell(
+        kinds = self.broadcast_object(
             lambda: {name: (str(t.dtype)[6:], tuple(t.shape)) for name, t in tensors.items()}
         )
         told = {}
         for name, (dtype, shape) in kinds.items():
-            if self.is_first:
+            if self.is_main_process:
                 tensor = tensors[name].detach().contiguous().to(self.device)
             else:
                 tensor = torch.empty(shape, dtype=getattr(torch, dtype), device=self.device)
@@ -119,19 +119,19 @@ class Together:
             told[name] = tensor
         return told
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather_object(self, value: Any) -> list[Any]:
         """What each process gives, by its number, as JSON has it."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [value]
         text = torch.tensor([*json.dumps(value).encode()], dtype=torch.uint8, device=self.device)
-        sizes = torch.zeros(self.world, dtype=torch.int64, device=self.device)
+        sizes = torch.zeros(self.world_size, dtype=torch.int64, device=self.device)
         sizes[self.rank] = len(text)
-        self.add(sizes, "control")
+        self.all_reduce_sum(sizes, "control")
         longest = int(sizes.max())
         mine = _bytes(longest, self.device)
         mine[: len(text)] = text
-        all_of_them = [_bytes(longest, self.device) for _ in range(self.world)]
-        self.sent["control"] += longest
+        all_of_them = [_bytes(longest, self.device) for _ in range(self.world_size)]
+        self.bytes_sent["control"] += longest
         dist.all_gather(all_of_them, mine)
         return [
             json.loads(bytes(one[:size].tolist()))
@@ -139,13 +139,13 @@ class Together:
         ]
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
+    def raise_on_all_ranks(self) -> Iterator[None]:
         """A block after which all processes go on, or none.
 
         Raises:
             D90Error: in every process, where the block raises it in one; the first one's words.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             yield
             return
         message = ""
@@ -153,12 +153,12 @@ class Together:
             yield
         except D90Error as error:
             message = str(error)
-        messages = self.gather(message)
+        messages = self.all_gather_object(message)
         for rank, text in enumerate(messages):
             if text:
                 raise D90Error(text if rank == 0 else f"process {rank}: {text}")
 
-    def check_same(self, kind: str, parts: Mapping[str, str]) -> None:
+    def assert_same_on_all_ranks(self, kind: str, parts: Mapping[str, str]) -> None:
         """See to it that every process is about to do the same.
 
         Args:
@@ -168,9 +168,9 @@ class Together:
         Raises:
             D90Error: in every process, naming the first part that differs.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return
-        found = self.gather(dict(parts))
+        found = self.all_gather_object(dict(parts))
         for rank, theirs in enumerate(found):
             for name, digest in found[0].items():
                 if theirs.get(name) != digest:
@@ -180,46 +180,46 @@ class Together:
                     )
 
     def _reduce(self, vector: Tensor, how: Any, purpose: Purpose) -> None:
-        if self.world == 1:
+        if self.world_size == 1:
             return
-        self.sent[purpose] += vector.numel() * vector.element_size()
+        self.bytes_sent[purpose] += vector.numel() * vector.element_size()
         dist.all_reduce(vector, how)
 
     def _broadcast(self, tensor: Tensor) -> None:
-        if self.is_first:
-            self.sent["control"] += tensor.numel() * tensor.element_size()
+        if self.is_main_process:
+            self.bytes_sent["control"] += tensor.numel() * tensor.element_size()
         dist.broadcast(tensor, 0)
 
 
-def join() -> Together:
+def get_process_group() -> ProcessGroup:
     """The processes that this one was launched with: itself alone where there was no launcher.
 
     Raises:
         D90Error: a launcher started several that torch cannot join.
     """
     if not dist.is_available():
-        return Together()
+        return ProcessGroup()
     if not dist.is_initialized():
-        if launched() == 1:
-            return Together()
+        if world_size() == 1:
+            return ProcessGroup()
         # accelerate joins processes without a GPU only if it is told that there is none.
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         PartialState(cpu=cpu)
     if not dist.is_initialized():
-        raise D90Error(f"{launched()} processes were launched, which torch cannot join here.")
+        raise D90Error(f"{world_size()} processes were launched, which torch cannot join here.")
     gloo = "gloo" in dist.get_backend()
     device = torch.device("cpu") if gloo else PartialState().device
-    return Together(dist.get_rank(), dist.get_world_size(), device or torch.device("cpu"))
+    return ProcessGroup(dist.get_rank(), dist.get_world_size(), device or torch.device("cpu"))
 
 
 @contextmanager
-def agreed() -> Iterator[None]:
-    """`Together.agreed` of the processes that this one was launched with."""
-    with join().agreed():
+def raise_on_all_ranks() -> Iterator[None]:
+    """`ProcessGroup.raise_on_all_ranks` of the processes that this one was launched with."""
+    with get_process_group().raise_on_all_ranks():
         yield
 
 
-class Gradients:
+class GradientSync:
     """The gradients of some parameters, summed over all processes in one all-reduce.
 
     Args:
@@ -227,16 +227,16 @@ class Gradients:
         together: the processes.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], together: Together) -> None:
-        self._parameters, self._together = list(parameters), together
+    def __init__(self, parameters: Iterable[nn.Parameter], process_group: ProcessGroup) -> None:
+        self._parameters, self._process_group = list(parameters), process_group
         self._reached: list[bool] | None = None
 
-    def add_up(self, loss: Tensor) -> Tensor:
+    def all_reduce(self, loss: Tensor) -> Tensor:
         """Sum the gradients, in place, and the loss, which is returned.
 
         Afterwards every process has the same bits. A process without rows takes part with zeros.
         """
-        if self._together.world == 1:
+        if self._process_group.world_size == 1:
             return loss
         reached = self._with_gradient()
         dtype = loss.dtype
@@ -247,7 +247,7 @@ class Gradients:
             for p in reached
         ]
         vector = torch.cat([*(part.flatten() for part in parts), loss.to(dtype).flatten()])
-        self._together.add(vector, "gradient")
+        self._process_group.all_reduce_sum(vector, "gradient")
         *sums, total = vector.split([*(p.numel() for p in reached), 1])
         for parameter, part in zip(reached, sums, strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
@@ -268,8 +268,8 @@ class Gradients:
         weight whose gradient is zero. Asked once: after it, an update sends nothing but numbers.
         """
         flags = [parameter.grad is not None for parameter in self._parameters]
-        vector = torch.tensor(flags, dtype=torch.uint8, device=self._together.device)
-        self._together.largest(vector, "control")
+        vector = torch.tensor(flags, dtype=torch.uint8, device=self._process_group.device)
+        self._process_group.all_reduce_max(vector, "control")
         return [bool(flag) for flag in vector.tolist()]
 
 

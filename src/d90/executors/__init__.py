@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 from d90.executors.base import Executor
-from d90.executors.processes import Processes
-from d90.executors.ray import RayTrials
-from d90.executors.runner import LocalExecutor
-from d90.executors.serial import Here
+from d90.executors.processes import ProcessExecutor
+from d90.executors.ray import RayExecutor
+from d90.executors.runner import TrialRunner
+from d90.executors.serial import SerialExecutor
 
-__all__ = ["EXECUTORS", "Executor", "Here", "LocalExecutor", "Processes", "RayTrials", "make"]
+__all__ = [
+    "EXECUTORS",
+    "Executor",
+    "ProcessExecutor",
+    "RayExecutor",
+    "SerialExecutor",
+    "TrialRunner",
+    "make_executor",
+]
 
 EXECUTORS = ("local", "processes", "ray")
 
 
-def make(
+def make_executor(
     name: str,
-    trainer: LocalExecutor,
+    runner: TrialRunner,
     *,
     workers: int | None = None,
     address: str | None = None,
@@ -30,14 +38,14 @@ def make(
         trainer: what runs a trial, loaded in this process.
         workers: trials at once, of `processes` (one a core where None) and of `ray` (as many as
             the cluster has room for where None).
-        address, cpus_per_trial, gpus_per_trial: of `ray`: see `RayTrials`.
+        address, cpus_per_trial, gpus_per_trial: of `ray`: see `RayExecutor`.
 
     Raises:
         D90Error: an unknown name, or an argument that it cannot have.
     """
     if name not in EXECUTORS:
-        raise unknown("executor", name, EXECUTORS)
-    if name != "local" and trainer.together.world > 1:
+        raise unknown_name("executor", name, EXECUTORS)
+    if name != "local" and runner.process_group.world_size > 1:
         raise D90Error(
             f"executor '{name}': a launcher's processes make each run together, with the executor "
             "'local'; choose it, or start d90 without the launcher."
@@ -45,24 +53,24 @@ def make(
     if workers is not None and workers < 1:
         raise D90Error(f"workers {workers}: expected at least 1.")
     if name == "ray":
-        return _make_ray(trainer, workers, address, cpus_per_trial, gpus_per_trial)
+        return _make_ray(runner, workers, address, cpus_per_trial, gpus_per_trial)
     if address is not None or cpus_per_trial != 1 or gpus_per_trial != 0:
         raise D90Error(
             f"the executor '{name}' has no address and shares out no cores or GPUs: choose 'ray'."
         )
     if name == "processes":
-        return Processes(trainer, workers)
+        return ProcessExecutor(runner, workers)
     if workers not in (None, 1):
         raise D90Error(
             f"workers {workers}: the executor 'local' runs one trial at a time; choose 'processes'."
         )
-    return Here(trainer)
+    return SerialExecutor(runner)
 
 
 def _make_ray(
-    trainer: LocalExecutor, workers: int | None, address: str | None, cpus: float, gpus: float
-) -> RayTrials:
+    runner: TrialRunner, workers: int | None, address: str | None, cpus: float, gpus: float
+) -> RayExecutor:
     for name, share in (("cpus_per_trial", cpus), ("gpus_per_trial", gpus)):
         if share < 0 or (share > 1 and share != int(share)):
             raise D90Error(f"{name} {share:g}: expected a part of one, or a whole number.")
-    return RayTrials(trainer, workers, address=address, cpus_per_trial=cpus, gpus_per_trial=gpus)
+    return RayExecutor(runner, workers, address=address, cpus_per_trial=cpus, gpus_per_trial=gpus)

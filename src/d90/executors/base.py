@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from d90.errors import D90Error
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
 
 OnProgress = Callable[[Progress], None]
@@ -20,7 +20,7 @@ SECONDS_BETWEEN = 0.2
 """Progress goes from one process to another no more often."""
 
 
-def now_and_then(tell: OnProgress) -> OnProgress:
+def throttle(tell: OnProgress) -> OnProgress:
     """Tell at most five times a second, but always a new metric and the last update."""
     due, last_metric = 0.0, None
 
@@ -38,10 +38,10 @@ class Cancelled(BaseException):
     """Raised in a run that is not needed any more; not an error, which would be a result."""
 
 
-def died(trial: Trial, attempts: int, why: str, *, seconds: float) -> Record:
+def worker_died(trial: Trial, attempts: int, why: str, *, seconds: float) -> TrialResult:
     """What came of a trial that so many workers did not survive."""
     message = f"its worker died {attempts} times: {why}"[:300]
-    return Record(trial, "failed", seconds=seconds, message=message)
+    return TrialResult(trial, "failed", seconds=seconds, message=message)
 
 
 def study_ended() -> D90Error:
@@ -66,7 +66,7 @@ class Executor(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
+    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
         """Start a trial. Progress may be told from another thread.
 
         A trial that raises gives a record that says so (`failed`); the future itself raises only

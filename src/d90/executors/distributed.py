@@ -14,18 +14,18 @@ from typing import Any
 from d90.distributed.process_group import digest_of
 from d90.errors import D90Error
 from d90.executors.base import Executor, OnProgress
-from d90.executors.runner import LocalExecutor
-from d90.executors.serial import Here
-from d90.search.trial import Record, Trial
+from d90.executors.runner import TrialRunner
+from d90.executors.serial import SerialExecutor
+from d90.search.trial import Trial, TrialResult
 from d90.storage.store import decode, encode
 
 
-def run_together(
-    trainer: LocalExecutor,
+def run_distributed(
+    runner: TrialRunner,
     settings: Mapping[str, Any],
     executor: Executor,
-    drive: Callable[[Executor], Sequence[Record]],
-) -> Sequence[Record]:
+    drive: Callable[[Executor], Sequence[TrialResult]],
+) -> Sequence[TrialResult]:
     """The records of a study, in every process.
 
     Args:
@@ -37,44 +37,48 @@ def run_together(
     Raises:
         D90Error: in every process, where their studies differ or the first one's `drive` raises it.
     """
-    together = trainer.together
-    if together.world == 1:
+    process_group = runner.process_group
+    if process_group.world_size == 1:
         return drive(executor)
-    together.check_same("study", {name: digest_of(value) for name, value in settings.items()})
-    if not together.is_first:
-        return _follow(trainer)
-    leader = _Leader(trainer)
+    process_group.assert_same_on_all_ranks(
+        "study", {name: digest_of(value) for name, value in settings.items()}
+    )
+    if not process_group.is_main_process:
+        return _follow(runner)
+    leader = DistributedExecutor(runner)
     try:
-        records = drive(leader)
+        results = drive(leader)
     except BaseException as error:
         # During a trial the others do not listen: they learn of it from the launcher, which ends
         # them, or from the connection, which ends with this process.
         if not leader.is_busy:
             end = {"error": str(error) or type(error).__name__}
-            together.tell(lambda: end)
+            process_group.broadcast_object(lambda: end)
         raise
-    together.tell(lambda: {"records": [encode(record) for record in records]})
-    return records
+    process_group.broadcast_object(lambda: {"records": [encode(result) for result in results]})
+    return results
 
 
-class _Leader:
-    """An executor of one worker, which is all processes together: `Here`, and a word to them."""
+class DistributedExecutor:
+    """An executor of one worker, which is all processes together: a `SerialExecutor` that
+    tells the others each trial.
+    """
 
     workers = slots = 1
 
-    def __init__(self, trainer: LocalExecutor) -> None:
-        self._together, self._here = trainer.together, Here(trainer)
+    def __init__(self, runner: TrialRunner) -> None:
+        self._process_group, self._here = runner.process_group, SerialExecutor(runner)
         self.is_busy = False
 
-    def __enter__(self) -> _Leader:
+    def __enter__(self) -> DistributedExecutor:
         return self
 
     def __exit__(self, *error: object) -> None:
         pass
 
-    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
+    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
         """Run the trial with all processes, in `Executor`'s terms."""
-        self._together.tell(lambda: {"trial": asdict(trial)})
+        self._process_group.broadcast_object(lambda: {"trial": asdict(trial)})
         self.is_busy = True  # And stays so where the trial raises.
         future = self._here.submit(trial, on_progress)
         self.is_busy = False
@@ -84,12 +88,12 @@ class _Leader:
         """Nothing runs any more when `submit` has returned."""
 
 
-def _follow(trainer: LocalExecutor) -> list[Record]:
+def _follow(runner: TrialRunner) -> list[TrialResult]:
     """Run what the first process says, until it says what came of it all."""
     while True:
-        said = trainer.together.tell(dict)
+        said = runner.process_group.broadcast_object(dict)
         if "error" in said:
             raise D90Error(said["error"])
         if "records" in said:
-            return [decode(record) for record in said["records"]]
-        trainer.run(Trial(**said["trial"]))
+            return [decode(result) for result in said["records"]]
+        runner.run(Trial(**said["trial"]))

@@ -20,12 +20,12 @@ from d90.executors.base import (
     ATTEMPTS,
     Cancelled,
     OnProgress,
-    died,
-    now_and_then,
     study_ended,
+    throttle,
+    worker_died,
 )
-from d90.executors.runner import LocalExecutor
-from d90.search.trial import Record, Trial
+from d90.executors.runner import TrialRunner
+from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
 from d90.training.memory import available_memory
 
@@ -33,7 +33,7 @@ STOP = "stop"
 """What a worker is told when its trial is not needed any more."""
 
 
-class Processes:
+class ProcessExecutor:
     """An executor of several workers, which share nothing but the machine.
 
     A worker that dies, killed for want of memory for example, is replaced, and its trial starts
@@ -45,14 +45,14 @@ class Processes:
         workers: trials at once; one a core where None.
     """
 
-    def __init__(self, trainer: LocalExecutor, workers: int | None = None) -> None:
+    def __init__(self, runner: TrialRunner, workers: int | None = None) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
-        _check_memory(trainer, self.workers)
-        self._recipe = trainer.recipe
+        _check_memory(runner, self.workers)
+        self._recipe = runner.init_kwargs
         self._threads = max(torch.get_num_threads() // self.workers, 1)
         self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
         self._alive: set[_Worker] = set()
-        self._futures: dict[Trial, Future[Record]] = {}
+        self._futures: dict[Trial, Future[TrialResult]] = {}
         self._cancelled: set[Trial] = set()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -61,7 +61,7 @@ class Processes:
         """All the workers there are."""
         return self.workers
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> ProcessExecutor:
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="d90-worker")
         for _ in range(self.workers):
             self._idle.put(None)
@@ -78,7 +78,7 @@ class Processes:
         for worker in self._alive:
             worker.close()
 
-    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
+    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
         """Start the trial in an idle worker, in `Executor`'s terms."""
         assert self._pool is not None, "enter the executor first"
         self._cancelled.discard(trial)
@@ -90,7 +90,7 @@ class Processes:
         if not self._futures[trial].cancel():
             self._cancelled.add(trial)
 
-    def _run(self, trial: Trial, on_progress: OnProgress) -> Record:
+    def _run(self, trial: Trial, on_progress: OnProgress) -> TrialResult:
         worker = self._idle.get()
         started = monotonic()
         try:
@@ -110,7 +110,7 @@ class Processes:
                     worker = None
                     if self._pool is None:  # The study is over: so is the trial.
                         raise study_ended() from None
-            return died(trial, ATTEMPTS, "too little memory?", seconds=monotonic() - started)
+            return worker_died(trial, ATTEMPTS, "too little memory?", seconds=monotonic() - started)
         finally:
             self._idle.put(worker)
 
@@ -120,17 +120,17 @@ class Processes:
         return worker
 
 
-def _check_memory(trainer: LocalExecutor, workers: int) -> None:
+def _check_memory(runner: TrialRunner, workers: int) -> None:
     """Stop before training where so many runs cannot fit beside one another.
 
     Raises:
         D90Error: more is needed than there is.
     """
-    need = workers * trainer.predicted_memory(None).total
-    free = available_memory(trainer.device)
+    need = workers * runner.estimate_memory(None).total
+    free = available_memory(runner.device)
     if need > free:
         raise D90Error(
-            f"{workers} runs of '{trainer.model_name}' at once need about {need / 1e9:.1f} GB and "
+            f"{workers} runs of '{runner.model_name}' at once need about {need / 1e9:.1f} GB and "
             f"{free / 1e9:.1f} GB of memory is free: give fewer --workers."
         )
 
@@ -145,13 +145,13 @@ class _Worker:
         self._process.start()
         theirs.close()
 
-    def run(self, trial: Trial, on_progress: OnProgress, cancelled: Set[Trial]) -> Record:
+    def run(self, trial: Trial, on_progress: OnProgress, cancelled: Set[Trial]) -> TrialResult:
         """The record of the trial.
 
         Raises:
             EOFError, OSError: the process died.
             Cancelled: the trial was, and the worker is free again.
-            D90Error: as `LocalExecutor`.
+            D90Error: as `TrialRunner`.
         """
         self._ours.send(trial)
         is_told = False
@@ -164,7 +164,7 @@ class _Worker:
                     is_told = True
             elif said == STOP:
                 raise Cancelled
-            elif isinstance(said, Record):
+            elif isinstance(said, TrialResult):
                 return replace(said, trial=trial)
             else:
                 raise D90Error(said)
@@ -184,13 +184,13 @@ def _serve(connection: Connection, recipe: Mapping[str, Any], threads: int) -> N
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver.
     torch.set_num_threads(threads)
     try:
-        trainer = LocalExecutor(**recipe)
+        runner = TrialRunner(**recipe)
         while True:
             trial = connection.recv()
             if trial == STOP:  # It came too late: the record was on its way.
                 continue
             try:
-                connection.send(trainer.run(trial, _tell_through(connection)))
+                connection.send(runner.run(trial, _tell_through(connection)))
             except Cancelled:
                 connection.send(STOP)
     except D90Error as error:
@@ -209,4 +209,4 @@ def _tell_through(connection: Connection) -> OnProgress:
         if is_over:
             raise Cancelled
 
-    return now_and_then(tell)
+    return throttle(tell)

@@ -1,6 +1,6 @@
 """Trials on a Ray cluster: one task of Ray Core each.
 
-The weights and the tokenised texts are put into Ray's object store once and read once by each
+The weights and the tokenized texts are put into Ray's object store once and read once by each
 worker process, so nodes need neither the model nor the data on their disks. Ray is imported when
 an executor is made: it is an extra, `d90[ray]`.
 """
@@ -21,17 +21,17 @@ from typing import Any, cast
 
 import torch
 
-from d90.errors import D90Error, one_line
+from d90.errors import D90Error, single_line
 from d90.executors.base import (
     ATTEMPTS,
     Cancelled,
     OnProgress,
-    died,
-    now_and_then,
     study_ended,
+    throttle,
+    worker_died,
 )
-from d90.executors.runner import LocalExecutor
-from d90.search.trial import Record, Trial
+from d90.executors.runner import TrialRunner
+from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
 
 SECONDS = 0.2
@@ -42,7 +42,7 @@ UNLIMITED = 100_000
 """Trials that Ray is given at once, where no number is asked for: it keeps those that wait."""
 
 
-class RayTrials:
+class RayExecutor:
     """An executor of a Ray cluster, or of one that is started here for as long as it is needed.
 
     A trial whose worker or node dies starts again elsewhere, three times at most.
@@ -61,7 +61,7 @@ class RayTrials:
 
     def __init__(
         self,
-        trainer: LocalExecutor,
+        runner: TrialRunner,
         workers: int | None = None,
         *,
         address: str | None = None,
@@ -70,7 +70,7 @@ class RayTrials:
     ) -> None:
         self.workers = workers or UNLIMITED
         self._cpus, self._gpus = cpus_per_trial, gpus_per_trial
-        self._trainer = trainer
+        self._runner = runner
         self._is_ours = _connect(address)
         self._seen, self._slots = -math.inf, 0
         if self.slots == 0:
@@ -91,10 +91,10 @@ class RayTrials:
             self._slots, self._seen = _slots(self._cpus, self._gpus), monotonic()
         return min(self._slots, self.workers)
 
-    def __enter__(self) -> RayTrials:
+    def __enter__(self) -> RayExecutor:
         import ray
 
-        self._shared = ray.put(self._trainer)
+        self._shared = ray.put(self._runner)
         self._watch.start()
         return self
 
@@ -106,7 +106,7 @@ class RayTrials:
             call.future.set_exception(study_ended())
         self._leave()
 
-    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
+    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
         """Give the trial to Ray, in `Executor`'s terms."""
         call = _Call(trial, on_progress, Future(), self._start(trial), started=monotonic())
         with self._lock:
@@ -157,13 +157,13 @@ class RayTrials:
         except (RayError, StopIteration) as error:
             self._try_again(call, error)
         else:
-            if isinstance(said, Record):
-                self._settle(call, record=replace(said, trial=call.trial))
+            if isinstance(said, TrialResult):
+                self._settle(call, result=replace(said, trial=call.trial))
             else:
                 self._tell(call, cast(Progress, said))
 
     def _tell(self, call: _Call, progress: Progress) -> None:
-        """Hand progress on; a listener that raises ends its trial, and not the watch."""
+        """Hand progress on; a callback that raises ends its trial, and not the watch."""
         try:
             call.on_progress(progress)
         except Exception as error:
@@ -175,7 +175,9 @@ class RayTrials:
             return
         if call.attempt == ATTEMPTS:
             seconds = monotonic() - call.started
-            self._settle(call, record=died(call.trial, ATTEMPTS, _said(error), seconds=seconds))
+            self._settle(
+                call, result=worker_died(call.trial, ATTEMPTS, _said(error), seconds=seconds)
+            )
             return
         again = replace(call, said=self._start(call.trial), attempt=call.attempt + 1)
         with self._lock:
@@ -183,14 +185,14 @@ class RayTrials:
                 self._calls[call.trial] = again
 
     def _settle(
-        self, call: _Call, *, record: Record | None = None, error: Exception | None = None
+        self, call: _Call, *, result: TrialResult | None = None, error: Exception | None = None
     ) -> None:
         if not self._is_current(call):
             return
         with self._lock:
             del self._calls[call.trial]
-        if record is not None:
-            call.future.set_result(record)
+        if result is not None:
+            call.future.set_result(result)
         else:
             call.future.set_exception(error)
 
@@ -210,7 +212,7 @@ class _Call:
 
     trial: Trial
     on_progress: OnProgress
-    future: Future[Record]
+    future: Future[TrialResult]
     said: Any
     attempt: int = 1
     started: float = 0.0
@@ -269,19 +271,19 @@ def _task() -> Any:
     return ray.remote(max_retries=0, num_returns="streaming")(_run)
 
 
-_trainers: dict[str, LocalExecutor] = {}
+_runners: dict[str, TrialRunner] = {}
 """What this worker has loaded, by the reference to it."""
 
 
-def _run(shared: list[Any], trial: Trial, threads: int) -> Iterator[Progress | Record]:
+def _run(shared: list[Any], trial: Trial, threads: int) -> Iterator[Progress | TrialResult]:
     """What a worker does: its progress, then the record."""
     import ray
 
     name = shared[0].hex()
-    if name not in _trainers:
-        _trainers.clear()  # One model at a time.
-        _trainers[name] = ray.get(shared[0])
-    said: SimpleQueue[Progress | Record | Exception] = SimpleQueue()
+    if name not in _runners:
+        _runners.clear()  # One model at a time.
+        _runners[name] = ray.get(shared[0])
+    said: SimpleQueue[Progress | TrialResult | Exception] = SimpleQueue()
     is_cancelled = Event()
 
     def tell(progress: Progress) -> None:
@@ -292,7 +294,7 @@ def _run(shared: list[Any], trial: Trial, threads: int) -> Iterator[Progress | R
     def train() -> None:
         torch.set_num_threads(threads)  # Of this thread: OpenMP keeps one number for each.
         try:
-            said.put(_trainers[name].run(trial, now_and_then(tell)))
+            said.put(_runners[name].run(trial, throttle(tell)))
         except Cancelled:
             pass
         except Exception as error:
@@ -308,8 +310,8 @@ def _run(shared: list[Any], trial: Trial, threads: int) -> Iterator[Progress | R
 
 
 def _until_record(
-    said: SimpleQueue[Progress | Record | Exception], thread: Thread
-) -> Iterator[Progress | Record]:
+    said: SimpleQueue[Progress | TrialResult | Exception], thread: Thread
+) -> Iterator[Progress | TrialResult]:
     while True:
         try:
             # Ray interrupts a cancelled task between two steps of Python, not in a wait.
@@ -321,9 +323,9 @@ def _until_record(
         if isinstance(what, Exception):
             raise what
         yield what
-        if isinstance(what, Record):
+        if isinstance(what, TrialResult):
             return
 
 
 def _said(error: BaseException) -> str:
-    return one_line(error).rstrip(".")
+    return single_line(error).rstrip(".")

@@ -1,4 +1,4 @@
-"""What runs a trial, with the weights loaded once and the texts tokenised once."""
+"""What runs a trial, with the weights loaded once and the texts tokenized once."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from d90.distributed.process_group import join
-from d90.errors import FULL, D90Error, no_space, one_line
+from d90.distributed.process_group import get_process_group
+from d90.errors import DISK_FULL_ERRNOS, D90Error, disk_full, single_line
 from d90.models import loading
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 from d90.subspace import attach, detach
 from d90.tasks import Task
 from d90.training import (
     Outcome,
     Progress,
-    TrainSettings,
-    predicted_seconds,
+    TrainConfig,
+    estimate_seconds,
     subspace_learning_rate,
     train,
 )
-from d90.training.data import tokenise
-from d90.training.memory import Memory, check_memory, is_out_of_memory, predicted_memory
+from d90.training.data import tokenize
+from d90.training.memory import Memory, check_memory, estimate_memory, is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
 
-class LocalExecutor:
-    """Runs trials where it was made: the weights are loaded once, the texts tokenised once.
+class TrialRunner:
+    """Runs trials where it was made: the weights are loaded once, the texts tokenized once.
 
     `recipe` has the arguments of another one that gives the same records, in another process.
 
@@ -50,74 +50,74 @@ class LocalExecutor:
         self,
         model_name: str,
         task: Task,
-        settings: TrainSettings,
+        config: TrainConfig,
         *,
-        full_settings: TrainSettings | None = None,
+        baseline_config: TrainConfig | None = None,
         subspace_options: Mapping[str, Any] | None = None,
         head_seed: int = 0,
         dtype: str = "float32",
         max_length: int = 128,
-        train_eval_limit: int | None = None,
+        max_train_eval_samples: int | None = None,
         checkpoint_dir: Path | None = None,
         checkpoint_every: int | None = None,
     ) -> None:
-        """Load the model and tokenise the task.
+        """Load the model and tokenize the task.
 
         Args:
             model_name: as in `d90.models.loading.load`.
             task: what to train on.
             settings: of the trials in a subspace; each trial brings its learning rate and seed.
-            full_settings: of full fine-tuning; by default the same with AdamW and a weight decay
+            baseline_config: of full fine-tuning; by default the same with AdamW and a weight decay
                 of 0.01.
             subspace_options: keywords of `d90.subspace.attach`, such as `projection`.
             head_seed, dtype: as in `d90.models.loading.load`.
-            max_length, train_eval_limit: as in `d90.training.data.tokenise`.
+            max_length, max_train_eval_samples: as in `d90.training.data.tokenize`.
             checkpoint_dir: a folder for each trial under way is made there, and removed when the
                 trial ends; a trial that was killed goes on from its own.
             checkpoint_every: as in `d90.training.train`.
 
         Raises:
-            D90Error: as `load` and `tokenise`; a `max_length` that the model cannot take; not
+            D90Error: as `load` and `tokenize`; a `max_length` that the model cannot take; not
                 enough memory for full fine-tuning, said before anything is loaded.
         """
-        self.recipe: Mapping[str, Any] = {
+        self.init_kwargs: Mapping[str, Any] = {
             "model_name": model_name,
             "task": task,
-            "settings": settings,
-            "full_settings": full_settings,
+            "config": config,
+            "baseline_config": baseline_config,
             "subspace_options": dict(subspace_options or {}),
             "head_seed": head_seed,
             "dtype": dtype,
             "max_length": max_length,
-            "train_eval_limit": train_eval_limit,
+            "max_train_eval_samples": max_train_eval_samples,
             "checkpoint_dir": checkpoint_dir,
             "checkpoint_every": checkpoint_every,
         }
         self.model_name, self.task = model_name, task
         # `auto` is the precision of the driver's machine, wherever the trials then run.
-        self.settings = replace(settings, precision=settings.autocast)
-        full = full_settings or replace(settings, optimizer="adamw", weight_decay=0.01)
-        self.full_settings = replace(full, precision=full.autocast)
+        self.config = replace(config, precision=config.autocast)
+        full = baseline_config or replace(config, optimizer="adamw", weight_decay=0.01)
+        self.baseline_config = replace(full, precision=full.autocast)
         self.subspace_options = dict(subspace_options or {})
         self.checkpoint_dir, self.checkpoint_every = checkpoint_dir, checkpoint_every
         self.data_settings = {
             "head_seed": head_seed,
             "dtype": dtype,
             "max_length": max_length,
-            "train_eval_limit": train_eval_limit,
+            "max_train_eval_samples": max_train_eval_samples,
         }
-        self.precision = settings.autocast
-        if self.full_settings.autocast != self.precision:
+        self.precision = config.autocast
+        if self.baseline_config.autocast != self.precision:
             raise D90Error(
-                f"precision '{settings.precision}' in subspaces and "
-                f"'{self.full_settings.precision}' in full fine-tuning: give both the same."
+                f"precision '{config.precision}' in subspaces and "
+                f"'{self.baseline_config.precision}' in full fine-tuning: give both the same."
             )
-        self.together = join()
+        self.process_group = get_process_group()
         self.device = Accelerator(mixed_precision=self.precision).device
         classes = len(task.labels)
         self._max_length = max_length
-        self._skeleton = loading.skeleton(model_name, num_labels=classes, dtype=dtype)
-        check_memory(model_name, self.predicted_memory(None), self.device)
+        self._meta_model = loading.load_meta(model_name, num_labels=classes, dtype=dtype)
+        check_memory(model_name, self.estimate_memory(None), self.device)
         self.model, tokenizer = loading.load(
             model_name, num_labels=classes, head_seed=head_seed, dtype=dtype, labels=task.labels
         )
@@ -126,8 +126,8 @@ class LocalExecutor:
             raise D90Error(
                 f"max_length {max_length}: model '{model_name}' takes at most {longest} tokens."
             )
-        self.data = tokenise(
-            task, tokenizer, max_length=max_length, train_eval_limit=train_eval_limit
+        self.data = tokenize(
+            task, tokenizer, max_length=max_length, max_train_eval_samples=max_train_eval_samples
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -135,7 +135,9 @@ class LocalExecutor:
         self.__dict__.update(state)
         self.device = Accelerator(mixed_precision=self.precision).device
 
-    def run(self, trial: Trial, on_progress: Callable[[Progress], None] | None = None) -> Record:
+    def run(
+        self, trial: Trial, on_progress: Callable[[Progress], None] | None = None
+    ) -> TrialResult:
         """Run a trial, in `Executor`'s terms.
 
         A trial that runs out of memory is tried once more before it has failed: what took the
@@ -147,20 +149,22 @@ class LocalExecutor:
         start = perf_counter()
         folder = self._folder(trial)
         try:
-            record = _record(trial, self._outcome(trial, on_progress, folder))
+            result = _result(trial, self._outcome(trial, on_progress, folder))
         except D90Error:
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise no_space(f"'{error.filename or 'a file of the run'}'", error.errno) from error
-            if self.together.world > 1:
+            if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
+                raise disk_full(
+                    f"'{error.filename or 'a file of the run'}'", error.errno
+                ) from error
+            if self.process_group.world_size > 1:
                 raise
             _log.debug("trial %s failed", trial, exc_info=True)
-            message = one_line(f"{type(error).__name__}: {error}")[:300]
-            record = Record(trial, "failed", seconds=perf_counter() - start, message=message)
-        if folder is not None and self.together.is_first:
+            message = single_line(f"{type(error).__name__}: {error}")[:300]
+            result = TrialResult(trial, "failed", seconds=perf_counter() - start, message=message)
+        if folder is not None and self.process_group.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
-        return record
+        return result
 
     def _outcome(
         self, trial: Trial, on_progress: Callable[[Progress], None] | None, folder: Path | None
@@ -168,7 +172,7 @@ class LocalExecutor:
         try:
             return self._train(trial, on_progress, folder)
         except Exception as error:
-            if self.together.world > 1 or not is_out_of_memory(error):
+            if self.process_group.world_size > 1 or not is_out_of_memory(error):
                 raise
             _log.warning("%s ran out of memory (%s): it is tried once more.", trial, error)
         # Out of the `except`: until its end the error keeps what the attempt had allocated.
@@ -183,34 +187,34 @@ class LocalExecutor:
             return train(
                 model,
                 self.data,
-                self.trial_settings(trial),
+                self.trial_config(trial),
                 on_progress=on_progress,
                 checkpoint_dir=folder,
                 checkpoint_every=self.checkpoint_every,
             )
 
-    def predicted_memory(self, d: int | None) -> Memory:
+    def estimate_memory(self, d: int | None) -> Memory:
         """Bytes that a trial takes, full fine-tuning for None."""
-        settings = self.full_settings if d is None else self.settings
-        return predicted_memory(
-            self._skeleton,
+        settings = self.baseline_config if d is None else self.config
+        return estimate_memory(
+            self._meta_model,
             d=d,
             optimizer=settings.optimizer,
             batch_size=settings.batch_size,
             max_length=self._max_length,
         )
 
-    def predicted_seconds(self, trial: Trial) -> float:
+    def estimate_seconds(self, trial: Trial) -> float:
         """Seconds that a trial would take, from a few timed steps."""
         with self._prepared(trial) as model:
-            return predicted_seconds(model, self.data, self.trial_settings(trial))
+            return estimate_seconds(model, self.data, self.trial_config(trial))
 
-    def trial_settings(self, trial: Trial) -> TrainSettings:
-        """The settings of a trial; in a subspace its learning rate is normalised for d."""
+    def trial_config(self, trial: Trial) -> TrainConfig:
+        """The settings of a trial; in a subspace its learning rate is normalized for d."""
         if trial.d is None:
-            return replace(self.full_settings, learning_rate=trial.learning_rate, seed=trial.seed)
+            return replace(self.baseline_config, learning_rate=trial.learning_rate, seed=trial.seed)
         rate = subspace_learning_rate(trial.learning_rate, trial.d)
-        return replace(self.settings, learning_rate=rate, seed=trial.seed)
+        return replace(self.config, learning_rate=rate, seed=trial.seed)
 
     @contextmanager
     def _prepared(self, trial: Trial) -> Iterator[PreTrainedModel]:
@@ -239,5 +243,5 @@ class LocalExecutor:
         return self.checkpoint_dir / f"d-{d}-rate-{trial.learning_rate!r}-seed-{trial.seed}"
 
 
-def _record(trial: Trial, outcome: Outcome) -> Record:
-    return Record(trial, **{f.name: getattr(outcome, f.name) for f in fields(outcome)})
+def _result(trial: Trial, outcome: Outcome) -> TrialResult:
+    return TrialResult(trial, **{f.name: getattr(outcome, f.name) for f in fields(outcome)})

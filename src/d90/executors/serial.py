@@ -6,28 +6,28 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from d90.executors.base import OnProgress
-from d90.executors.runner import LocalExecutor
-from d90.search.trial import Record, Trial
+from d90.executors.runner import TrialRunner
+from d90.search.trial import Trial, TrialResult
 
 
 @dataclass(frozen=True)
-class Here:
+class SerialExecutor:
     """An executor of one worker, which is this process."""
 
-    trainer: LocalExecutor
+    runner: TrialRunner
     workers: int = 1
     slots: int = 1
 
-    def __enter__(self) -> Here:
+    def __enter__(self) -> SerialExecutor:
         return self
 
     def __exit__(self, *error: object) -> None:
         pass
 
-    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[Record]:
+    def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
         """Run the trial, in `Executor`'s terms."""
-        future: Future[Record] = Future()
-        future.set_result(self.trainer.run(trial, on_progress))
+        future: Future[TrialResult] = Future()
+        future.set_result(self.runner.run(trial, on_progress))
         return future
 
     def cancel(self, trial: Trial) -> None:

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from d90.distributed.process_group import agreed
-from d90.errors import D90Error, unknown
-from d90.executors import Executor, Here, LocalExecutor
-from d90.executors import make as make_executor
-from d90.executors.distributed import run_together
-from d90.experiments.scheduler import Driver
+from d90.distributed.process_group import raise_on_all_ranks
+from d90.errors import D90Error, unknown_name
+from d90.executors import Executor, SerialExecutor, TrialRunner
+from d90.executors import make_executor as make_executor
+from d90.executors.distributed import run_distributed
+from d90.experiments.scheduler import Scheduler
 from d90.models import loading
 from d90.projections import PROJECTIONS
 from d90.report import Summary
@@ -35,12 +35,12 @@ from d90.rng import philox
 from d90.search.estimate import estimate
 from d90.search.protocols import Grid, Protocol
 from d90.search.protocols.base import LARGEST_SEED, check_integers
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Store, study_name
 from d90.subspace import GROUPINGS, METHODS, SCALES
-from d90.subspace.layout import arrange, find_weights
+from d90.subspace.layout import build_layout, find_params
 from d90.tasks import METRICS, Task, load_task, majority_score
-from d90.training import Progress, TrainSettings
+from d90.training import Progress, TrainConfig
 from d90.training.config import EXPONENT, REFERENCE_D
 
 VERSIONED = ("d90", "torch", "transformers", "accelerate", "optuna", "scikit-learn")
@@ -59,24 +59,24 @@ NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype"}
 """Keys of a model's configuration on which no result depends, or the weights already say."""
 
 
-class Listener:
+class Callback:
     """What a display may want to know; every method does nothing until it is overridden."""
 
-    def opened(self, study: Study, records: Sequence[Record]) -> None:
+    def on_study_begin(self, study: Study, results: Sequence[TrialResult]) -> None:
         """The study is open, with the records of earlier sessions."""
 
-    def started(self, trial: Trial) -> None:
+    def on_trial_begin(self, trial: Trial) -> None:
         """A run begins."""
 
-    def progressed(self, trial: Trial, progress: Progress) -> None:
+    def on_progress(self, trial: Trial, progress: Progress) -> None:
         """A run has made a step."""
 
-    def finished(
-        self, study: Study, record: Record, records: Sequence[Record], *, reused: bool
+    def on_trial_end(
+        self, study: Study, result: TrialResult, results: Sequence[TrialResult], *, reused: bool
     ) -> None:
         """A run has ended; `reused` when another study of the store had it already."""
 
-    def cancelled(self, trial: Trial) -> None:
+    def on_trial_cancelled(self, trial: Trial) -> None:
         """A run made ahead is not needed any more, and ends without a record."""
 
 
@@ -98,7 +98,7 @@ class Study:
     model_name: str
     task: Task
     protocol: Protocol
-    executor: LocalExecutor
+    runner: TrialRunner
     subspace: Mapping[str, str]
     max_length: int
     D: int
@@ -113,23 +113,27 @@ class Study:
     @property
     def family(self) -> str:
         """The kind of model, such as `roberta`."""
-        return self.executor.model.config.model_type
+        return self.runner.model.config.model_type
 
     @property
     def examples(self) -> dict[str, int]:
         """How many texts a run trains on, and on how many each of its two metrics is measured."""
-        data = self.executor.data
+        data = self.runner.data
         evaluated = len(data.evaluation[data.primary])
-        return {"train": len(data.train), "train_metric": len(data.probe), "metric": evaluated}
+        return {
+            "train": len(data.train),
+            "train_metric": len(data.train_eval_subset),
+            "metric": evaluated,
+        }
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What decides the result of every run, besides its d, learning rate and seed."""
         return {
-            "theta_0": loading.fingerprint(self.executor.model),
-            "architecture": _architecture(self.executor.model),
+            "theta_0": loading.fingerprint(self.runner.model),
+            "architecture": _architecture(self.runner.model),
             "data": self.task.digest(),
-            "tokens": self.executor.data.digest(),
+            "tokens": self.runner.data.digest(),
             "random": philox.SCHEME,
         }
 
@@ -143,9 +147,9 @@ class Study:
             "max_length": self.max_length,
             **self.identity,
             "subspace": dict(self.subspace),
-            "training": self._training(self.executor.settings),
-            "full_training": self._training(self.executor.full_settings),
-            "normalisation": {"reference_d": REFERENCE_D, "exponent": EXPONENT},
+            "training": self._training(self.runner.config),
+            "baseline_training": self._training(self.runner.baseline_config),
+            "normalization": {"reference_d": REFERENCE_D, "exponent": EXPONENT},
             "protocol": json.loads(json.dumps(protocol)),
         }
 
@@ -162,21 +166,21 @@ class Study:
 
     def key(self, trial: Trial) -> str:
         """A digest of all that decides what this run gives, in any study."""
-        settings = self.executor.trial_settings(trial)
+        settings = self.runner.trial_config(trial)
         about = {
             **self.identity,
-            "training": {**settings.plain(), "precision": self.executor.precision},
+            "training": {**settings.to_dict(), "precision": self.runner.precision},
             "subspace": None if trial.is_full else {**self.subspace, "d": trial.d},
         }
         return _digest(about)
 
-    def _training(self, settings: TrainSettings) -> dict[str, Any]:
+    def _training(self, settings: TrainConfig) -> dict[str, Any]:
         """Without what each trial brings; `auto` is the precision of this machine."""
-        plain = {**settings.plain(), "precision": self.executor.precision}
+        plain = {**settings.to_dict(), "precision": self.runner.precision}
         return {name: plain[name] for name in plain.keys() - {"learning_rate", "seed"}}
 
 
-@agreed()
+@raise_on_all_ranks()
 def plan(
     model: str,
     task: str | Path | Task,
@@ -186,11 +190,11 @@ def plan(
     projection: str = "fastfood",
     scale: str = "tensor",
     protocol: Protocol | None = None,
-    training: TrainSettings | None = None,
-    full_training: TrainSettings | None = None,
+    training: TrainConfig | None = None,
+    baseline_training: TrainConfig | None = None,
     max_length: int = 128,
-    train_limit: int | None = None,
-    eval_limit: int | None = None,
+    max_train_samples: int | None = None,
+    max_eval_samples: int | None = None,
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     metric: str | None = None,
@@ -209,11 +213,11 @@ def plan(
         scale: a key of `d90.subspace.SCALES`.
         protocol: which trials to run; the paper's grid by default.
         training: of the subspace runs; each trial brings its own learning rate and seed.
-        full_training: of full fine-tuning; like `training`, with AdamW and weight decay.
+        baseline_training: of full fine-tuning; like `training`, with AdamW and weight decay.
         max_length: tokens a text or pair, at most.
-        train_limit, eval_limit, text_columns, label_column, metric: as in `load_task`.
+        max_train_samples, max_eval_samples, text_columns, label_column, metric: as in `load_task`.
         dtype: of the weights, whatever the checkpoint holds.
-        head_seed: seed of the head's random initialisation.
+        head_seed: seed of the head's random initialization.
 
     Raises:
         D90Error: for anything in the input that cannot work, in one line.
@@ -221,7 +225,7 @@ def plan(
     subspace = {"method": method, "groups": groups, "projection": projection, "scale": scale}
     _check_names({**subspace, "dtype": dtype, "metric": metric or "accuracy"})
     check_integers("head_seed", [head_seed], at_least=0, at_most=LARGEST_SEED)
-    loading.locate(model)
+    loading.resolve(model)
     data = task
     if not isinstance(data, Task):
         data = load_task(
@@ -229,17 +233,17 @@ def plan(
             text_columns=text_columns,
             label_column=label_column,
             metric=metric,
-            train_limit=train_limit,
-            eval_limit=eval_limit,
+            max_train_samples=max_train_samples,
+            max_eval_samples=max_eval_samples,
         )
     protocol = protocol or Grid()
-    D, m = count(model, len(data.labels), groups, scale)
+    D, m = count_parameters(model, len(data.labels), groups, scale)
     _check_dimensions(protocol.dimensions(), model=model, D=D, m=m if method == "said" else 0)
-    executor = LocalExecutor(
+    executor = TrialRunner(
         model,
         data,
-        training or TrainSettings(1.0),
-        full_settings=full_training,
+        training or TrainConfig(1.0),
+        baseline_config=baseline_training,
         subspace_options=subspace,
         head_seed=head_seed,
         dtype=dtype,
@@ -253,7 +257,7 @@ def run(
     store: Store | None,
     *,
     executor: Executor | None = None,
-    listener: Listener | None = None,
+    callback: Callback | None = None,
     command: str = "",
 ) -> Summary:
     """Run every trial that the protocol asks for and the store does not have, and sum up.
@@ -263,27 +267,27 @@ def run(
         store: where finished runs are kept. Of several processes that a launcher started, which
             all call this and get the same, only the first one uses it; None in the others.
         executor: where they run, from `d90.executors.make`; in this process where None.
-        listener: told of everything that happens.
+        callback: told of everything that happens.
         command: what to type to run the study again, for the report.
 
     Raises:
         D90Error: when another driver runs the study; as the trials.
     """
-    listener = listener or Listener()
+    callback = callback or Callback()
     started = _now()
 
-    def drive(place: Executor) -> Sequence[Record]:
+    def drive(place: Executor) -> Sequence[TrialResult]:
         assert store is not None, "the first process needs a store"
         with store.study(study.settings, study.prefix) as open_study, place as workers:
             facts = {"D": study.D, "m": study.m, "majority": study.majority, "command": command}
             open_study.set_facts(facts)
-            listener.opened(study, open_study.records())
-            Driver(study, open_study, workers, listener).run()
-            return open_study.records()
+            callback.on_study_begin(study, open_study.results())
+            Scheduler(study, open_study, workers, callback).run()
+            return open_study.results()
 
-    place = executor or Here(study.executor)
-    records = run_together(study.executor, study.settings, place, drive)
-    return summarise(study, records, command=command, started=started)
+    place = executor or SerialExecutor(study.runner)
+    results = run_distributed(study.runner, study.settings, place, drive)
+    return summarize(study, results, command=command, started=started)
 
 
 def measure(
@@ -293,7 +297,7 @@ def measure(
     store: str | Path = "d90.db",
     executor: str = "local",
     execution: Mapping[str, Any] | None = None,
-    listener: Listener | None = None,
+    callback: Callback | None = None,
     **options: Any,
 ) -> Summary:
     """Measure d90: `plan`, then `run`.
@@ -303,7 +307,7 @@ def measure(
         store: a path (SQLite) or an SQLAlchemy URL; the same call continues there.
         executor: its name, as in `d90.executors.make`.
         execution: its other arguments there, such as `{"workers": 2}`.
-        listener: told of everything that happens.
+        callback: told of everything that happens.
 
     Returns:
         The summary: `summary.d90`, or `summary.status` and `summary.reason` where there is none.
@@ -312,21 +316,21 @@ def measure(
         D90Error: for bad input, in one line.
     """
     study = plan(model, task, **options)
-    place = make_executor(executor, study.executor, **(execution or {}))
-    with agreed():
-        opened = Store(store) if study.executor.together.is_first else None
-    return run(study, opened, executor=place, listener=listener)
+    place = make_executor(executor, study.runner, **(execution or {}))
+    with raise_on_all_ranks():
+        opened = Store(store) if study.runner.process_group.is_main_process else None
+    return run(study, opened, executor=place, callback=callback)
 
 
-def summarise(
-    study: Study, records: Sequence[Record], *, command: str = "", started: str | None = None
+def summarize(
+    study: Study, results: Sequence[TrialResult], *, command: str = "", started: str | None = None
 ) -> Summary:
     """The summary of a study's records."""
     size = len(study.task.evaluation[study.task.primary])
     found = estimate(
-        records,
+        results,
         majority=study.majority,
-        satisfaction=study.protocol.satisfaction,
+        target_fraction=study.protocol.target_fraction,
         evaluation_size=size if study.task.metric == "accuracy" else None,
     )
     return Summary(
@@ -338,7 +342,7 @@ def summarise(
         D=study.D,
         family=study.family,
         examples=study.examples,
-        satisfaction=study.protocol.satisfaction,
+        target_fraction=study.protocol.target_fraction,
         majority=study.majority,
         full_metric=found.full_metric,
         threshold=found.threshold,
@@ -347,7 +351,7 @@ def summarise(
         status=found.status,
         reason=found.reason,
         warnings=found.warnings,
-        trials=tuple(records),
+        trials=tuple(results),
         settings=study.settings,
         command=command,
         versions=versions(),
@@ -369,19 +373,19 @@ def _check_names(given: Mapping[str, str]) -> None:
     """Refuse an unknown name before anything is read."""
     for option, name in given.items():
         if name not in NAMED[option]:
-            raise unknown(option, name, NAMED[option])
+            raise unknown_name(option, name, NAMED[option])
 
 
-def count(model_name: str, classes: int, groups: str, scale: str) -> tuple[int, int]:
+def count_parameters(model_name: str, classes: int, groups: str, scale: str) -> tuple[int, int]:
     """(D, m), from the shapes of the weights alone.
 
     Raises:
         D90Error: for a model that there is none of.
     """
-    skeleton = loading.skeleton(model_name, num_labels=classes)
+    skeleton = loading.load_meta(model_name, num_labels=classes)
     # `rms` needs the values of the weights; it moves what `tensor` moves.
     shapes_only = "tensor" if scale == "rms" else scale
-    layout, _ = arrange(skeleton, find_weights(skeleton), groups=groups, scale=shapes_only)
+    layout, _ = build_layout(skeleton, find_params(skeleton), groups=groups, scale=shapes_only)
     return layout.D, layout.m
 
 

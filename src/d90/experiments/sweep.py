@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d90.errors import D90Error, unknown
-from d90.executors import Executor, Here, LocalExecutor
+from d90.errors import D90Error, unknown_name
+from d90.executors import Executor, SerialExecutor, TrialRunner
 from d90.experiments import study as measurement
-from d90.experiments.study import Listener, Study
+from d90.experiments.study import Callback, Study
 from d90.models import loading
 from d90.report import Summary, write_report
 from d90.search.protocols import Protocol
@@ -23,12 +23,12 @@ from d90.storage.store import Store
 from d90.subspace import METHODS
 from d90.tasks import Task, load_task
 
-OF_TASKS = ("train_limit", "eval_limit", "metric", "text_columns", "label_column")
+OF_TASKS = ("max_train_samples", "max_eval_samples", "metric", "text_columns", "label_column")
 """Options that a task is loaded with."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepItem:
     """One measurement to make.
 
     Attributes:
@@ -50,7 +50,7 @@ class Cell:
         """In words: model, task and method."""
         return f"{self.model} on {self.task.name}, {self.method.upper()}"
 
-    def plan(self) -> Study:
+    def open_study(self) -> Study:
         """Its study, with the model loaded.
 
         Raises:
@@ -62,7 +62,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Measured:
+class SweepResult:
     """What came of the cells.
 
     Attributes:
@@ -74,21 +74,21 @@ class Measured:
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
-class CellListener(Listener):
-    """A listener that is also told which cell begins."""
+class SweepCallback(Callback):
+    """A callback that is also told which cell begins."""
 
-    def began(self, cell: Cell, number: int, count: int) -> None:
+    def on_item_begin(self, item: SweepItem, number: int, count: int) -> None:
         """Cell `number` of `count`, from 1, begins."""
 
 
-def compose(
+def build_sweep(
     model_names: Sequence[str],
     task_names: Sequence[str],
     methods: Sequence[str],
     *,
     protocol: Protocol,
     **options: Any,
-) -> tuple[Cell, ...]:
+) -> tuple[SweepItem, ...]:
     """Every model on every task by every method; tasks first, then models, then methods.
 
     Everything that can be wrong with the input is found here, before anything is trained. A model
@@ -107,58 +107,58 @@ def compose(
         _check_once(kind, names)
     for method in methods:
         if method not in METHODS:
-            raise unknown("method", method, METHODS)
+            raise unknown_name("method", method, METHODS)
     for model in model_names:
-        loading.locate(model)
+        loading.resolve(model)
     about = {name: options.pop(name) for name in OF_TASKS if name in options}
     tasks = [load_task(name, **about) for name in task_names]
     return tuple(
-        Cell(model, task, method, _within(protocol, model, task, method, options), options)
+        SweepItem(model, task, method, _clip(protocol, model, task, method, options), options)
         for task in tasks
         for model in model_names
         for method in methods
     )
 
 
-def measure_cells(
-    cells: Sequence[Cell],
+def run_sweep(
+    items: Sequence[SweepItem],
     store: Store | None,
     *,
-    executor: Callable[[LocalExecutor], Executor] = Here,
+    executor: Callable[[TrialRunner], Executor] = SerialExecutor,
     folder: Path | None = None,
-    listener: CellListener | None = None,
+    callback: SweepCallback | None = None,
     command: str = "",
-) -> Measured:
+) -> SweepResult:
     """Measure the cells one after another, each with its own report.
 
     A cell that cannot be measured, for want of memory for example, is named and left out.
 
     Args:
-        cells: from `compose`.
+        cells: from `build_sweep`.
         store: where finished runs are kept; as in `d90.experiments.study.run`.
         executor: makes the place where the runs of a cell are made; by default this process.
         folder: where each cell's report goes, in a folder of its own; None for no reports.
-        listener: told of everything that happens.
+        callback: told of everything that happens.
         command: what to type to run all of it again.
 
     Raises:
         D90Error: when another driver runs one of the studies; when a report cannot be written.
     """
-    listener = listener or CellListener()
+    callback = callback or SweepCallback()
     summaries: list[Summary] = []
     failures: dict[str, str] = {}
-    for number, cell in enumerate(cells, 1):
-        listener.began(cell, number, len(cells))
+    for number, item in enumerate(items, 1):
+        callback.on_item_begin(item, number, len(items))
         try:
-            study = cell.plan()
+            study = item.open_study()
         except D90Error as error:
-            failures[cell.name] = str(error)
+            failures[item.name] = str(error)
             continue
         summary = measurement.run(
             study,
             store,
-            executor=executor(study.executor),
-            listener=listener,
+            executor=executor(study.runner),
+            callback=callback,
             command=command,
         )
         if folder is not None:
@@ -166,14 +166,14 @@ def measure_cells(
         summaries.append(summary)
         del study
         gc.collect()  # A model has cycles: two of them would not fit where one does.
-    return Measured(tuple(summaries), failures)
+    return SweepResult(tuple(summaries), failures)
 
 
-def _within(
+def _clip(
     protocol: Protocol, model: str, task: Task, method: str, options: Mapping[str, Any]
 ) -> Protocol:
     """The protocol with the dimensions that the model's subspaces can have."""
-    D, m = measurement.count(
+    D, m = measurement.count_parameters(
         model, len(task.labels), options.get("groups", "layer"), options.get("scale", "tensor")
     )
     low = m + 1 if method == "said" else 1
@@ -181,7 +181,7 @@ def _within(
     if low <= min(dims) and max(dims) <= D:
         return protocol
     try:
-        return protocol.within(low, D)
+        return protocol.clip(low, D)
     except D90Error as error:
         raise D90Error(f"{model}, {method.upper()}: {error}") from error
 

@@ -29,11 +29,11 @@ def checkpoint_models(folder: str | Path, steps: Sequence[int] | None = None) ->
     return {path: step for step, path in found.items() if steps is None or step in steps}
 
 
-def along(
+def join_checkpoints(
     folder: str | Path, steps: Mapping[str, int], summaries: Sequence[Summary]
 ) -> list[Checkpoint]:
     """The studies of checkpoints, with the updates and the held-out perplexity of each."""
-    perplexity = {record.step: record.perplexity for record in history(folder)}
+    perplexity = {result.step: result.perplexity for result in history(folder)}
     return [
         Checkpoint(steps[summary.model], perplexity.get(steps[summary.model]), summary)
         for summary in summaries

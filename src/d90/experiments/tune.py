@@ -17,11 +17,20 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from d90.adapters import Base, Code, Levels, Space, TaskFile, Uniform, Use, new
-from d90.adapters.codecs import Numbers
+from d90.adapters import (
+    Adapter,
+    BaseModelInfo,
+    CodebookCodec,
+    Codec,
+    SubspaceConfig,
+    TaskInfo,
+    UniformCodec,
+    new_adapter,
+)
+from d90.adapters.codecs import FloatArray
 from d90.adapters.fingerprint import fingerprint
-from d90.adapters.quantize import MOST_BITS, Candidate, candidates, in_bits
-from d90.distributed.process_group import join
+from d90.adapters.quantize import MOST_BITS, Candidate, candidates, encode_at_bits
+from d90.distributed.process_group import get_process_group
 from d90.errors import D90Error
 from d90.executors.base import OnProgress
 from d90.experiments.study import Study
@@ -43,7 +52,7 @@ TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
-class Try:
+class CodecTrial:
     """A way of writing the numbers that was tried.
 
     Attributes:
@@ -60,42 +69,42 @@ class Try:
 
 
 @dataclass(frozen=True)
-class Choice:
+class CodecChoice:
     """The file that was chosen, and all that were tried for it, smallest first."""
 
-    file: TaskFile
+    file: Adapter
     metric: float
-    tried: tuple[Try, ...]
+    tried: tuple[CodecTrial, ...]
 
 
-class Tuning:
+class AdapterTuner:
     """A fine-tune under way: the model in its subspace, its data, and then its numbers.
 
     Args:
         study: what `d90.experiments.study.plan` made of the model, the task and the options, with a
             protocol of this one d, learning rate and seed.
-        quantised_epochs: passes of training through the rounding of each quantised code.
+        qat_epochs: passes of training through the rounding of each quantized code.
 
     Attributes:
         trial: the one run.
         outcome: what came of training; None before.
     """
 
-    def __init__(self, study: Study, *, quantised_epochs: int = 0) -> None:
-        protocol, executor = study.protocol, study.executor
-        self.study, self.quantised_epochs = study, quantised_epochs
+    def __init__(self, study: Study, *, qat_epochs: int = 0) -> None:
+        protocol, executor = study.protocol, study.runner
+        self.study, self.qat_epochs = study, qat_epochs
         self.trial = Trial(protocol.dimensions()[0], protocol.learning_rates[0], protocol.seeds[0])
         assert self.trial.d is not None
         self.model, self.data = executor.model, executor.data
-        self.settings = executor.trial_settings(self.trial)
+        self.settings = executor.trial_config(self.trial)
         self.outcome: Outcome | None = None
-        self.base = Base(
+        self.base = BaseModelInfo(
             name=study.model_name,
             revision=getattr(self.model.config, "_commit_hash", None) or "",
             fingerprint=fingerprint(self.model),
             dtype=str(self.model.dtype).removeprefix("torch."),
         )
-        self.together = join()
+        self.process_group = get_process_group()
         self.accelerator = Accelerator(mixed_precision=self.settings.autocast)
         self.model.to(executor.device)
         self.subspace: Subspace = attach(
@@ -103,10 +112,10 @@ class Tuning:
         )
 
     @property
-    def space(self) -> Space:
+    def space(self) -> SubspaceConfig:
         """What the numbers are coordinates in."""
         kind, layout = self.study.subspace, self.subspace.layout
-        return Space(
+        return SubspaceConfig(
             projection=kind["projection"],
             scale=kind["scale"],
             method=kind["method"],
@@ -115,7 +124,7 @@ class Tuning:
             D=layout.D,
             m=self.subspace.m,
             seed=self.trial.seed,
-            head_seed=self.study.executor.data_settings["head_seed"],
+            head_seed=self.study.runner.data_settings["head_seed"],
         )
 
     @property
@@ -131,7 +140,7 @@ class Tuning:
 
     def train(
         self, *, folder: Path | None = None, on_progress: OnProgress | None = None
-    ) -> TaskFile:
+    ) -> Adapter:
         """Train, and give the file of the best epoch in float32.
 
         Raises:
@@ -150,49 +159,49 @@ class Tuning:
         if outcome.metric is None:
             raise D90Error(f"training diverged {outcome.message}: give a lower learning rate.")
         task = self.study.task
-        use = Use(
-            task=task.name,
+        use = TaskInfo(
+            name=task.name,
             text_columns=tuple(task.text_columns),
             labels=tuple(task.labels),
             max_length=self.study.max_length,
             metric=self.metric_name,
-            reached=self.metric_of(self.numbers),
+            metric_value=self.metric_of(self.parameters),
         )
-        return new(self.numbers, self.space, self.base, use)
+        return new_adapter(self.parameters, self.space, self.base, use)
 
     @property
-    def numbers(self) -> Numbers:
+    def parameters(self) -> FloatArray:
         """z, and in SAID lam behind it, as they are now: float32, shape (d,)."""
         parts = [self.subspace.z, *([] if self.subspace.lam is None else [self.subspace.lam])]
         return np.concatenate([part.detach().float().cpu().numpy() for part in parts])
 
     @torch.no_grad()
-    def set_numbers(self, numbers: Numbers) -> None:
+    def set_parameters(self, numbers: FloatArray) -> None:
         """Put d numbers in the place of z and lam."""
         given = torch.from_numpy(numbers.copy())
         self.subspace.z.copy_(given[: len(self.subspace.z)])
         if self.subspace.lam is not None:
             self.subspace.lam.copy_(given[len(self.subspace.z) :])
 
-    def metric_of(self, numbers: Numbers) -> float:
+    def metric_of(self, numbers: FloatArray) -> float:
         """The metric on the primary evaluation split of the model that these numbers mean."""
-        self.set_numbers(numbers)
+        self.set_parameters(numbers)
         split = self.data.evaluation[self.data.primary]
         batches = evaluation_batches(split.lengths, EVALUATION_FACTOR * self.settings.batch_size)
         predictions = predict(
-            self.model, self.data, split, batches, self.accelerator, self.together
+            self.model, self.data, split, batches, self.accelerator, self.process_group
         )
         labels = split.labels[[row for rows in batches for row in rows]].tolist()
         return score(self.metric_name, labels, predictions)
 
-    def choose(
+    def choose_codec(
         self,
-        file: TaskFile,
+        file: Adapter,
         bits: str = AUTO,
         *,
         tolerance: float = TOLERANCE,
-        on_try: Callable[[Candidate, Try], None] | None = None,
-    ) -> Choice:
+        on_try: Callable[[Candidate, CodecTrial], None] | None = None,
+    ) -> CodecChoice:
         """Write the numbers in fewer bits.
 
         Args:
@@ -205,38 +214,38 @@ class Tuning:
         Raises:
             D90Error: bits of another kind, or numbers that the code cannot write.
         """
-        least = file.use.reached - tolerance
-        tried: list[Try] = []
+        least = file.task.metric_value - tolerance
+        tried: list[CodecTrial] = []
         for candidate in self._candidates(file, bits):
             found = self._refined(candidate, file)
-            metric = self.metric_of(found.numbers)
-            found = replace(found, use=replace(file.use, reached=metric))
+            metric = self.metric_of(found.parameters)
+            found = replace(found, task=replace(file.task, metric_value=metric))
             # Ties of floating point: 0.8 - 0.005 may round above 0.795.
             kept = metric >= least - 1e-9
-            tried.append(Try(candidate.name, len(found.to_bytes()), metric, kept))
+            tried.append(CodecTrial(candidate.name, len(found.to_bytes()), metric, kept))
             if on_try is not None:
                 on_try(candidate, tried[-1])
             if kept or bits != AUTO:
-                return Choice(found, metric, tuple(tried))
+                return CodecChoice(found, metric, tuple(tried))
         raise AssertionError("float32 loses nothing")
 
-    def _candidates(self, file: TaskFile, bits: str) -> Sequence[Candidate]:
-        return candidates(file) if bits == AUTO else (in_bits(file, int(bits)),)
+    def _candidates(self, file: Adapter, bits: str) -> Sequence[Candidate]:
+        return candidates(file) if bits == AUTO else (encode_at_bits(file, int(bits)),)
 
-    def _refined(self, candidate: Candidate, file: TaskFile) -> TaskFile:
+    def _refined(self, candidate: Candidate, file: Adapter) -> Adapter:
         """The file in the code of a candidate, after training through its rounding if wanted."""
-        grid = _grid(candidate.code)
-        if not self.quantised_epochs or grid is None:
-            return candidate.file
-        self.set_numbers(file.numbers)
-        settings = replace(self.settings, epochs=self.quantised_epochs, steps=None)
+        grid = _grid(candidate.codec)
+        if not self.qat_epochs or grid is None:
+            return candidate.adapter
+        self.set_parameters(file.parameters)
+        settings = replace(self.settings, epochs=self.qat_epochs, max_steps=None)
         with _rounded(self.subspace, grid):
             train(self.model, self.data, settings, keep_best=True)
-        return replace(file, numbers=self.numbers).coded(candidate.code)
+        return replace(file, parameters=self.parameters).with_codec(candidate.codec)
 
 
-def check_choice(bits: str, tolerance: float, quantised_epochs: int) -> None:
-    """Refuse, before anything is trained, what `Tuning.choose` cannot do.
+def check_choice(bits: str, tolerance: float, qat_epochs: int) -> None:
+    """Refuse, before anything is trained, what `AdapterTuner.choose_codec` cannot do.
 
     Raises:
         D90Error: naming what is expected.
@@ -245,11 +254,11 @@ def check_choice(bits: str, tolerance: float, quantised_epochs: int) -> None:
         raise D90Error(f"bits '{bits}': expected auto, 32, 16, or from 1 to {MOST_BITS}.")
     if not 0 <= tolerance <= 1:
         raise D90Error(f"tolerance {tolerance}: expected a share from 0 to 1, such as 0.005.")
-    if quantised_epochs < 0:
-        raise D90Error(f"quantised_epochs {quantised_epochs}: expected 0 or more.")
+    if qat_epochs < 0:
+        raise D90Error(f"qat_epochs {qat_epochs}: expected 0 or more.")
 
 
-class Rounded(nn.Module):
+class FakeQuantize(nn.Module):
     """Numbers as a code rounds them, with the gradient of the identity (straight-through).
 
     Bengio, Leonard and Courville 2013, Section 4.
@@ -278,11 +287,11 @@ class Rounded(nn.Module):
         return self.levels[torch.bucketize(numbers, between)]
 
 
-def _grid(code: Code) -> Tensor | None:
+def _grid(code: Codec) -> Tensor | None:
     """The levels of a code, or its one step; None where it only rounds floats."""
-    if isinstance(code, Levels):
+    if isinstance(code, CodebookCodec):
         return torch.tensor(sorted(code.levels), dtype=torch.float16).float().unique()
-    if isinstance(code, Uniform):
+    if isinstance(code, UniformCodec):
         return torch.tensor([code.step])
     return None
 
@@ -292,7 +301,7 @@ def _rounded(subspace: Subspace, levels: Tensor) -> Iterator[None]:
     """Train through the rounding of z, and of lam - 1."""
     parts = {"z": 0.0} if subspace.lam is None else {"z": 0.0, "lam": 1.0}
     for name, shift in parts.items():
-        part = Rounded(levels.to(subspace.z), shift)
+        part = FakeQuantize(levels.to(subspace.z), shift)
         parametrize.register_parametrization(subspace, name, part, unsafe=True)
     try:
         yield

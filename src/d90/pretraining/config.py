@@ -10,7 +10,7 @@ import torch
 from accelerate.tracking import GeneralTracker
 
 from d90.errors import D90Error
-from d90.training import TrainSettings
+from d90.training import TrainConfig
 
 LEAST_LENGTH = 16
 """Tokens a block, at least: of fewer, 15% may be none."""
@@ -25,7 +25,7 @@ ADAM = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
 @dataclass(frozen=True)
-class PretrainSettings:
+class PretrainConfig:
     """How a model is pre-trained.
 
     Attributes:
@@ -36,81 +36,87 @@ class PretrainSettings:
         batch_size: blocks a forward pass.
         accumulation: batches an update. Its loss is the mean over all their masked tokens.
         max_length: tokens a block.
-        pieces: (length, step) in ascending order of the steps: up to that update, every block is
+        sequence_length_schedule: (length, step) in ascending order of the steps: up to that
+        update, every block is
             read as pieces of so many tokens, each on its own (Press et al. 2021); whole blocks
             after the last. Evaluation always reads whole blocks.
         warmup: share of the steps.
         weight_decay: of every parameter, decoupled (AdamW).
         clip: largest norm of the gradient. The paper does not clip; its batches have 8,000
             sequences, and smaller ones have gradients that stray further.
-        evaluation_blocks: held-out blocks that the held-out loss is measured on, at most.
+        max_eval_blocks: held-out blocks that the held-out loss is measured on, at most.
         seed: of the first weights, the order of the blocks, the masks and dropout.
-        precision: as `d90.training.TrainSettings` has it.
+        precision: as `d90.training.TrainConfig` has it.
         log_with: a tracker of accelerate, such as `tensorboard`; None for none.
     """
 
-    steps: int
+    max_steps: int
     learning_rate: float
     checkpoints: tuple[int, ...]
     evaluate_every: int
     batch_size: int = 64
-    accumulation: int = 1
+    gradient_accumulation_steps: int = 1
     max_length: int = 128
-    pieces: tuple[tuple[int, int], ...] = ()
-    warmup: float = 0.06
+    sequence_length_schedule: tuple[tuple[int, int], ...] = ()
+    warmup_ratio: float = 0.06
     weight_decay: float = 0.01
-    clip: float | None = 1.0
-    evaluation_blocks: int = 512
+    max_grad_norm: float | None = 1.0
+    max_eval_blocks: int = 512
     seed: int = 0
     precision: str = "auto"
     log_with: str | GeneralTracker | None = None
 
     def __post_init__(self) -> None:
         _ = self.training  # its checks
-        for name in ("evaluate_every", "evaluation_blocks"):
+        for name in ("evaluate_every", "max_eval_blocks"):
             if getattr(self, name) < 1:
                 raise D90Error(f"{name} {getattr(self, name)}: at least 1 is expected.")
         if not LEAST_LENGTH <= self.max_length <= LONGEST:
             raise D90Error(
                 f"max_length {self.max_length}: from {LEAST_LENGTH} to {LONGEST} is expected."
             )
-        self._check_pieces()
+        self._check_schedule()
         if not 0 <= self.seed < 2**64:
             raise D90Error(f"seed {self.seed}: a whole number from 0 to 2^64 - 1 is expected.")
-        outside = [step for step in self.checkpoints if not 0 <= step <= self.steps]
+        outside = [step for step in self.checkpoints if not 0 <= step <= self.max_steps]
         if outside:
-            raise D90Error(f"checkpoints has {outside[0]}: from 0 to {self.steps} is expected.")
+            raise D90Error(f"checkpoints has {outside[0]}: from 0 to {self.max_steps} is expected.")
 
-    def _check_pieces(self) -> None:
+    def _check_schedule(self) -> None:
         before = 0
-        for length, step in self.pieces:
+        for length, step in self.sequence_length_schedule:
             if length < SHORTEST_PIECE or self.max_length % length:
                 raise D90Error(
-                    f"pieces of {length} tokens: a number from {SHORTEST_PIECE} on that divides "
+                    f"sequence_length_schedule: pieces of {length} tokens: a number from "
+                    f"{SHORTEST_PIECE} on that divides "
                     f"max_length {self.max_length} is expected."
                 )
-            if not before < step <= self.steps:
+            if not before < step <= self.max_steps:
                 raise D90Error(
-                    f"pieces up to update {step}: ascending numbers from 1 to {self.steps} are "
+                    f"sequence_length_schedule: pieces up to step {step}: ascending numbers "
+                    f"from 1 to {self.max_steps} are "
                     "expected."
                 )
             before = step
 
-    def piece_length(self, step: int) -> int:
+    def sequence_length_at(self, step: int) -> int:
         """Tokens that the model reads at once in the update after `step` others."""
-        return next((length for length, last in self.pieces if step < last), self.max_length)
+        return next(
+            (length for length, last in self.sequence_length_schedule if step < last),
+            self.max_length,
+        )
 
     @property
-    def training(self) -> TrainSettings:
+    def training(self) -> TrainConfig:
         """What these have in common with a fine-tuning run's."""
-        return TrainSettings(
+        return TrainConfig(
             learning_rate=self.learning_rate,
             optimizer="adamw",
-            steps=self.steps,
+            max_steps=self.max_steps,
             batch_size=self.batch_size,
-            accumulation=self.accumulation,
-            warmup=self.warmup,
-            clip=self.clip,
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
+            warmup_ratio=self.warmup_ratio,
+            max_grad_norm=self.max_grad_norm,
             weight_decay=self.weight_decay,
             precision=self.precision,
             seed=self.seed,
@@ -118,21 +124,22 @@ class PretrainSettings:
         )
 
     @property
-    def blocks_an_update(self) -> int:
-        return self.batch_size * self.accumulation
+    def blocks_per_step(self) -> int:
+        return self.batch_size * self.gradient_accumulation_steps
 
     @property
-    def tokens_an_update(self) -> int:
-        return self.blocks_an_update * self.max_length
+    def tokens_per_step(self) -> int:
+        return self.blocks_per_step * self.max_length
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The settings by name, as JSON gives them back; `log_with` decides no result."""
         names = [field.name for field in fields(self) if field.name != "log_with"]
         return {
             **{name: getattr(self, name) for name in names},
             "checkpoints": [*self.checkpoints],
             # None, as in the summaries of runs from before there were pieces.
-            "pieces": [[*piece] for piece in self.pieces] or None,
+            "sequence_length_schedule": [[*piece] for piece in self.sequence_length_schedule]
+            or None,
         }
 
 

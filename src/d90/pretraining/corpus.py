@@ -105,10 +105,10 @@ class HubDataset:
         import datasets  # takes a second: only for those who need it
         from datasets import config, exceptions
 
-        from d90.tasks.hub import _answers, _first_line
+        from d90.utils.hub import first_line, is_reachable
 
         try:
-            if config.HF_HUB_OFFLINE or not _answers(config.HF_ENDPOINT):
+            if config.HF_HUB_OFFLINE or not is_reachable(config.HF_ENDPOINT):
                 raise ConnectionError("no connection")
             rows = datasets.load_dataset(self.path, self.config, split="train", streaming=True)
             for row in rows:
@@ -118,7 +118,7 @@ class HubDataset:
         except (OSError, ValueError, exceptions.DatasetsError) as error:
             raise D90Error(
                 f"cannot stream {self.identity} from {config.HF_ENDPOINT}: check the name and the "
-                f"connection, or give text files ({_first_line(error)})."
+                f"connection, or give text files ({first_line(error)})."
             ) from error
 
 

@@ -13,18 +13,18 @@ from d90.pretraining.dataset import Blocks
 from d90.pretraining.masking import PER_CENT
 from d90.pretraining.model import new_model
 from d90.pretraining.model_sizes import parameters
-from d90.pretraining.plan import Pretraining
+from d90.pretraining.plan import PretrainJob
 from d90.pretraining.tokenizer import SPECIAL, Vocabulary
-from d90.pretraining.trainer import Run
+from d90.pretraining.trainer import PretrainTrainer
 from d90.rng import philox
-from d90.training.memory import predicted_memory
+from d90.training.memory import estimate_memory
 
 LOGIT_COPIES = 3
 """The decoder's answers, their float32 copy or probabilities, and their gradient."""
 
 
 @dataclass(frozen=True)
-class Prediction:
+class CostEstimate:
     """What a run would take.
 
     Attributes:
@@ -40,27 +40,29 @@ class Prediction:
     memory: int
 
 
-def predict(job: Pretraining, *, updates: int = 3) -> Prediction:
+def estimate_cost(job: PretrainJob, *, updates: int = 3) -> CostEstimate:
     """From a few timed updates of the real model on random tokens, and one evaluation batch."""
     # Whole blocks, which take a little longer than pieces.
-    settings, size = replace(job.settings, pieces=()), job.fields["vocab_size"]
+    settings, size = replace(job.settings, sequence_length_schedule=()), job.fields["vocab_size"]
     special = tuple(range(len(SPECIAL)))
     known = Vocabulary(size=size, start=0, pad=1, end=2, mask=4, special=special)
     drawn = philox.words(0, philox.Stream.DATA, 0, 64 * settings.max_length)
     tokens = philox.to_integers(drawn, size - len(SPECIAL)).numpy() + len(SPECIAL)
     blocks = Blocks(tokens.astype(np.uint32), settings.max_length, known.start)
     model = new_model(job.fields, known, settings.max_length, settings.seed)
-    run = Run(model, known, blocks, blocks, settings)
-    run.update()  # The first one also allocates.
-    update = _seconds(run.update, updates)
-    batch = _seconds(lambda: run.held_out_loss(batches=1), 1)
+    run = PretrainTrainer(model, known, blocks, blocks, settings)
+    run.optimizer_step()  # The first one also allocates.
+    update = _seconds(run.optimizer_step, updates)
+    batch = _seconds(lambda: run.validation_loss(batches=1), 1)
     run.close()
-    evaluations = len({*range(0, settings.steps, settings.evaluate_every), *settings.checkpoints})
-    batches = -(-settings.evaluation_blocks // settings.batch_size)
-    return Prediction(
+    evaluations = len(
+        {*range(0, settings.max_steps, settings.evaluate_every), *settings.checkpoints}
+    )
+    batches = -(-settings.max_eval_blocks // settings.batch_size)
+    return CostEstimate(
         D=parameters(job.fields),
-        tokens=settings.steps * settings.tokens_an_update,
-        seconds=settings.steps * update + evaluations * batches * batch,
+        tokens=settings.max_steps * settings.tokens_per_step,
+        seconds=settings.max_steps * update + evaluations * batches * batch,
         memory=_memory(job, model),
     )
 
@@ -72,10 +74,10 @@ def _seconds(action: Callable[[], object], times: int) -> float:
     return (perf_counter() - start) / times
 
 
-def _memory(job: Pretraining, model: torch.nn.Module) -> int:
+def _memory(job: PretrainJob, model: torch.nn.Module) -> int:
     settings = job.settings
     batch, length = settings.batch_size, settings.max_length
-    need = predicted_memory(model, d=None, optimizer="adamw", batch_size=batch, max_length=length)
+    need = estimate_memory(model, d=None, optimizer="adamw", batch_size=batch, max_length=length)
     chosen = batch * length * PER_CENT // 100
     # No other copy of the weights is kept beside the one that is trained.
     return need.total - need.base + LOGIT_COPIES * 4 * chosen * job.fields["vocab_size"]

@@ -43,9 +43,9 @@ class Corpus:
     """
 
     documents: int
-    held_out_documents: int
+    validation_documents: int
     tokens: int
-    held_out_tokens: int
+    validation_tokens: int
     bytes: int
     digest: str
     vocabulary: int
@@ -64,7 +64,7 @@ class Corpus:
         return cls(**json.loads(file.read_text())) if file.exists() else None
 
 
-def is_held_out(document: str, share: float) -> bool:
+def is_validation(document: str, share: float) -> bool:
     """Whether a document is held out: a matter of its text alone, so copies stay together."""
     return int.from_bytes(_digest(document)[:8], "big") < share * 2**64
 
@@ -113,7 +113,7 @@ def write_tokens(
         for chunk in _chunks(documents):
             encoded = encode.encode_batch_fast(chunk, add_special_tokens=False)
             for document, found in zip(chunk, encoded, strict=True):
-                part = int(is_held_out(document, held_out))
+                part = int(is_validation(document, held_out))
                 np.array([*found.ids, end], dtype).tofile(files[part])
                 counts[part] += 1
                 tokens[part] += len(found.ids) + 1
@@ -125,9 +125,9 @@ def write_tokens(
         os.replace(_partial(folder, part), token_file(folder, part))
     return Corpus(
         documents=counts[0],
-        held_out_documents=counts[1],
+        validation_documents=counts[1],
         tokens=tokens[0],
-        held_out_tokens=tokens[1],
+        validation_tokens=tokens[1],
         bytes=size,
         digest=digest.hexdigest(),
         vocabulary=vocabulary,
@@ -189,12 +189,12 @@ def open_blocks(
     Raises:
         D90Error: too few tokens for one block.
     """
-    count = corpus.tokens if part == PARTS[0] else corpus.held_out_tokens
+    count = corpus.tokens if part == PARTS[0] else corpus.validation_tokens
     if count < length - 1:
         which = "to train on" if part == PARTS[0] else "held out"
         raise D90Error(
             f"the corpus has {count} tokens {which}, fewer than a block of {length}: give more "
-            f"text, a smaller max_length, or another held_out than {held_out:g}."
+            f"text, a smaller max_length, or another validation_fraction than {held_out:g}."
         )
     file = token_file(folder, part)
     tokens = np.memmap(file, token_type(corpus.vocabulary), mode="r", shape=(count,))

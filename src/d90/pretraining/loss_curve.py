@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 
 from d90.pretraining.checkpoints import Evaluation
 from d90.report import plotting
-from d90.utils.files import write_whole
+from d90.utils.files import atomic_write
 
 SIZE = 3.3, 2.2
 """Width and height in inches."""
@@ -18,17 +18,17 @@ SIZE = 3.3, 2.2
 
 def write_figure(history: Sequence[Evaluation], folder: Path) -> None:
     """Write `loss.svg` and `loss.png`; the same history gives the same bytes."""
-    write_whole(folder / "loss.svg", plotting.svg(lambda: _figure(history)))
-    write_whole(folder / "loss.png", plotting.png(lambda: _figure(history)))
+    atomic_write(folder / "loss.svg", plotting.svg(lambda: _figure(history)))
+    atomic_write(folder / "loss.png", plotting.png(lambda: _figure(history)))
 
 
 def _figure(history: Sequence[Evaluation]) -> Figure:
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     train = [(e.step, e.train_loss) for e in history if e.train_loss is not None]
-    held_out = [(e.step, e.held_out_loss) for e in history]
+    held_out = [(e.step, e.validation_loss) for e in history]
     lines = {"training": (train, "-"), "held out": (held_out, (0, (5, 2)))}
-    for (label, (points, dashes)), color in zip(lines.items(), plotting.COLOURS, strict=False):
+    for (label, (points, dashes)), color in zip(lines.items(), plotting.COLORS, strict=False):
         if points:
             xs, ys = zip(*points, strict=True)
             axes.plot(xs, ys, color=color, linestyle=dashes, linewidth=1, label=label)

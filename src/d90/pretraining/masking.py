@@ -30,7 +30,7 @@ _TRAINING, _HELD_OUT = 2**42, 2**43
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedBatch:
     """Masked blocks.
 
     Attributes:
@@ -43,23 +43,23 @@ class Masked:
     chosen: Tensor
     targets: Tensor
 
-    def in_pieces(self, length: int) -> Masked:
+    def split_sequences(self, length: int) -> MaskedBatch:
         """The same tokens as rows of `length`, each of which the model reads on its own.
 
         `length` divides that of the blocks. The targets stay in their order.
         """
-        return Masked(
+        return MaskedBatch(
             self.inputs.reshape(-1, length), self.chosen.reshape(-1, length), self.targets
         )
 
-    def split(self, rows: int) -> list[Masked]:
+    def split(self, rows: int) -> list[MaskedBatch]:
         """In batches of so many blocks."""
         parts = zip(self.inputs.split(rows), self.chosen.split(rows), strict=True)
         targets = self.targets.split([int(part.sum()) for part in self.chosen.split(rows)])
-        return [Masked(*part, wanted) for part, wanted in zip(parts, targets, strict=True)]
+        return [MaskedBatch(*part, wanted) for part, wanted in zip(parts, targets, strict=True)]
 
 
-class Masker:
+class MaskingCollator:
     """Masks the blocks of one vocabulary.
 
     Args:
@@ -79,15 +79,15 @@ class Masker:
         self._ordinary = ordinary.nonzero().flatten().to(device)
         self._device = device
 
-    def training(self, blocks: Tensor, *, seed: int, first: int) -> Masked:
+    def training(self, blocks: Tensor, *, seed: int, first: int) -> MaskedBatch:
         """Mask training blocks, the first of which is number `first` in the run's order."""
         return self._masked(blocks, seed, _TRAINING + first)
 
-    def held_out(self, blocks: Tensor, *, first: int) -> Masked:
+    def validation(self, blocks: Tensor, *, first: int) -> MaskedBatch:
         """Mask held-out blocks from number `first` on: always in the same places."""
         return self._masked(blocks, HELD_OUT_SEED, _HELD_OUT + first)
 
-    def _masked(self, blocks: Tensor, seed: int, first: int) -> Masked:
+    def _masked(self, blocks: Tensor, seed: int, first: int) -> MaskedBatch:
         blocks = blocks.to(self._device)
         count, length = blocks.shape
         visits = torch.arange(first, first + count, device=self._device)
@@ -98,7 +98,7 @@ class Masker:
         targets = blocks[chosen]
         inputs = blocks.clone()
         inputs[chosen] = self._replace(targets, words[:, length:][chosen])
-        return Masked(inputs, chosen, targets)
+        return MaskedBatch(inputs, chosen, targets)
 
     def _replace(self, tokens: Tensor, words: Tensor) -> Tensor:
         """What is put in the place of chosen tokens, one word each."""

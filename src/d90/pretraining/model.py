@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import RobertaConfig, RobertaForMaskedLM
 
-from d90.errors import D90Error, one_line, unknown
-from d90.models.loading import initialise
-from d90.pretraining.masking import Masked
+from d90.errors import D90Error, single_line, unknown_name
+from d90.models.loading import initialize
+from d90.pretraining.masking import MaskedBatch
 from d90.pretraining.model_sizes import ROBERTA, Fields
 from d90.pretraining.tokenizer import Vocabulary
 
@@ -30,11 +30,11 @@ def complete(fields: Fields, max_length: int) -> dict[str, Any]:
     wanted = {name: value for name, value in fields.items() if name not in IGNORED}
     for name in wanted:
         if name not in known:
-            raise unknown("field of RobertaConfig", name, known)
+            raise unknown_name("field of RobertaConfig", name, known)
     try:
         config = RobertaConfig(**{**ROBERTA, **wanted})
     except Exception as error:  # of huggingface_hub, and no kind of ValueError
-        raise D90Error(f"model config: {one_line(error)[:200]}.") from error
+        raise D90Error(f"model config: {single_line(error)[:200]}.") from error
     if config.hidden_size % config.num_attention_heads:
         raise D90Error(
             f"model config: num_attention_heads {config.num_attention_heads} does not divide "
@@ -78,14 +78,14 @@ def new_model(
     )
     _check_positions(config, max_length)
     model = RobertaForMaskedLM(config)
-    initialise(model, {name for name, _ in model.named_parameters()}, seed)
+    initialize(model, {name for name, _ in model.named_parameters()}, seed)
     embeddings = model.roberta.embeddings
     for table in (embeddings.word_embeddings, embeddings.position_embeddings):
         table.weight.data[table.padding_idx] = 0
     return model
 
 
-def masked_losses(model: RobertaForMaskedLM, masked: Masked) -> Tensor:
+def masked_losses(model: RobertaForMaskedLM, masked: MaskedBatch) -> Tensor:
     """Minus the log-probability of each masked token, in nats: float32, shape (chosen tokens,).
 
     Only masked tokens go through the decoder, whose product with the vocabulary is else most of

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,7 +31,7 @@ Fields = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Size:
+class ModelSize:
     """The shape of a model. Its feed-forward layers are four times as wide as it is.
 
     Attributes:
@@ -61,27 +61,27 @@ class Size:
         }
 
 
-SIZES: Mapping[str, Size] = MappingProxyType(
+SIZES: Mapping[str, ModelSize] = MappingProxyType(
     {
-        "nano": Size(4, 64, 2),
-        "micro": Size(4, 128, 2),
-        "mini": Size(4, 256, 4),
-        "small": Size(6, 384, 6),
-        "medium": Size(8, 512, 8, FULL_VOCABULARY),
-        "base": Size(12, 768, 12, FULL_VOCABULARY, FULL_POSITIONS),
-        "large": Size(24, 1024, 16, FULL_VOCABULARY, FULL_POSITIONS),
+        "nano": ModelSize(4, 64, 2),
+        "micro": ModelSize(4, 128, 2),
+        "mini": ModelSize(4, 256, 4),
+        "small": ModelSize(6, 384, 6),
+        "medium": ModelSize(8, 512, 8, FULL_VOCABULARY),
+        "base": ModelSize(12, 768, 12, FULL_VOCABULARY, FULL_POSITIONS),
+        "large": ModelSize(24, 1024, 16, FULL_VOCABULARY, FULL_POSITIONS),
     }
 )
 
 
-def size_named(name: str) -> Size:
+def get_model_size(name: str) -> ModelSize:
     """The size of that name.
 
     Raises:
         D90Error: there is none.
     """
     if name not in SIZES:
-        raise unknown("size", name, SIZES)
+        raise unknown_name("size", name, SIZES)
     return SIZES[name]
 
 

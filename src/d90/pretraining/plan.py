@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from d90.errors import D90Error
-from d90.pretraining.config import PretrainSettings, checkpoint_steps
+from d90.pretraining.config import PretrainConfig, checkpoint_steps
 from d90.pretraining.corpus import Source, open_corpus
 from d90.pretraining.model import complete
-from d90.pretraining.model_sizes import Fields, learning_rate, read_fields, size_named
+from d90.pretraining.model_sizes import Fields, get_model_size, learning_rate, read_fields
 from d90.pretraining.tokenizer import FILES, LEAST_VOCABULARY, load_tokenizer
 
 DEFAULT_SIZE = "micro"
@@ -22,7 +22,7 @@ EVALUATIONS = 50
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class PretrainJob:
     """A model to pre-train from scratch.
 
     Attributes:
@@ -30,53 +30,56 @@ class Pretraining:
         fields: the model, as `RobertaConfig` has it; `vocab_size` is the largest that the
             tokenizer may have.
         settings: how.
-        held_out: share of the documents that are never trained on.
-        document_limit: documents, at most; None for all.
+        validation_fraction: fraction of the documents that are never trained on.
+        max_documents: documents, at most; None for all.
         tokenizer: folder of the tokenizer to use; None to train one on the corpus.
     """
 
     sources: tuple[Source, ...]
     fields: Fields
-    settings: PretrainSettings
-    held_out: float = 0.01
-    document_limit: int | None = None
+    settings: PretrainConfig
+    validation_fraction: float = 0.01
+    max_documents: int | None = None
     tokenizer: Path | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < 1:
-            raise D90Error(f"held_out {self.held_out}: a share between 0 and 1 is expected.")
-        if self.document_limit is not None and self.document_limit < 1:
-            raise D90Error(f"document_limit {self.document_limit}: at least 1 is expected.")
+        if not 0 < self.validation_fraction < 1:
+            raise D90Error(
+                f"validation_fraction {self.validation_fraction}: a share between 0 and 1 is "
+                "expected."
+            )
+        if self.max_documents is not None and self.max_documents < 1:
+            raise D90Error(f"max_documents {self.max_documents}: at least 1 is expected.")
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """All that decides the result, by name, as JSON gives it back."""
         return {
             "corpus": [source.identity for source in self.sources],
-            "document_limit": self.document_limit,
-            "held_out": self.held_out,
+            "max_documents": self.max_documents,
+            "validation_fraction": self.validation_fraction,
             "tokenizer": None if self.tokenizer is None else file_digest(self.tokenizer / FILES[0]),
             **self.fields,
-            **self.settings.plain(),
+            **self.settings.to_dict(),
         }
 
 
-def plan(
+def plan_pretraining(
     corpus: Sequence[str],
     *,
     size: str | None = None,
     model_config: Path | None = None,
     vocab_size: int | None = None,
     tokenizer: Path | None = None,
-    held_out: float = 0.01,
-    document_limit: int | None = None,
-    steps: int = DEFAULT_STEPS,
+    validation_fraction: float = 0.01,
+    max_documents: int | None = None,
+    max_steps: int = DEFAULT_STEPS,
     rate: float | None = None,
     checkpoint_every: int | None = None,
     checkpoints: tuple[int, ...] | None = None,
     evaluate_every: int | None = None,
     max_length: int = 128,
     **options: Any,
-) -> Pretraining:
+) -> PretrainJob:
     """A pre-training run from what a user says; what is left out is filled in.
 
     Args:
@@ -85,13 +88,13 @@ def plan(
         model_config: file of `RobertaConfig` fields, in place of a size.
         vocab_size: tokens of the tokenizer that is trained, in place of the size's own number.
         tokenizer: folder of the tokenizer of another run, in place of one that is trained.
-        held_out, document_limit: as `Pretraining` has them.
+        validation_fraction, max_documents: as `PretrainJob` has them.
         steps: optimizer updates.
         rate: peak learning rate, in place of that of the model's width.
         checkpoint_every, checkpoints: as `checkpoint_steps` has them.
         evaluate_every: updates between evaluations; a fiftieth of the steps where not given.
         max_length: tokens a block.
-        options: more of `PretrainSettings`.
+        options: more of `PretrainConfig`.
 
     Raises:
         D90Error: bad input of any kind.
@@ -99,21 +102,21 @@ def plan(
     fields = _fields(size, model_config, max_length)
     fields = _with_vocabulary(fields, vocab_size, tokenizer, asked=model_config is not None)
     fields = complete(fields, max_length)
-    settings = PretrainSettings(
-        steps=steps,
+    settings = PretrainConfig(
+        max_steps=max_steps,
         learning_rate=learning_rate(fields["hidden_size"]) if rate is None else rate,
-        checkpoints=checkpoint_steps(steps, every=checkpoint_every, listed=checkpoints),
-        evaluate_every=-(-steps // EVALUATIONS) if evaluate_every is None else evaluate_every,
+        checkpoints=checkpoint_steps(max_steps, every=checkpoint_every, listed=checkpoints),
+        evaluate_every=-(-max_steps // EVALUATIONS) if evaluate_every is None else evaluate_every,
         max_length=max_length,
         **options,
     )
     sources = open_corpus(corpus)
-    return Pretraining(sources, fields, settings, held_out, document_limit, tokenizer)
+    return PretrainJob(sources, fields, settings, validation_fraction, max_documents, tokenizer)
 
 
 def _fields(size: str | None, model_config: Path | None, max_length: int) -> Fields:
     if model_config is None:
-        return size_named(size or DEFAULT_SIZE).fields(max_length)
+        return get_model_size(size or DEFAULT_SIZE).fields(max_length)
     if size is not None:
         raise D90Error("size and model_config: give one of them.")
     return read_fields(model_config)

@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from d90.errors import D90Error
 from d90.pretraining.corpus import documents
-from d90.pretraining.dataset import Corpus, is_held_out, write_tokens
+from d90.pretraining.dataset import Corpus, is_validation, write_tokens
 from d90.pretraining.model_sizes import SPARE_POSITIONS
-from d90.pretraining.plan import Pretraining, file_digest
+from d90.pretraining.plan import PretrainJob, file_digest
 from d90.pretraining.tokenizer import (
     FILES,
     encoder,
@@ -25,7 +25,7 @@ OnText = Callable[[str, int, int], None]
 """Told what is being done, the documents read and their bytes."""
 
 
-def prepare(job: Pretraining, folder: Path, on_text: OnText) -> Corpus:
+def prepare(job: PretrainJob, folder: Path, on_text: OnText) -> Corpus:
     """Write the tokenizer and the corpus as tokens, and say what was found.
 
     Raises:
@@ -34,11 +34,11 @@ def prepare(job: Pretraining, folder: Path, on_text: OnText) -> Corpus:
     tokenizer = _tokenizer(job, on_text)
     save_tokenizer(tokenizer, folder, job.fields["max_position_embeddings"] - SPARE_POSITIONS)
     corpus = write_tokens(
-        documents(job.sources, job.document_limit),
+        documents(job.sources, job.max_documents),
         encoder(tokenizer),
         folder,
         end=vocabulary(tokenizer).end,
-        held_out=job.held_out,
+        held_out=job.validation_fraction,
         tokenizer=file_digest(folder / FILES[0]),
         on_progress=lambda count, size: on_text("tokens", count, size),
     )
@@ -46,18 +46,18 @@ def prepare(job: Pretraining, folder: Path, on_text: OnText) -> Corpus:
     return corpus
 
 
-def _tokenizer(job: Pretraining, on_text: OnText) -> PreTrainedTokenizerBase:
+def _tokenizer(job: PretrainJob, on_text: OnText) -> PreTrainedTokenizerBase:
     if job.tokenizer is not None:
         return load_tokenizer(job.tokenizer)
     count, size = 0, 0
 
     def training_texts() -> Iterator[str]:
         nonlocal count, size
-        for document in documents(job.sources, job.document_limit):
+        for document in documents(job.sources, job.max_documents):
             count, size = count + 1, size + len(document)
             if count % 1000 == 0:
                 on_text("tokenizer", count, size)
-            if not is_held_out(document, job.held_out):
+            if not is_validation(document, job.validation_fraction):
                 yield document
 
     found = train_tokenizer(training_texts(), job.fields["vocab_size"])

@@ -17,11 +17,11 @@ from d90.pretraining.checkpoints import CHECKPOINTS, STATE, Evaluation, checkpoi
 from d90.pretraining.dataset import PARTS, Corpus, open_blocks
 from d90.pretraining.loss_curve import write_figure
 from d90.pretraining.model import new_model
-from d90.pretraining.plan import Pretraining
+from d90.pretraining.plan import PretrainJob
 from d90.pretraining.prepare import prepare
 from d90.pretraining.summary import Summary, check_folder
 from d90.pretraining.tokenizer import FILES, load_tokenizer, vocabulary
-from d90.pretraining.trainer import Run
+from d90.pretraining.trainer import PretrainTrainer
 from d90.storage.locks import FileLock
 
 SAVE_SECONDS, SAVE_SHARE = 30.0, 0.02
@@ -37,28 +37,28 @@ class Progress:
     loss: float
 
 
-class Listener:
+class PretrainCallback:
     """What a display may want to know; every method does nothing until it is overridden."""
 
-    def read(self, what: str, documents: int, size: int) -> None:
+    def on_corpus_progress(self, what: str, documents: int, size: int) -> None:
         """So many documents, of `size` bytes, have been read for the tokenizer or the tokens."""
 
-    def opened(self, job: Pretraining, D: int, corpus: Corpus, step: int) -> None:
+    def on_train_begin(self, job: PretrainJob, D: int, corpus: Corpus, step: int) -> None:
         """The corpus and the model are there; `step` updates were done by earlier sessions."""
 
-    def progressed(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """An update has been made."""
 
-    def evaluated(self, evaluation: Evaluation) -> None:
+    def on_evaluate(self, evaluation: Evaluation) -> None:
         """The held-out loss has been measured."""
 
 
-def run(
-    job: Pretraining,
+def pretrain(
+    job: PretrainJob,
     folder: Path,
     *,
-    minutes: float | None = None,
-    listener: Listener | None = None,
+    max_minutes: float | None = None,
+    callback: PretrainCallback | None = None,
     command: str = "",
 ) -> Summary:
     """Pre-train, or go on with what is in the folder.
@@ -67,21 +67,21 @@ def run(
         job: what.
         folder: where everything is kept; `docs/pretraining.md` says what is in it.
         minutes: stop after so many, at the end of an update, with a checkpoint.
-        listener: what wants to know.
+        callback: what wants to know.
         command: as the user gave it, for the summary.
 
     Raises:
         D90Error: the folder holds another run; texts that cannot be read; too little text for
             one block; the loss is not finite; another process trains in this folder.
     """
-    if minutes is not None and not minutes > 0:
-        raise D90Error(f"minutes {minutes}: a number above 0 is expected.")
-    listener = listener or Listener()
+    if max_minutes is not None and not max_minutes > 0:
+        raise D90Error(f"minutes {max_minutes}: a number above 0 is expected.")
+    callback = callback or PretrainCallback()
     check_folder(folder, job)
     with FileLock(folder / ".lock", str(folder)):
-        session = Session(job, folder, listener, command)
+        session = PretrainSession(job, folder, callback, command)
         try:
-            session.train(minutes)
+            session.train(max_minutes)
         except FloatingPointError as error:
             raise D90Error(
                 f"pre-training diverged after {session.run.state.step} updates ({error}): give "
@@ -93,26 +93,30 @@ def run(
         return session.summary
 
 
-class Session:
+class PretrainSession:
     """One process's part of a run.
 
     Args:
         job: what is run.
         folder: where.
-        listener: what wants to know.
+        callback: what wants to know.
         command: as the user gave it.
     """
 
-    def __init__(self, job: Pretraining, folder: Path, listener: Listener, command: str) -> None:
-        self._job, self._folder, self._listener = job, folder, listener
+    def __init__(
+        self, job: PretrainJob, folder: Path, callback: PretrainCallback, command: str
+    ) -> None:
+        self._job, self._folder, self._callback = job, folder, callback
         known = Summary.load(folder)
-        corpus = prepare(job, folder, listener.read) if known is None else known.corpus
+        corpus = (
+            prepare(job, folder, callback.on_corpus_progress) if known is None else known.corpus
+        )
         self.run = _open_run(job, folder, corpus)
         self.summary = known or Summary.new(job, corpus, self.run.D, command)
         if known is None:
             self.summary.save(folder)
         self.run.resume(folder / STATE, self._identity)
-        listener.opened(job, self.run.D, corpus, self.run.state.step)
+        callback.on_train_begin(job, self.run.D, corpus, self.run.state.step)
         self._saved, self._cost = perf_counter(), 0.0
 
     @property
@@ -125,8 +129,8 @@ class Session:
         stop = None if minutes is None else perf_counter() + 60 * minutes
         self._keep(last=False)  # The untrained model is a checkpoint too.
         while not run.is_over:
-            loss = run.update()
-            self._listener.progressed(Progress(run.state.step, settings.steps, loss))
+            loss = run.optimizer_step()
+            self._callback.on_progress(Progress(run.state.step, settings.max_steps, loss))
             is_last = stop is not None and perf_counter() >= stop
             self._keep(last=is_last)
             if is_last:
@@ -142,7 +146,7 @@ class Session:
         is_checkpoint = last or run.state.step in self._job.settings.checkpoints
         evaluates = (last and not run.is_evaluated) or run.evaluation_is_due
         if evaluates:
-            self._listener.evaluated(run.evaluate())
+            self._callback.on_evaluate(run.evaluate())
         if is_checkpoint:
             write_checkpoint(run, self._folder)
         if evaluates or self._state_is_old:
@@ -161,18 +165,18 @@ class Session:
         self._cost = self._saved - began
 
 
-def _open_run(job: Pretraining, folder: Path, corpus: Corpus) -> Run:
+def _open_run(job: PretrainJob, folder: Path, corpus: Corpus) -> PretrainTrainer:
     settings = job.settings
     known = vocabulary(load_tokenizer(folder))
     train, held_out = (
-        open_blocks(folder, part, corpus, settings.max_length, known.start, job.held_out)
+        open_blocks(folder, part, corpus, settings.max_length, known.start, job.validation_fraction)
         for part in PARTS
     )
     model = new_model(job.fields, known, settings.max_length, settings.seed)
-    return Run(model, known, train, held_out, settings)
+    return PretrainTrainer(model, known, train, held_out, settings)
 
 
-def write_checkpoint(run: Run, folder: Path) -> None:
+def write_checkpoint(run: PretrainTrainer, folder: Path) -> None:
     """Keep the model as transformers has it, with its tokenizer: a whole folder or none."""
     home = folder / CHECKPOINTS
     final = home / checkpoint_name(run.state.step)

@@ -17,9 +17,9 @@ import torch
 from d90.errors import D90Error
 from d90.pretraining.checkpoints import SUMMARY, Evaluation, read
 from d90.pretraining.dataset import Corpus
-from d90.pretraining.plan import Pretraining
-from d90.pretraining.trainer import State
-from d90.utils.files import write_whole
+from d90.pretraining.plan import PretrainJob
+from d90.pretraining.trainer import PretrainState
+from d90.utils.files import atomic_write
 
 VERSIONED = ("d90", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 
@@ -55,7 +55,7 @@ class Summary:
     history: tuple[Evaluation, ...] = field(default=())
 
     @classmethod
-    def new(cls, job: Pretraining, corpus: Corpus, D: int, command: str) -> Summary:
+    def new(cls, job: PretrainJob, corpus: Corpus, D: int, command: str) -> Summary:
         """Of a run without an update."""
         versions = {
             "python": platform.python_version(),
@@ -63,7 +63,7 @@ class Summary:
             "threads": str(torch.get_num_threads()),
             "precision": job.settings.training.autocast,
         }
-        return cls(job.plain(), corpus, D, command, versions, _now())
+        return cls(job.to_dict(), corpus, D, command, versions, _now())
 
     @classmethod
     def load(cls, folder: Path) -> Summary | None:
@@ -78,7 +78,7 @@ class Summary:
         history = tuple(map(Evaluation.from_json, found["history"]))
         return cls(**{**found, "corpus": Corpus(**found["corpus"]), "history": history})
 
-    def after(self, state: State, *, is_over: bool) -> Summary:
+    def after(self, state: PretrainState, *, is_over: bool) -> Summary:
         """What it is now."""
         return replace(
             self,
@@ -90,11 +90,11 @@ class Summary:
 
     def save(self, folder: Path) -> None:
         """Write it, whole or not at all."""
-        plain = {**asdict(self), "history": [record.to_json() for record in self.history]}
-        write_whole(folder / SUMMARY, json.dumps(plain, indent=2) + "\n")
+        plain = {**asdict(self), "history": [result.to_json() for result in self.history]}
+        atomic_write(folder / SUMMARY, json.dumps(plain, indent=2) + "\n")
 
 
-def check_folder(folder: Path, job: Pretraining) -> None:
+def check_folder(folder: Path, job: PretrainJob) -> None:
     """Make the folder, and see that it is empty or of this very run.
 
     Raises:
@@ -110,7 +110,7 @@ def check_folder(folder: Path, job: Pretraining) -> None:
             f"--output '{folder}' cannot be written ({error.strerror}): give a folder that can."
         ) from error
     if SUMMARY in names:
-        _compare(folder, read(folder)["settings"], job.plain())
+        _compare(folder, read(folder)["settings"], job.to_dict())
         return
     foreign = [name for name in names if not name.startswith((".", *PREPARATION))]
     if foreign:

@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
-from d90.errors import D90Error, one_line
+from d90.errors import D90Error, single_line
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """Special tokens, in the order of their numbers from 0 on."""
@@ -84,7 +84,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer in the folder of another run or of a model.
 
     Raises:
-        D90Error: there is none, or it lacks what masked language modelling needs.
+        D90Error: there is none, or it lacks what masked language modeling needs.
     """
     if not (folder / FILES[0]).is_file():
         raise D90Error(f"--tokenizer '{folder}': expected a folder with a {FILES[0]}.")
@@ -93,7 +93,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # tokenizers raises bare Exceptions
-        reason = one_line(error)[:200]
+        reason = single_line(error)[:200]
         raise D90Error(f"--tokenizer '{folder}' cannot be loaded: {reason}.") from error
     lacking = [
         name

@@ -22,9 +22,9 @@ from transformers import RobertaForMaskedLM
 
 from d90.errors import D90Error
 from d90.pretraining.checkpoints import Evaluation
-from d90.pretraining.config import ADAM, PretrainSettings
+from d90.pretraining.config import ADAM, PretrainConfig
 from d90.pretraining.dataset import Blocks
-from d90.pretraining.masking import Masked, Masker
+from d90.pretraining.masking import MaskedBatch, MaskingCollator
 from d90.pretraining.model import masked_losses
 from d90.pretraining.tokenizer import Vocabulary
 from d90.rng import philox
@@ -35,7 +35,7 @@ _DROPOUT_BLOCK = 2**40 + 1  # A block of the data stream that no epoch reaches.
 
 
 @dataclass
-class State:
+class PretrainState:
     """What a run remembers from one update to the next, beside its tensors.
 
     Attributes:
@@ -51,11 +51,11 @@ class State:
     history: list[Evaluation] = field(default_factory=list)
 
     @classmethod
-    def from_json(cls, state: dict[str, Any]) -> State:
-        return cls(**{**state, "history": [Evaluation(**record) for record in state["history"]]})
+    def from_json(cls, state: dict[str, Any]) -> PretrainState:
+        return cls(**{**state, "history": [Evaluation(**result) for result in state["history"]]})
 
 
-class Run:
+class PretrainTrainer:
     """A run that is under way.
 
     Args:
@@ -71,9 +71,9 @@ class Run:
         vocabulary: Vocabulary,
         train: Blocks,
         held_out: Blocks,
-        settings: PretrainSettings,
+        settings: PretrainConfig,
     ) -> None:
-        self.settings, self.state = settings, State()
+        self.settings, self.state = settings, PretrainState()
         self.accelerator = _accelerator(settings)
         device = self.accelerator.device
         self.model = model.to(device)
@@ -84,7 +84,7 @@ class Run:
             model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self._train, self._held_out = train, held_out
-        self._masker = Masker(vocabulary.size, vocabulary.mask, vocabulary.special, device)
+        self._masker = MaskingCollator(vocabulary.size, vocabulary.mask, vocabulary.special, device)
         self._orders: dict[int, Tensor] = {}
         self._started = perf_counter()
 
@@ -94,7 +94,7 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        return self.state.step == self.settings.steps
+        return self.state.step == self.settings.max_steps
 
     @property
     def is_evaluated(self) -> bool:
@@ -113,7 +113,7 @@ class Run:
     def seconds(self) -> float:
         return self.state.seconds + perf_counter() - self._started
 
-    def update(self) -> float:
+    def optimizer_step(self) -> float:
         """One optimizer update; its loss, the mean over its masked tokens in nats.
 
         Raises:
@@ -122,7 +122,7 @@ class Run:
         settings, step = self.settings, self.state.step
         # Dropout is seeded step by step, so that no generator's state has to outlive an update.
         set_seed(_dropout_seed(settings.seed, step))
-        factor = learning_rate_factor(step, settings.steps, settings.warmup)
+        factor = learning_rate_factor(step, settings.max_steps, settings.warmup_ratio)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
         loss, norm = self._gradient(self._masked_blocks(step))
@@ -137,9 +137,9 @@ class Run:
             self.accelerator.log({"loss": loss, "learning_rate": rate}, step=self.state.step)
         return loss
 
-    def _masked_blocks(self, step: int) -> Masked:
+    def _masked_blocks(self, step: int) -> MaskedBatch:
         """The blocks of an update: the next ones of an endless row of shuffles."""
-        count = self.settings.blocks_an_update
+        count = self.settings.blocks_per_step
         first = step * count
         blocks = self._train.rows([self._block(place) for place in range(first, first + count)])
         return self._masker.training(blocks, seed=self.settings.seed, first=first)
@@ -149,22 +149,22 @@ class Run:
         if epoch not in self._orders:
             # An update may reach from one epoch into the next; none goes back.
             self._orders = {k: kept for k, kept in self._orders.items() if k == epoch - 1}
-            order = philox.order(self.settings.seed, len(self._train), block=epoch)
+            order = philox.shuffle(self.settings.seed, len(self._train), block=epoch)
             self._orders[epoch] = order
         return int(self._orders[epoch][index])
 
-    def _gradient(self, blocks: Masked) -> tuple[float, float]:
+    def _gradient(self, blocks: MaskedBatch) -> tuple[float, float]:
         """The mean loss over the masked tokens; the norm of its gradient, then clipped."""
         self.model.train()
         count = len(blocks.targets)
         loss = torch.zeros((), device=self.accelerator.device)
-        length = self.settings.piece_length(self.state.step)
+        length = self.settings.sequence_length_at(self.state.step)
         for batch in blocks.split(self.settings.batch_size):
             with self.accelerator.autocast():
-                part = masked_losses(self.model, batch.in_pieces(length)).sum() / count
+                part = masked_losses(self.model, batch.split_sequences(length)).sum() / count
             self.accelerator.backward(part)
             loss += part.detach()
-        largest = math.inf if self.settings.clip is None else self.settings.clip
+        largest = math.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
         return float(loss), float(clip_grad_norm_(self.model.parameters(), largest))
 
     def evaluate(self) -> Evaluation:
@@ -176,31 +176,31 @@ class Run:
         state = self.state
         found = Evaluation(
             step=state.step,
-            tokens=state.step * self.settings.tokens_an_update,
+            tokens=state.step * self.settings.tokens_per_step,
             train_loss=math.fsum(state.losses) / len(state.losses) if state.losses else None,
-            held_out_loss=self.held_out_loss(),
+            validation_loss=self.validation_loss(),
             seconds=self.seconds,
         )
         state.history.append(found)
         state.losses.clear()
         if self.settings.log_with is not None:
-            kept = {"held_out_loss": found.held_out_loss, "perplexity": found.perplexity}
+            kept = {"validation_loss": found.validation_loss, "perplexity": found.perplexity}
             self.accelerator.log(kept, step=state.step)
         return found
 
     @torch.no_grad()
-    def held_out_loss(self, batches: int | None = None) -> float:
+    def validation_loss(self, batches: int | None = None) -> float:
         """Mean loss over the masked tokens of held-out blocks, in nats.
 
         Blocks and masks are the same every time. Where there are more blocks than are wanted, they
         are taken at even distances, since a corpus may be in the order of its sources.
         """
         self.model.eval()
-        numbers = evenly(len(self._held_out), self.settings.evaluation_blocks)
+        numbers = evenly(len(self._held_out), self.settings.max_eval_blocks)
         total, count, size = 0.0, 0, self.settings.batch_size
         for first in list(range(0, len(numbers), size))[:batches]:
             blocks = self._held_out.rows(numbers[first : first + size])
-            masked = self._masker.held_out(blocks, first=first)
+            masked = self._masker.validation(blocks, first=first)
             with self.accelerator.autocast():
                 losses = masked_losses(self.model, masked)
             total += float(losses.double().sum())
@@ -238,7 +238,7 @@ class Run:
                 kept.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": kept, "param_groups": groups})
-        self.state = State.from_json(state["run"])
+        self.state = PretrainState.from_json(state["run"])
 
     def close(self) -> None:
         self.model.eval()
@@ -256,7 +256,7 @@ def evenly(count: int, wanted: int) -> Sequence[int]:
     return [i * count // wanted for i in range(wanted)]
 
 
-def _accelerator(settings: PretrainSettings) -> Accelerator:
+def _accelerator(settings: PretrainConfig) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision=settings.training.autocast,
         log_with=settings.log_with,
@@ -267,7 +267,7 @@ def _accelerator(settings: PretrainSettings) -> Accelerator:
     if settings.log_with is not None:
         if not accelerator.log_with:
             raise D90Error(f"log_with '{settings.log_with}': its package is not installed.")
-        values = settings.plain().items()
+        values = settings.to_dict().items()
         known = {name: value for name, value in values if isinstance(value, int | float | str)}
         accelerator.init_trackers("d90", config=known)
     return accelerator

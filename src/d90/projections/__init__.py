@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from d90.errors import unknown
+from d90.errors import unknown_name
 from d90.projections.aghajanyan2021 import Aghajanyan2021
 from d90.projections.base import Projection
 from d90.projections.dense import Dense
@@ -19,7 +19,7 @@ __all__ = [
     "OneHot",
     "Projection",
     "Sparse",
-    "make",
+    "make_projection",
 ]
 
 PROJECTIONS: dict[str, type[Projection]] = {
@@ -33,7 +33,9 @@ COMPATIBLE: dict[str, type[Projection]] = {"aghajanyan2021": Aghajanyan2021}
 """Operators of other people's code, for cross-checks only; they may break the contract."""
 
 
-def make(name: str, *, d: int, D: int, seed: int = 0, compat: str | None = None) -> Projection:
+def make_projection(
+    name: str, *, d: int, D: int, seed: int = 0, compat: str | None = None
+) -> Projection:
     """The projection of that name.
 
     Args:
@@ -46,13 +48,13 @@ def make(name: str, *, d: int, D: int, seed: int = 0, compat: str | None = None)
     Raises:
         D90Error: for an unknown name, or d, D or seed out of range.
 
-    >>> make("onehot", d=3, D=1000, seed=7)
+    >>> make_projection("onehot", d=3, D=1000, seed=7)
     OneHot(d=3, D=1000, seed=7)
     """
     if name not in PROJECTIONS:
-        raise unknown("projection", name, PROJECTIONS)
+        raise unknown_name("projection", name, PROJECTIONS)
     if compat is None:
         return PROJECTIONS[name](d, D, seed)
     if compat not in COMPATIBLE or name != "fastfood":
-        raise unknown("compat (for fastfood)", compat, COMPATIBLE)
+        raise unknown_name("compat (for fastfood)", compat, COMPATIBLE)
     return COMPATIBLE[compat](d, D, seed)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from d90.errors import D90Error
 from d90.projections.kernels import dispatch
-from d90.projections.kernels.native import Rows
+from d90.projections.kernels.native import RowBlock
 
 TILE = 2**20
 """How many numbers a reference implementation generates at a time."""
@@ -70,7 +70,9 @@ class Projection(ABC):
         if kernel is None:
             return self._apply(z, start, stop)
         out = z.new_empty(stop - start)
-        kernel.apply(self.name, self.d, self.D, self.seed, z.contiguous(), [Rows(start, None, out)])
+        kernel.apply(
+            self.name, self.d, self.D, self.seed, z.contiguous(), [RowBlock(start, None, out)]
+        )
         return out
 
     def adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
@@ -90,15 +92,15 @@ class Projection(ABC):
         if kernel is None:
             return self._adjoint(g, start, stop)
         out = g.new_empty(self.d)
-        rows = [Rows(start, g.contiguous(), None)]
+        rows = [RowBlock(start, g.contiguous(), None)]
         kernel.adjoint(self.name, self.d, self.D, self.seed, out, rows)
         return out
 
-    def displace(
+    def add_projected(
         self,
         z: Tensor,
         theta_0: Sequence[Tensor],
-        starts: Sequence[int],
+        row_offsets: Sequence[int],
         scales: Sequence[float],
         out: Sequence[Tensor] | None = None,
     ) -> list[Tensor]:
@@ -117,18 +119,18 @@ class Projection(ABC):
         out = [torch.empty_like(t) for t in theta_0] if out is None else list(out)
         kernel = self._kernel(z, *theta_0, *out)
         if kernel is not None and all(t.is_contiguous() for t in (*theta_0, *out)):
-            rows = map(Rows, starts, theta_0, out, scales)
+            rows = map(RowBlock, row_offsets, theta_0, out, scales)
             kernel.apply(self.name, self.d, self.D, self.seed, z.contiguous(), list(rows))
             return out
-        for tensor, target, start, scale in zip(theta_0, out, starts, scales, strict=True):
+        for tensor, target, start, scale in zip(theta_0, out, row_offsets, scales, strict=True):
             step = self.apply(z, start, start + tensor.numel()).view(tensor.shape)
             target.copy_(tensor.to(z.dtype) + scale * step)
         return out
 
-    def collect(
-        self, gradients: Sequence[Tensor], starts: Sequence[int], scales: Sequence[float]
+    def pull_back(
+        self, gradients: Sequence[Tensor], row_offsets: Sequence[int], scales: Sequence[float]
     ) -> Tensor:
-        """`sum of s P[rows]^T g` over tensors: the gradient that reaches z through `displace`.
+        """`sum of s P[rows]^T g` over tensors: the gradient that reaches z through `add_projected`.
 
         Returns:
             Tensor of shape (d,), float64 where a gradient is, float32 otherwise.
@@ -139,11 +141,13 @@ class Projection(ABC):
         out = flat[0].new_empty(self.d, dtype=dtype)
         kernel = self._kernel(out, *flat)
         if kernel is not None:
-            rows = [Rows(a, g, None, s) for a, g, s in zip(starts, flat, scales, strict=True)]
+            rows = [
+                RowBlock(a, g, None, s) for a, g, s in zip(row_offsets, flat, scales, strict=True)
+            ]
             kernel.adjoint(self.name, self.d, self.D, self.seed, out, rows)
             return out
         total = torch.zeros_like(out)
-        for g, start, scale in zip(flat, starts, scales, strict=True):
+        for g, start, scale in zip(flat, row_offsets, scales, strict=True):
             total += scale * self.adjoint(g.to(dtype), start, start + g.numel())
         return total
 

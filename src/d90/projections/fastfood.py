@@ -20,7 +20,7 @@ class Fastfood(Projection):
     """Block k of P is `H G_k Pi_k H B_k / sqrt(n D)`, of n = 2^ceil(log2 d) rows.
 
     B is +-1, G standard normal, Pi a permutation, H the Walsh-Hadamard matrix in Sylvester order
-    and not normalised. A column of `H G Pi H B` has squared norm n sum(G^2), n^2 in expectation.
+    and not normalized. A column of `H G Pi H B` has squared norm n sum(G^2), n^2 in expectation.
     G takes entries k n.. of its stream, from 256 on square by square transposed; B takes bits 0..15
     of the first word of each row of sixteen entries.
 

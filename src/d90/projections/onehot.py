@@ -22,7 +22,7 @@ class OneHot(Projection):
     Chen and Farach-Colton 2002); as a subspace for fine-tuning: Uni-LoRA (Li et al. 2025).
 
     Sixteen rows of P that follow one another share one random draw: their columns are sixteen
-    neighbours, from a uniform start and modulo d, in a random order. Each row by itself has a
+    neighbors, from a uniform start and modulo d, in a random order. Each row by itself has a
     uniform column; such a group costs two random words and one load where independent columns
     would cost sixteen of each.
     """
@@ -50,7 +50,7 @@ class OneHot(Projection):
     def _rows(self, low: int, high: int, like: Tensor) -> tuple[Tensor, Tensor]:
         first, last = low // philox.LANES, -(-high // philox.LANES)
         shape, base = philox.rows(self.seed, Stream.ONEHOT, first, last, device=like.device)
-        column = philox.to_integers(base, self.d)[:, None] + philox.row_orders(shape)
+        column = philox.to_integers(base, self.d)[:, None] + philox.row_permutations(shape)
         inside = slice(low - first * philox.LANES, high - first * philox.LANES)
         column, sign = column % self.d, philox.row_signs(shape, like.dtype)
         return column.view(-1)[inside], sign.view(-1)[inside]

@@ -25,10 +25,10 @@ PLOT_HEIGHT = 1.75
 LEGEND_ROW, LEGEND_COLUMNS = 0.14, 4
 LABEL_GAP = 0.12
 FULL, THRESHOLD, MAJORITY, FAILED = "#0072b2", "#b34700", SOFT, "#888888"
-"""Okabe and Ito's blue and (darkened) vermillion, and greys: apart for colour-blind readers too."""
+"""Okabe and Ito's blue and (darkened) vermillion, and greys: apart for color-blind readers too."""
 
 Look = Mapping[str, Any]
-"""How the runs at one learning rate are drawn: marker and colour."""
+"""How the runs at one learning rate are drawn: marker and color."""
 
 
 def curve_svg(summary: Summary) -> str:
@@ -111,10 +111,10 @@ def _draw_levels(axes: Axes, summary: Summary) -> None:
 
 
 def _levels(summary: Summary) -> list[tuple[float, str, str, Any]]:
-    """(height, label, colour, dashes) of each horizontal line."""
+    """(height, label, color, dashes) of each horizontal line."""
     levels = [
         (summary.full_metric, "full", FULL, "-"),
-        (summary.threshold, wording.share(summary), THRESHOLD, (0, (5, 2))),
+        (summary.threshold, wording.percent(summary), THRESHOLD, (0, (5, 2))),
         (summary.majority, "majority", MAJORITY, (0, (1, 1.5))),
     ]
     return [(v, label, color, dashes) for v, label, color, dashes in levels if v is not None]
@@ -142,7 +142,7 @@ def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
 def _draw_runs(axes: Axes, summary: Summary, looks: Mapping[float, Look]) -> None:
     size = 3.2 if len(summary.trials) <= 120 else 2.2
     for rate, look in looks.items():
-        runs = [r for r in summary.trials if r.trial.learning_rate == rate and r.usable]
+        runs = [r for r in summary.trials if r.trial.learning_rate == rate and r.is_valid]
         points = [(r.trial.d, r.metric) for r in runs if not r.trial.is_full]
         _scatter(axes, points, markersize=size, markeredgewidth=0, alpha=0.85, **look)
     _scatter(axes, _failed(summary), marker="x", markersize=3, color=FAILED, markeredgewidth=0.7)
@@ -201,7 +201,7 @@ def _legend_handles(summary: Summary, looks: Mapping[float, Look]) -> list[Line2
 
 
 def _looks(summary: Summary) -> dict[float, Look]:
-    """Learning rate -> marker and colour: darker is smaller, and markers differ for grey print."""
+    """Learning rate -> marker and color: darker is smaller, and markers differ for grey print."""
     rates = sorted({r.trial.learning_rate for r in summary.trials if not r.trial.is_full})
     colors = mpl.colormaps["viridis"]
     last = max(len(rates) - 1, 1)
@@ -214,9 +214,9 @@ def _looks(summary: Summary) -> dict[float, Look]:
 def _failed(summary: Summary) -> list[tuple[int, float]]:
     """Where the crosses go: at the metric of the run, at the majority line if it has none."""
     return [
-        (record.trial.d, _height(record.metric, summary.majority))
-        for record in summary.trials
-        if record.trial.d is not None and not record.usable
+        (result.trial.d, _height(result.metric, summary.majority))
+        for result in summary.trials
+        if result.trial.d is not None and not result.is_valid
     ]
 
 
@@ -228,10 +228,10 @@ def _points(summary: Summary) -> list[tuple[int, float]]:
     usable = [
         (r.trial.d, r.metric)
         for r in summary.trials
-        if r.trial.d is not None and r.usable and r.metric is not None
+        if r.trial.d is not None and r.is_valid and r.metric is not None
     ]
     return usable + _failed(summary)
 
 
 def _dims(summary: Summary) -> list[int]:
-    return [record.trial.d for record in summary.trials if record.trial.d is not None]
+    return [result.trial.d for result in summary.trials if result.trial.d is not None]

@@ -18,7 +18,7 @@ from rich.text import Text
 from d90.errors import D90Error
 from d90.report import plotting
 from d90.report.html import TEMPLATES, inline
-from d90.utils.files import write_whole
+from d90.utils.files import atomic_write
 
 Value = str | int | float | None
 
@@ -54,7 +54,7 @@ class Table:
     @property
     def cells(self) -> list[list[str]]:
         """Its rows in words."""
-        return [[in_words(value) for value in row] for row in self.rows]
+        return [[format_value(value) for value in row] for row in self.rows]
 
     @property
     def lefts(self) -> list[bool]:
@@ -128,7 +128,7 @@ def write_document(document: Document, folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            write_whole(folder / name, content)
+            atomic_write(folder / name, content)
     except OSError as error:
         raise D90Error(
             f"cannot write the report to '{folder}': expected a folder that can be written "
@@ -149,10 +149,10 @@ def render_document(document: Document) -> RenderableType:
     return Group(*parts)
 
 
-def in_words(value: Value) -> str:
+def format_value(value: Value) -> str:
     """A value as the page and the terminal show it.
 
-    >>> [in_words(value) for value in (1203, 0.80147, 1e-5, "trivial", None)]
+    >>> [format_value(value) for value in (1203, 0.80147, 1e-5, "trivial", None)]
     ['1,203', '0.801', '1e-05', 'trivial', '–']
     """
     if value is None:

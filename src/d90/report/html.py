@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from d90.report import wording
 from d90.search.summary import Summary
-from d90.search.trial import Record
+from d90.search.trial import TrialResult
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -56,7 +56,7 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
         "Scale": summary.scale,
         "Metric": summary.metric,
         "Full fine-tuning": wording.number(summary.full_metric),
-        "Threshold": f"{wording.number(summary.threshold)} ({summary.satisfaction:g} of it)",
+        "Threshold": f"{wording.number(summary.threshold)} ({summary.target_fraction:g} of it)",
         "Majority class": wording.number(summary.majority),
         "Status": summary.status,
         "Interval": wording.interval(summary),
@@ -77,26 +77,26 @@ def _alternative(summary: Summary) -> str:
 
 
 def _rows(summary: Summary) -> list[dict[str, Any]]:
-    records = summary.ordered_trials
+    results = summary.ordered_trials
     best: dict[int | None, float] = {}
-    for record in records:
-        if record.usable and record.metric is not None:
-            best[record.trial.d] = max(record.metric, best.get(record.trial.d, record.metric))
-    return [_row(record, best) for record in records]
+    for result in results:
+        if result.is_valid and result.metric is not None:
+            best[result.trial.d] = max(result.metric, best.get(result.trial.d, result.metric))
+    return [_row(result, best) for result in results]
 
 
-def _row(record: Record, best: Mapping[int | None, float]) -> dict[str, Any]:
-    trial = record.trial
+def _row(result: TrialResult, best: Mapping[int | None, float]) -> dict[str, Any]:
+    trial = result.trial
     return {
         "d": wording.dimension(trial.d),
         "learning_rate": f"{trial.learning_rate:g}",
         "seed": trial.seed,
-        "metric": wording.number(record.metric),
-        "train_metric": wording.number(record.train_metric),
-        "seconds": f"{record.seconds:,.0f}",
-        "status": f"{record.status}: {record.message}" if record.message else record.status,
-        "best": record.usable and record.metric == best.get(trial.d),
-        "lost": not record.usable,
+        "metric": wording.number(result.metric),
+        "train_metric": wording.number(result.train_metric),
+        "seconds": f"{result.seconds:,.0f}",
+        "status": f"{result.status}: {result.message}" if result.message else result.status,
+        "best": result.is_valid and result.metric == best.get(trial.d),
+        "lost": not result.is_valid,
     }
 
 

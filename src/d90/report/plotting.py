@@ -1,4 +1,4 @@
-"""What every figure shares: its look, its colours and how it becomes bytes.
+"""What every figure shares: its look, its colors and how it becomes bytes.
 
 The same figure gives the same bytes, whatever the reader's own settings of matplotlib.
 """
@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 PNG_DPI = 300
 
 INK, SOFT = "#222222", "#666666"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a87900", "#4aa3df", "#7a4fa3", "#555555")
-"""Okabe and Ito's, the light ones darkened: apart for colour-blind readers too."""
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a87900", "#4aa3df", "#7a4fa3", "#555555")
+"""Okabe and Ito's, the light ones darkened: apart for color-blind readers too."""
 
 MARKERS = "osD^vPX*"
 
@@ -48,10 +48,10 @@ def png(draw: Callable[[], Figure]) -> bytes:
     return _render(draw, "png", dpi=PNG_DPI, metadata={"Software": "d90"})
 
 
-def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each name, in order of first appearance; they repeat after eight."""
+def colors(names: Iterable[str]) -> dict[str, str]:
+    """A color for each name, in order of first appearance; they repeat after eight."""
     distinct = dict.fromkeys(names)
-    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(distinct)}
+    return {name: COLORS[i % len(COLORS)] for i, name in enumerate(distinct)}
 
 
 def markers(names: Iterable[str]) -> dict[str, str]:

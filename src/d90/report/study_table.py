@@ -120,5 +120,5 @@ def _row(summary: Summary) -> tuple[Value, ...]:
         high,
         summary.status,
         len(summary.trials),
-        sum(record.seconds for record in summary.trials) / 60,
+        sum(result.seconds for result in summary.trials) / 60,
     )

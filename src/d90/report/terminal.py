@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from d90.report import wording
-from d90.search.curve import data_points, reaches
+from d90.search.curve import passes, valid_results
 from d90.search.summary import Summary
-from d90.search.trial import Record
+from d90.search.trial import TrialResult
 
 MOST_ROWS = 20
 """More dimensions than this are thinned out in the terminal; every run is in `trials.csv`."""
@@ -34,10 +34,10 @@ def render_text(summary: Summary) -> RenderableType:
 
 def _table(summary: Summary) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for header in ("d", summary.metric, "rate", "runs", f"≥{wording.share(summary)}"):
+    for header in ("d", summary.metric, "rate", "runs", f"≥{wording.percent(summary)}"):
         table.add_column(header, justify="right", no_wrap=True)
-    by_d = {d: list(records) for d, records in groupby(summary.ordered_trials, lambda r: r.trial.d)}
-    shown = thin(list(by_d), MOST_ROWS, keep=summary.d90)
+    by_d = {d: list(results) for d, results in groupby(summary.ordered_trials, lambda r: r.trial.d)}
+    shown = downsample(list(by_d), MOST_ROWS, keep=summary.d90)
     for d in shown:
         table.add_row(*_row(summary, by_d[d]))
     if len(shown) < len(by_d):
@@ -45,18 +45,18 @@ def _table(summary: Summary) -> Table:
     return table
 
 
-def _row(summary: Summary, records: Sequence[Record]) -> list[str]:
+def _row(summary: Summary, results: Sequence[TrialResult]) -> list[str]:
     """One d: its height on the curve, its best run's rate, runs that trained, whether it passes."""
-    d = records[0].trial.d
-    trained = data_points(records)
-    best = max(trained, key=lambda record: record.metric or 0.0, default=None)
+    d = results[0].trial.d
+    trained = valid_results(results)
+    best = max(trained, key=lambda result: result.metric or 0.0, default=None)
     heights: dict[int | None, float | None] = {point.d: point.best for point in summary.curve}
     height = summary.full_metric if d is None else heights.get(d)
     return [
         wording.dimension(d),
         wording.number(height),
         "–" if best is None else f"{best.trial.learning_rate:g}",
-        f"{len(trained)}/{len(records)}",
+        f"{len(trained)}/{len(results)}",
         "" if d is None else _passes(height, summary.threshold),
     ]
 
@@ -64,13 +64,13 @@ def _row(summary: Summary, records: Sequence[Record]) -> list[str]:
 def _passes(height: float | None, threshold: float | None) -> str:
     if height is None or threshold is None:
         return "–"
-    return "yes" if reaches(height, threshold) else "no"
+    return "yes" if passes(height, threshold) else "no"
 
 
-def thin(dims: Sequence[int | None], most: int, keep: int | None) -> list[int | None]:
+def downsample(dims: Sequence[int | None], most: int, keep: int | None) -> list[int | None]:
     """At most `most` of the dimensions, evenly spread, with both ends; and `keep` besides.
 
-    >>> thin([10, 20, 30, 40, 50, 60], 3, keep=20)
+    >>> downsample([10, 20, 30, 40, 50, 60], 3, keep=20)
     [10, 20, 30, 60]
     """
     if len(dims) <= most:

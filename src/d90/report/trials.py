@@ -7,12 +7,12 @@ import io
 import math
 from collections.abc import Iterable
 
-from d90.search.trial import Record
+from d90.search.trial import TrialResult
 
 COLUMNS = ("d", "learning_rate", "seed", "metric", "train_metric", "status", "seconds", "message")
 
 
-def trials_csv(records: Iterable[Record]) -> str:
+def trials_csv(results: Iterable[TrialResult]) -> str:
     """One row a run, in the given order; `d` is empty for full fine-tuning, a metric if unknown.
 
     Numbers are written in full: reading them back gives the same floats.
@@ -20,21 +20,21 @@ def trials_csv(records: Iterable[Record]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_row(record) for record in records)
+    writer.writerows(_row(result) for result in results)
     return out.getvalue()
 
 
-def _row(record: Record) -> list[object]:
-    trial = record.trial
+def _row(result: TrialResult) -> list[object]:
+    trial = result.trial
     return [
         trial.d,
         trial.learning_rate,
         trial.seed,
-        _number(record.metric),
-        _number(record.train_metric),
-        record.status,
-        _number(record.seconds),
-        record.message,
+        _number(result.metric),
+        _number(result.train_metric),
+        result.status,
+        _number(result.seconds),
+        result.message,
     ]
 
 

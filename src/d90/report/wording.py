@@ -9,13 +9,13 @@ from d90.search.summary import Summary
 
 
 def name(summary: Summary) -> str:
-    """The quantity's name: d90 at satisfaction 0.9, d80 at 0.8.
+    """The quantity's name: d90 at target_fraction 0.9, d80 at 0.8.
 
     >>> from types import SimpleNamespace
-    >>> name(SimpleNamespace(satisfaction=0.8))
+    >>> name(SimpleNamespace(target_fraction=0.8))
     'd80'
     """
-    return f"d{100 * summary.satisfaction:g}"
+    return f"d{100 * summary.target_fraction:g}"
 
 
 def number(value: float | None) -> str:
@@ -27,9 +27,9 @@ def number(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def share(summary: Summary) -> str:
+def percent(summary: Summary) -> str:
     """The share of the full metric that is asked for: `90%`."""
-    return f"{100 * summary.satisfaction:g}%"
+    return f"{100 * summary.target_fraction:g}%"
 
 
 def dimension(value: float | None) -> str:
@@ -63,7 +63,7 @@ def answer(summary: Summary) -> str:
     """
     if summary.d90 is not None:
         return f"{name(summary)} = {dimension(summary.d90)}"
-    dims = [record.trial.d for record in summary.trials if record.trial.d is not None]
+    dims = [result.trial.d for result in summary.trials if result.trial.d is not None]
     if dims and summary.status == "above-maximum":
         return f"{name(summary)} > {dimension(max(dims))} ({summary.status})"
     if dims and summary.status == "at-minimum":
@@ -78,7 +78,7 @@ def sentence(summary: Summary) -> str:
         return f"{reason[0].upper()}{reason[1:].rstrip('.')}."
     text = (
         f"Training {dimension(summary.d90)} numbers instead of {summary.D:,} reaches "
-        f"{summary.metric} {number(summary.threshold)}: {share(summary)} of the "
+        f"{summary.metric} {number(summary.threshold)}: {percent(summary)} of the "
         f"{number(summary.full_metric)} of full fine-tuning."
     )
     if summary.interval is None:

@@ -10,7 +10,7 @@ from d90.report.curve import curve_png, curve_svg
 from d90.report.html import page
 from d90.report.trials import trials_csv
 from d90.search.summary import FILE_NAME, Summary
-from d90.utils.files import write_whole
+from d90.utils.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def write_report(summary: Summary, folder: str | Path) -> ReportPaths:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in contents.items():
-            write_whole(path, content)
+            atomic_write(path, content)
     except OSError as error:
         raise D90Error(
             f"cannot write the report to '{folder}': expected a folder that can be written "

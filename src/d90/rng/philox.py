@@ -10,7 +10,7 @@ rejection; entry `i` can be computed alone, in a register. The scheme is
 * normals: two a word. Of 16 bits the highest is the sign and the others the tail probability, and
   a piecewise linear inverse distribution in whole numbers gives the size: no rounding, so no two
   machines differ;
-* rows: what sixteen neighbouring entries share, in two words: a sign each, an order of the sixteen
+* rows: what sixteen neighboring entries share, in two words: a sign each, an order of the sixteen
   lanes, and 31 bits more;
 * permutations: of up to 128 places, rounds of xor, odd multiplication and xor-shift on log2(n)
   bits; of more, rows in such an order, lanes in the row's order, and squares transposed, which a
@@ -133,9 +133,9 @@ def to_signs(word: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 def _normal_table(device: torch.device) -> Tensor:
     """The sizes of all 2^15 levels of tail probability, in units of 2^-12."""
     level = torch.arange(2**15)
-    centre = _on_lines(level, INTERCEPTS, FALLS, 9)
+    center = _on_lines(level, INTERCEPTS, FALLS, 9)
     tail = _on_lines(level & 2**11 - 1, TAIL_INTERCEPTS, TAIL_FALLS, 5)
-    return torch.where(level < 2**11, tail, centre).to(device)
+    return torch.where(level < 2**11, tail, center).to(device)
 
 
 def _on_lines(level: Tensor, intercepts: Sequence[int], falls: Sequence[int], bits: int) -> Tensor:
@@ -208,12 +208,12 @@ def row_signs(word: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return (1 - 2 * (word[:, None] >> lanes & 1)).to(dtype)
 
 
-def row_orders(word: Tensor) -> Tensor:
+def row_permutations(word: Tensor) -> Tensor:
     """An order of the sixteen lanes for each row, from bits 16..31 of a word: shape (rows, 16)."""
     return _orders(word.device)[(word >> 16) * ORDERS >> 16]
 
 
-def lane_orders() -> list[list[int]]:
+def lane_permutations() -> list[list[int]]:
     """The 240 orders `lane -> 1 / (a lane + c)` over GF(16), a from 1 on.
 
     Any two lanes go to any two places in equally many of them. Without the inverse (of 0 it is 0)
@@ -238,7 +238,7 @@ def lane_orders() -> list[list[int]]:
 
 @cache
 def _orders(device: torch.device) -> Tensor:
-    return torch.tensor(lane_orders(), device=device)
+    return torch.tensor(lane_permutations(), device=device)
 
 
 def permutations(
@@ -254,7 +254,8 @@ def permutations(
     Below 256 places it is the keyed bijection of `_scramble`, of eight rounds. From 256 places on
     the places are rows of sixteen lanes, and twice in turn every square of sixteen rows is
     transposed, rows are taken in the order of a keyed bijection (four rounds), and each row's lanes
-    in an order of its own (`row_orders` of its two words); at the end squares are transposed again.
+    in an order of its own (`row_permutations` of its two words); at the end squares are transposed
+    again.
 
     Block k takes entries 8k.. of its stream as keys. Every image of a place is uniform. Pairs are
     uniform within sampling noise for 16..128 places; from 256 places on, two images share a row or
@@ -273,7 +274,7 @@ def permutations(
     places = transpose_squares(torch.arange(n, device=device).expand(len(keys), n))
     for stage, key in enumerate(keys.split(_KEYS // 2, dim=1)):
         row = _scramble(key, bits - 4)[:, :, None]
-        lane = row_orders(drawn[stage]).view(-1, height, LANES)
+        lane = row_permutations(drawn[stage]).view(-1, height, LANES)
         places = transpose_squares(places.gather(1, (row * LANES + lane).view(-1, n)))
     return places
 
@@ -298,7 +299,7 @@ def transpose_squares(x: Tensor) -> Tensor:
     return x.reshape(len(x), -1, LANES, LANES).transpose(2, 3).reshape(x.shape)
 
 
-def order(seed: int, count: int, *, block: int = 0) -> Tensor:
+def shuffle(seed: int, count: int, *, block: int = 0) -> Tensor:
     """A shuffle of `count` things, the same on every machine: they are sorted by random words.
 
     Args:

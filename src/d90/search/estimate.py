@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 
 from d90.errors import D90Error
-from d90.search.curve import Point, curve, data_points, full_metric, reaches
-from d90.search.trial import Record
+from d90.search.curve import Point, curve, full_metric, passes, valid_results
+from d90.search.trial import TrialResult
 
 EstimateStatus = Literal[
     "ok",
@@ -36,7 +36,7 @@ LEVEL = 0.95
 """Level of the interval."""
 
 WIDE_GAP = 1.5
-"""Ratio of neighbouring dimensions above which the resolution is worth a warning."""
+"""Ratio of neighboring dimensions above which the resolution is worth a warning."""
 
 FEW_SEEDS = 3
 """With fewer seeds the interval gets a warning (docs/estimators.md has its coverage)."""
@@ -56,7 +56,7 @@ class Estimate:
             projection seeds or more; None otherwise. An end is None when it is open: below the
             smallest d tried, or above the largest.
         full_metric: best metric of full fine-tuning, None when no such run trained.
-        threshold: satisfaction * full_metric.
+        threshold: target_fraction * full_metric.
         best: best metric at each d with a usable run.
         warnings: one line each.
         reason: why there is no d90, in one line; empty when `ok`.
@@ -73,16 +73,16 @@ class Estimate:
 
 
 def estimate(
-    records: Iterable[Record],
+    results: Iterable[TrialResult],
     *,
     majority: float,
-    satisfaction: float = 0.9,
+    target_fraction: float = 0.9,
     evaluation_size: int | None = None,
 ) -> Estimate:
-    """d90: the smallest d tried whose best metric reaches `satisfaction` of full fine-tuning.
+    """d90: the smallest d tried whose best metric reaches `target_fraction` of full fine-tuning.
 
         best(d)   = mean over seeds of max over learning rates of metric(d, learning rate, seed)
-        threshold = satisfaction * max over learning rates of the full fine-tuning metric
+        threshold = target_fraction * max over learning rates of the full fine-tuning metric
         d90       = min {d : best(d) >= threshold}
 
     Only usable runs count: one that collapsed to a single class, diverged or failed is no data
@@ -99,26 +99,26 @@ def estimate(
     Args:
         records: finished runs; full fine-tuning and subspace runs in any order.
         majority: what the best constant predictor scores, in the metric of the records.
-        satisfaction: the 0.9 of d90, in (0, 1].
+        target_fraction: the 0.9 of d90, in (0, 1].
         evaluation_size: number of evaluation examples, when the metric is an accuracy: its
             binomial standard error then counts as noise.
 
     Raises:
-        D90Error: when satisfaction or evaluation_size is out of its range.
+        D90Error: when target_fraction or evaluation_size is out of its range.
 
     Source: Aghajanyan et al. 2021, section 3; the names of the non-answers are ours.
     """
-    _check(satisfaction, evaluation_size)
-    records = list(records)
-    points = curve(records)
-    full = full_metric(records)
-    threshold = None if full is None else satisfaction * full
-    status, reason = _status(points, full, threshold, majority, records)
-    warnings = [*_run_warnings(records, points), *_seed_warnings(points)]
+    _check(target_fraction, evaluation_size)
+    results = list(results)
+    points = curve(results)
+    full = full_metric(results)
+    threshold = None if full is None else target_fraction * full
+    status, reason = _status(points, full, threshold, majority, results)
+    warnings = [*_run_warnings(results, points), *_seed_warnings(points)]
     warnings += _monotone_warnings(points, evaluation_size)
     d90, interval = None, None
     if status == "ok" and threshold is not None:
-        d90 = next(p.d for p in points if reaches(p.best, threshold))
+        d90 = next(p.d for p in points if passes(p.best, threshold))
         interval = _interval(points, threshold)
         warnings += _resolution_warnings(points, d90, threshold)
     return Estimate(
@@ -133,10 +133,10 @@ def estimate(
     )
 
 
-def _check(satisfaction: float, evaluation_size: int | None) -> None:
-    if not 0 < satisfaction <= 1:
+def _check(target_fraction: float, evaluation_size: int | None) -> None:
+    if not 0 < target_fraction <= 1:
         raise D90Error(
-            f"satisfaction is {satisfaction}: expected a share above 0 and at most 1 "
+            f"target_fraction is {target_fraction}: expected a share above 0 and at most 1 "
             "(the paper's is 0.9)."
         )
     if evaluation_size is not None and evaluation_size < 1:
@@ -148,36 +148,36 @@ def _status(
     full: float | None,
     threshold: float | None,
     majority: float,
-    records: Sequence[Record],
+    results: Sequence[TrialResult],
 ) -> tuple[EstimateStatus, str]:
     """The status, and its reason in one line unless it is `ok`."""
     if full is None or threshold is None:
-        tried = sum(r.trial.is_full for r in records)
+        tried = sum(r.trial.is_full for r in results)
         what = f"none of {tried} full fine-tuning runs trained" if tried else "there is none yet"
         return "undefined-baseline", f"no full fine-tuning baseline: {what}"
-    if reaches(majority, full):
+    if passes(majority, full):
         return "undefined-baseline", (
             f"full fine-tuning reaches {full:.4f}, which does not beat the majority class "
             f"({majority:.4f})"
         )
-    if reaches(majority, threshold):
+    if passes(majority, threshold):
         return "trivial-threshold", (
             f"the threshold {threshold:.4f} is not above the majority class ({majority:.4f}): "
             "a constant predictor would pass"
         )
     if not points:
-        tried = sum(not r.trial.is_full for r in records)
+        tried = sum(not r.trial.is_full for r in results)
         what = f"none of {tried} subspace runs trained" if tried else "no subspace run yet"
         return "unstable", what
-    if not any(reaches(p.best, threshold) for p in points):
+    if not any(passes(p.best, threshold) for p in points):
         top = max(points, key=lambda p: p.best)
-        largest = max(r.trial.d for r in records if r.trial.d is not None)
+        largest = max(r.trial.d for r in results if r.trial.d is not None)
         return "above-maximum", (
             f"no d up to {largest:,} reaches {threshold:.4f} (best: {top.best:.4f} at "
             f"d = {top.d:,})"
         )
-    smallest = min(r.trial.d for r in records if r.trial.d is not None)
-    if points[0].d == smallest and reaches(points[0].best, threshold):
+    smallest = min(r.trial.d for r in results if r.trial.d is not None)
+    if points[0].d == smallest and passes(points[0].best, threshold):
         return "at-minimum", (
             f"the smallest d tried, {smallest:,}, already reaches {threshold:.4f}: d90 <= "
             f"{smallest:,}, an upper bound only; try smaller d"
@@ -190,7 +190,7 @@ def _interval(points: Sequence[Point], threshold: float) -> Interval | None:
 
     Each sample draws seeds with replacement, averages them at every d, fits a curve that is
     non-decreasing in log d (isotonic regression, weighted by the number of seeds at each d) and
-    finds the two neighbouring dimensions between which it crosses. The interval goes from the
+    finds the two neighboring dimensions between which it crosses. The interval goes from the
     lower quantile of their lower ones to the upper quantile of their upper ones: the spread over
     seeds and the resolution of the dimensions together.
     """
@@ -222,24 +222,24 @@ def _interval(points: Sequence[Point], threshold: float) -> Interval | None:
 
 
 def _crossing(dims: np.ndarray, fitted: np.ndarray, threshold: float) -> tuple[float, float]:
-    """The neighbouring dimensions around the crossing; 0 and infinity stand beyond the ends."""
-    above = [reaches(value, threshold) for value in fitted]
+    """The neighboring dimensions around the crossing; 0 and infinity stand beyond the ends."""
+    above = [passes(value, threshold) for value in fitted]
     first = above.index(True) if any(above) else len(dims)
     ends = [0.0, *dims, math.inf]
     return ends[first], ends[first + 1]
 
 
-def _run_warnings(records: Sequence[Record], points: Sequence[Point]) -> list[str]:
+def _run_warnings(results: Sequence[TrialResult], points: Sequence[Point]) -> list[str]:
     """Runs that are no data points, and dimensions left without any."""
     warnings = []
-    counted = {id(r) for r in data_points(records)}
+    counted = {id(r) for r in valid_results(results)}
     lost = Counter(
-        "no metric" if r.status == "ok" else r.status for r in records if id(r) not in counted
+        "no metric" if r.status == "ok" else r.status for r in results if id(r) not in counted
     )
     if lost:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(lost.items()))
-        warnings.append(f"{lost.total()} of {len(records)} runs are not data points: {kinds}")
-    tried = {r.trial.d for r in records if r.trial.d is not None}
+        warnings.append(f"{lost.total()} of {len(results)} runs are not data points: {kinds}")
+    tried = {r.trial.d for r in results if r.trial.d is not None}
     empty = sorted(tried - {p.d for p in points})
     if empty and points:
         warnings.append(f"no run trained at d = {_listed(empty)}: no data point there")
@@ -312,7 +312,7 @@ def _resolution_warnings(points: Sequence[Point], d90: int, threshold: float) ->
         warnings.append(
             f"coarse: d90 lies above {below[-1]:,} and at most at {d90:,}, with no d tried between"
         )
-    later = [p.d for p in points if p.d > d90 and not reaches(p.best, threshold)]
+    later = [p.d for p in points if p.d > d90 and not passes(p.best, threshold)]
     if later:
         warnings.append(f"d = {_listed(later)} does not reach the threshold, above d90 = {d90:,}")
     seeds = {seed for point in points for seed in point.by_seed}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from d90.errors import D90Error
 from d90.search.curve import Point, curve
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 
 FORMAT = 1
 """Version of the JSON form; it rises when a key changes its meaning or goes away."""
@@ -35,9 +35,9 @@ class Summary:
         D: parameters of the model; `family`: its kind, such as `roberta`.
         examples: how many texts there are to train on (`train`), and on how many of them and of
             the evaluation split the metrics were measured (`train_metric`, `metric`).
-        satisfaction: share of the full metric that counts as reaching it.
+        target_fraction: share of the full metric that counts as reaching it.
         majority: metric of the best constant predictor.
-        full_metric, threshold: best full fine-tuning metric; `satisfaction * full_metric`.
+        full_metric, threshold: best full fine-tuning metric; `target_fraction * full_metric`.
         d90, interval: the answer and its interval (an end that is None is open); None where
             there is none.
         status: `ok` or the name of the non-answer (`d90.search.estimate`); `reason` puts it in
@@ -62,14 +62,14 @@ class Summary:
     family: str = ""
     examples: Mapping[str, int] = field(default_factory=dict)
     metric: str = "accuracy"
-    satisfaction: float = 0.9
+    target_fraction: float = 0.9
     full_metric: float | None = None
     threshold: float | None = None
     d90: int | None = None
     interval: tuple[int | None, int | None] | None = None
     reason: str = ""
     warnings: tuple[str, ...] = ()
-    trials: tuple[Record, ...] = ()
+    trials: tuple[TrialResult, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -82,13 +82,13 @@ class Summary:
         return curve(self.trials)
 
     @property
-    def ordered_trials(self) -> list[Record]:
+    def ordered_trials(self) -> list[TrialResult]:
         """The trials in one order, whatever order they ran in: full fine-tuning first, then d."""
         return sorted(self.trials, key=_order)
 
     def to_json(self) -> str:
         """The content of `summary.json`: keys in fixed order, one trial a line, NaN as null."""
-        return _dump({key: _plain(value) for key, value in self._keys().items()})
+        return _dump({key: _plain(value) for key, value in self._to_dict().items()})
 
     @classmethod
     def from_json(cls, text: str) -> Summary:
@@ -101,7 +101,7 @@ class Summary:
         known = {f.name for f in fields(cls)}
         try:
             values = {key: value for key, value in data.items() if key in known}
-            values["trials"] = tuple(_record(trial) for trial in data["trials"])
+            values["trials"] = tuple(_result(trial) for trial in data["trials"])
             values["warnings"] = tuple(data["warnings"])
             values["interval"] = None if data["interval"] is None else tuple(data["interval"])
             return cls(**values)
@@ -128,7 +128,7 @@ class Summary:
             ) from error
         return cls.from_json(text)
 
-    def _keys(self) -> dict[str, Any]:
+    def _to_dict(self) -> dict[str, Any]:
         """Key -> value of the JSON form, in its order."""
         return {
             "format": FORMAT,
@@ -143,7 +143,7 @@ class Summary:
             "D": self.D,
             "family": self.family,
             "examples": self.examples,
-            "satisfaction": self.satisfaction,
+            "target_fraction": self.target_fraction,
             "majority": self.majority,
             "full_metric": self.full_metric,
             "threshold": self.threshold,
@@ -158,31 +158,51 @@ class Summary:
             "started": self.started,
             "finished": self.finished,
             "curve": [{"d": point.d, "metric": point.best} for point in self.curve],
-            "trials": [_trial_keys(record) for record in self.ordered_trials],
+            "trials": [_trial_keys(result) for result in self.ordered_trials],
         }
 
 
-def _order(record: Record) -> tuple[int, float, int]:
-    trial = record.trial
+def load_summaries(places: Sequence[Path]) -> list[Summary]:
+    """The summaries in these files and folders, at any depth; a study in two places counts once.
+
+    Raises:
+        D90Error: for a place that is not there or has no summary; for a damaged summary.
+    """
+    summaries: dict[str, Summary] = {}
+    for place in places:
+        files = sorted(place.rglob(FILE_NAME)) if place.is_dir() else [place]
+        if not files:
+            raise D90Error(
+                f"'{place}' has no {FILE_NAME} at any depth: give the report of a `d90 measure`, "
+                "or a folder of several."
+            )
+        for file in files:
+            summary = Summary.load(file)
+            summaries.setdefault(summary.to_json(), summary)
+    return list(summaries.values())
+
+
+def _order(result: TrialResult) -> tuple[int, float, int]:
+    trial = result.trial
     return (-1 if trial.d is None else trial.d, trial.learning_rate, trial.seed)
 
 
-def _trial_keys(record: Record) -> dict[str, Any]:
+def _trial_keys(result: TrialResult) -> dict[str, Any]:
     return {
-        "d": record.trial.d,
-        "learning_rate": record.trial.learning_rate,
-        "seed": record.trial.seed,
-        "metric": record.metric,
-        "train_metric": record.train_metric,
-        "status": record.status,
-        "seconds": record.seconds,
-        "message": record.message,
-        "metrics": record.metrics,
+        "d": result.trial.d,
+        "learning_rate": result.trial.learning_rate,
+        "seed": result.trial.seed,
+        "metric": result.metric,
+        "train_metric": result.train_metric,
+        "status": result.status,
+        "seconds": result.seconds,
+        "message": result.message,
+        "metrics": result.metrics,
     }
 
 
-def _record(keys: Mapping[str, Any]) -> Record:
-    return Record(
+def _result(keys: Mapping[str, Any]) -> TrialResult:
+    return TrialResult(
         Trial(keys["d"], keys["learning_rate"], keys["seed"]),
         keys["status"],
         keys["metric"],

@@ -18,7 +18,7 @@ class Trial:
 
     Attributes:
         d: dimension of the subspace; None is full fine-tuning.
-        learning_rate: as the user gave it (how it is normalised in d: `d90.training`).
+        learning_rate: as the user gave it (how it is normalized in d: `d90.training`).
         seed: seed of the projection and of the data order.
     """
 
@@ -33,7 +33,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Record:
+class TrialResult:
     """One finished training run.
 
     Attributes:
@@ -58,6 +58,6 @@ class Record:
     message: str = ""
 
     @property
-    def usable(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether the run is a data point: it trained, and its metric is known."""
         return self.status == "ok" and self.metric is not None

@@ -24,7 +24,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from d90.errors import D90Error, no_space
+from d90.errors import D90Error, disk_full
 
 T = TypeVar("T")
 
@@ -58,13 +58,13 @@ _ROOM = 64 * 1024
 _log = logging.getLogger(__name__)
 
 
-def parse(url: str | Path) -> URL:
+def parse_url(url: str | Path) -> URL:
     """The URL; a plain path is an SQLite file, `postgresql://` uses psycopg 3.
 
     Raises:
         D90Error: for what is neither.
 
-    >>> parse("postgresql://user@host/d90").drivername
+    >>> parse_url("postgresql://user@host/d90").drivername
     'postgresql+psycopg'
     """
     if "://" not in str(url):
@@ -174,7 +174,9 @@ def connect_arguments(database: URL) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name not in database.query}
 
 
-def patiently(action: Callable[[], T], label: str, *, seconds: float = AWAY_SECONDS) -> T:
+def retry_while_unreachable(
+    action: Callable[[], T], label: str, *, seconds: float = AWAY_SECONDS
+) -> T:
     """What the action returns, once the database answers.
 
     Args:
@@ -192,7 +194,7 @@ def patiently(action: Callable[[], T], label: str, *, seconds: float = AWAY_SECO
         try:
             result = action()
         except DATABASE_ERRORS as error:
-            if not is_away(error):
+            if not is_unreachable(error):
                 raise
             gone = _still_waiting(error, label, gone, seconds)
         else:
@@ -209,19 +211,20 @@ def _still_waiting(error: BaseException, label: str, gone: float | None, seconds
         _log.warning(
             "store '%s' does not answer (%s): trying again for %.0f seconds.",
             label,
-            in_a_line(error),
+            single_line_cause(error),
             seconds,
         )
     if now - gone >= seconds:
         raise D90Error(
-            f"store '{label}' did not answer for {seconds:.0f} seconds: {in_a_line(error)}; when "
+            f"store '{label}' did not answer for {seconds:.0f} seconds: "
+            f"{single_line_cause(error)}; when "
             "it can be reached, give the same command again."
         ) from error
     time.sleep(PAUSE_SECONDS)
     return gone
 
 
-def is_away(error: BaseException) -> bool:
+def is_unreachable(error: BaseException) -> bool:
     """Whether a server could not be reached, or its connection broke: it may come back."""
     cause = _cause(error)
     if not isinstance(cause, DBAPIError):
@@ -229,7 +232,7 @@ def is_away(error: BaseException) -> bool:
     return cause.connection_invalidated or isinstance(cause, (OperationalError, InterfaceError))
 
 
-def in_a_line(error: BaseException) -> str:
+def single_line_cause(error: BaseException) -> str:
     """What the database said, without SQL."""
     cause = _cause(error)
     said = str(getattr(cause, "orig", None) or cause).strip() or type(cause).__name__
@@ -243,7 +246,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 @contextmanager
-def one_line_errors(label: str, file: Path | None) -> Iterator[None]:
+def single_line_errors(label: str, file: Path | None) -> Iterator[None]:
     """Turn what databases raise into one line that a user can act on.
 
     Args:
@@ -253,9 +256,9 @@ def one_line_errors(label: str, file: Path | None) -> Iterator[None]:
     try:
         yield
     except DATABASE_ERRORS as error:
-        what = in_a_line(error)
+        what = single_line_cause(error)
         if file is not None and _is_full(file, what):
-            raise no_space(f"store '{file}'", errno.ENOSPC) from error
+            raise disk_full(f"store '{file}'", errno.ENOSPC) from error
         raise D90Error(
             f"store '{label}' cannot be used: {what}; check that it can be reached and written."
         ) from error

@@ -23,14 +23,14 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from d90.errors import D90Error, unknown
-from d90.search.trial import Record, Trial
+from d90.errors import D90Error, unknown_name
+from d90.search.trial import Trial, TrialResult
 from d90.storage.database import (
     AWAY_SECONDS,
-    one_line_errors,
     open_storage,
-    parse,
-    patiently,
+    parse_url,
+    retry_while_unreachable,
+    single_line_errors,
     sqlite_file,
 )
 from d90.storage.locks import AdvisoryLock, FileLock, LeaseLock, Lock
@@ -85,26 +85,26 @@ class Store:
     """
 
     def __init__(
-        self, url: str | Path, *, create: bool = True, patience: float = AWAY_SECONDS
+        self, url: str | Path, *, create: bool = True, retry_seconds: float = AWAY_SECONDS
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._database = parse(url)
+        self._database = parse_url(url)
         self.label = self._database.render_as_string() if "://" in str(url) else str(url)
         self._file = sqlite_file(self._database, self.label, create=create)
-        self._patience = patience
-        with one_line_errors(self.label, self._file):
+        self._patience = retry_seconds
+        with single_line_errors(self.label, self._file):
             self._storage = open_storage(self._database)
 
     def studies(self) -> list[StudyInfo]:
         """The studies, in the order in which they were made."""
-        with one_line_errors(self.label, self._file):
+        with single_line_errors(self.label, self._file):
             return [
                 StudyInfo(s.study_name, s.user_attrs[SETTINGS], s.user_attrs.get(FACTS, {}))
-                for s in self.patiently(self._storage.get_all_studies)
+                for s in self.retry_while_unreachable(self._storage.get_all_studies)
                 if SETTINGS in s.user_attrs
             ]
 
-    def records(self, name: str) -> list[Record]:
+    def results(self, name: str) -> list[TrialResult]:
         """The finished runs of a study, in the order in which they were started; no lock is taken.
 
         Of several attempts at a run that `failed`, the last.
@@ -112,16 +112,16 @@ class Store:
         Raises:
             D90Error: for a name that is not in the store.
         """
-        with one_line_errors(self.label, self._file):
-            studies = self.patiently(self._storage.get_all_studies)
+        with single_line_errors(self.label, self._file):
+            studies = self.retry_while_unreachable(self._storage.get_all_studies)
             ids = {s.study_name: s._study_id for s in studies}
             if name not in ids:
-                raise unknown(f"study in {self.label}", name, ids)
-            found = self.patiently(lambda: _finished(self._storage, ids[name]))
-            last = {record.trial: number for number, (_, record) in enumerate(found)}
+                raise unknown_name(f"study in {self.label}", name, ids)
+            found = self.retry_while_unreachable(lambda: _finished(self._storage, ids[name]))
+            last = {result.trial: number for number, (_, result) in enumerate(found)}
             return [r for number, (_, r) in enumerate(found) if last[r.trial] == number]
 
-    def find(self, key: str) -> Record | None:
+    def find(self, key: str) -> TrialResult | None:
         """A finished run of that key in any study; one that `failed` may succeed and is none."""
         found = self._find(key)
         return found[1] if found else None
@@ -142,20 +142,20 @@ class Store:
             TypeError, ValueError: for settings that JSON cannot hold.
         """
         name = study_name(settings, name_prefix)
-        with one_line_errors(self.label, self._file), ExitStack() as stack:
-            study_id = self.patiently(lambda: self._made(settings, name))
+        with single_line_errors(self.label, self._file), ExitStack() as stack:
+            study_id = self.retry_while_unreachable(lambda: self._made(settings, name))
             lock = self._lock(study_id, name)
-            self.patiently(lock.__enter__)
+            self.retry_while_unreachable(lock.__enter__)
             stack.push(lock.__exit__)
-            yield self.patiently(lambda: StudyStore(self, study_id, name, lock))
+            yield self.retry_while_unreachable(lambda: StudyStore(self, study_id, name, lock))
 
-    def patiently(self, action: Callable[[], T]) -> T:
+    def retry_while_unreachable(self, action: Callable[[], T]) -> T:
         """What the action returns, once a server that went away is back; see
         `d90.storage.database`.
         """
         if self._file is not None:  # A file does not come back.
             return action()
-        return patiently(action, self.label, seconds=self._patience)
+        return retry_while_unreachable(action, self.label, seconds=self._patience)
 
     def _made(self, settings: Mapping[str, Any], name: str) -> int:
         """The id of the study of these settings, which is made when there is none."""
@@ -178,16 +178,16 @@ class Store:
             return AdvisoryLock(self._database, self._storage, study_id, name)
         return LeaseLock(self._storage, study_id, name)
 
-    def _find(self, key: str) -> tuple[str, Record] | None:
+    def _find(self, key: str) -> tuple[str, TrialResult] | None:
         """A finished run of that key and where it is: `study#number`."""
-        with one_line_errors(self.label, self._file):
-            return self.patiently(lambda: self._look_for(key))
+        with single_line_errors(self.label, self._file):
+            return self.retry_while_unreachable(lambda: self._look_for(key))
 
-    def _look_for(self, key: str) -> tuple[str, Record] | None:
+    def _look_for(self, key: str) -> tuple[str, TrialResult] | None:
         for study in self._storage.get_all_studies():
-            for trial, record in _finished(self._storage, study._study_id):
-                if trial.user_attrs[KEY] == key and record.status != "failed":
-                    return f"{study.study_name}#{trial.number}", record
+            for trial, result in _finished(self._storage, study._study_id):
+                if trial.user_attrs[KEY] == key and result.status != "failed":
+                    return f"{study.study_name}#{trial.number}", result
         return None
 
 
@@ -211,11 +211,11 @@ class StudyStore:
         self._running: dict[int, Trial] = {}
         _end_stale(self._storage, study_id, self._running)
         finished = _finished(self._storage, study_id)
-        self._records = {t._trial_id: r for t, r in finished if r.status != "failed"}
+        self._results = {t._trial_id: r for t, r in finished if r.status != "failed"}
 
-    def records(self) -> list[Record]:
+    def results(self) -> list[TrialResult]:
         """The finished runs, in the order in which they were started."""
-        return [self._records[id] for id in sorted(self._records)]
+        return [self._results[id] for id in sorted(self._results)]
 
     def start(self, trial: Trial, key: str) -> Handle:
         """Note that the trial runs now.
@@ -231,7 +231,7 @@ class StudyStore:
         self._check_new(trial)
         return self._start(trial, _described(trial, key))
 
-    def finish(self, handle: Handle, record: Record) -> None:
+    def finish(self, handle: Handle, result: TrialResult) -> None:
         """Save what came of a run that was started.
 
         Raises:
@@ -241,13 +241,13 @@ class StudyStore:
         """
         if self._running.get(handle.id) != handle.trial:
             raise RuntimeError(f"{handle.trial} is not running: it is finished or never started")
-        if record.trial != handle.trial:
-            raise ValueError(f"the record is of {record.trial}, the run of {handle.trial}")
-        self._write(lambda: self._save(handle.id, record))
+        if result.trial != handle.trial:
+            raise ValueError(f"the result is of {result.trial}, the run of {handle.trial}")
+        self._write(lambda: self._save(handle.id, result))
         del self._running[handle.id]
-        self._records[handle.id] = record
+        self._results[handle.id] = result
 
-    def reuse(self, trial: Trial, key: str) -> Record | None:
+    def reuse(self, trial: Trial, key: str) -> TrialResult | None:
         """Copy the finished run of that key from whatever study has it, if any has.
 
         The copy says where it is from: the user attribute `reused_from`.
@@ -260,13 +260,13 @@ class StudyStore:
         found = self._store._find(key)
         if found is None:
             return None
-        source, record = found[0], replace(found[1], trial=trial)
+        source, result = found[0], replace(found[1], trial=trial)
         described = _described(trial, key)
         described["user_attrs"] |= {REUSED: source}
-        self.finish(self._start(trial, described), record)
-        return record
+        self.finish(self._start(trial, described), result)
+        return result
 
-    def knows(self, key: str) -> bool:
+    def has_result(self, key: str) -> bool:
         """Whether `reuse` would find a run of that key."""
         return self._store.find(key) is not None
 
@@ -286,13 +286,13 @@ class StudyStore:
         self._write(lambda: _end_stale(self._storage, self._study_id, self._running))
         return Handle(trial, id)
 
-    def _save(self, id: int, record: Record) -> None:
+    def _save(self, id: int, result: TrialResult) -> None:
         try:
-            self._storage.set_trial_user_attr(id, RECORD, encode(record))
-            _end(self._storage, id, record)
+            self._storage.set_trial_user_attr(id, RECORD, encode(result))
+            _end(self._storage, id, result)
         except RuntimeError as error:  # It has ended already: by an earlier attempt of ours?
             saved = self._storage.get_trial(id).user_attrs.get(RECORD)
-            if saved != json.loads(json.dumps(encode(record))):
+            if saved != json.loads(json.dumps(encode(result))):
                 raise D90Error(
                     f"a run of study '{self.name}' was ended by another program: give the same "
                     "command again when that has ended."
@@ -305,12 +305,12 @@ class StudyStore:
             self._lock.check()
             return write()
 
-        return self._store.patiently(attempt)
+        return self._store.retry_while_unreachable(attempt)
 
     def _check_new(self, trial: Trial) -> None:
         if trial in self._running.values():
             raise RuntimeError(f"{trial} is running")
-        if any(record.trial == trial for record in self._records.values()):
+        if any(result.trial == trial for result in self._results.values()):
             raise RuntimeError(f"{trial} is finished: no run is repeated")
 
 
@@ -333,30 +333,31 @@ def _canonical(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def encode(record: Record) -> dict[str, Any]:
+def encode(result: TrialResult) -> dict[str, Any]:
     """The record as strict JSON values: what is not finite is `nan`, `inf` or `-inf`.
 
-    >>> encode(Record(Trial(10, 0.01), "diverged", metric=float("nan")))["metric"]
+    >>> encode(TrialResult(Trial(10, 0.01), "diverged", metric=float("nan")))["metric"]
     'nan'
     """
-    values = asdict(record)
+    values = asdict(result)
     for name in ("metric", "train_metric", "seconds"):
         values[name] = _as_json(values[name])
-    values["metrics"] = {name: _as_json(value) for name, value in record.metrics.items()}
+    values["metrics"] = {name: _as_json(value) for name, value in result.metrics.items()}
     values["history"] = [
-        {name: _as_json(value) for name, value in epoch.items()} for epoch in record.history
+        {name: _as_json(value) for name, value in epoch.items()} for epoch in result.history
     ]
     return values
 
 
-def decode(values: Mapping[str, Any]) -> Record:
+def decode(values: Mapping[str, Any]) -> TrialResult:
     """The record of such values.
 
-    >>> record = Record(Trial(10, 0.01), "ok", metric=0.5, history=({"epoch": 1, "loss": 0.7},))
-    >>> decode(encode(record)) == record
+    >>> history = ({"epoch": 1, "loss": 0.7},)
+    >>> result = TrialResult(Trial(10, 0.01), "ok", metric=0.5, history=history)
+    >>> decode(encode(result)) == result
     True
     """
-    return Record(
+    return TrialResult(
         trial=Trial(**values["trial"]),
         status=values["status"],
         metric=_from_json(values["metric"]),
@@ -392,15 +393,15 @@ def _described(trial: Trial, key: str) -> dict[str, Any]:
     }
 
 
-def _outcome(record: Record) -> tuple[TrialState, list[float] | None]:
+def _outcome(result: TrialResult) -> tuple[TrialState, list[float] | None]:
     """How the storage sees the run: only a data point is complete and has a value."""
-    if record.usable and record.metric is not None and math.isfinite(record.metric):
-        return TrialState.COMPLETE, [record.metric]
+    if result.is_valid and result.metric is not None and math.isfinite(result.metric):
+        return TrialState.COMPLETE, [result.metric]
     return TrialState.FAIL, None
 
 
-def _end(storage: BaseStorage, trial_id: int, record: Record) -> None:
-    state, values = _outcome(record)
+def _end(storage: BaseStorage, trial_id: int, result: TrialResult) -> None:
+    state, values = _outcome(result)
     storage.set_trial_state_values(trial_id, state, values)
 
 
@@ -415,7 +416,7 @@ def _end_stale(storage: BaseStorage, study_id: int, running: Mapping[int, Trial]
             storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
-def _finished(storage: BaseStorage, study_id: int) -> list[tuple[FrozenTrial, Record]]:
+def _finished(storage: BaseStorage, study_id: int) -> list[tuple[FrozenTrial, TrialResult]]:
     """Trials with a record, in the order in which they were started."""
     trials = storage.get_all_trials(study_id, deepcopy=False)
     with_record = [t for t in trials if t.state.is_finished() and RECORD in t.user_attrs]

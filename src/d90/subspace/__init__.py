@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from d90.subspace.attach import METHODS, Subspace, attach, detach
 from d90.subspace.grouping import GROUPINGS
-from d90.subspace.layout import Group, Layout, Slot
+from d90.subspace.layout import Group, Layout, ParamSlice
 from d90.subspace.scaling import SCALES
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "SCALES",
     "Group",
     "Layout",
-    "Slot",
+    "ParamSlice",
     "Subspace",
     "attach",
     "detach",

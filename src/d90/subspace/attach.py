@@ -18,9 +18,9 @@ from typing import Any
 
 from torch import nn
 
-from d90.errors import D90Error, unknown
-from d90.projections import make
-from d90.subspace.layout import Layout, Weight, arrange, find_weights
+from d90.errors import D90Error, unknown_name
+from d90.projections import make_projection
+from d90.subspace.layout import Layout, ParamRef, build_layout, find_params
 from d90.subspace.subspace import Subspace
 
 METHODS = ("did", "said")
@@ -48,7 +48,7 @@ def attach(
 
     Afterwards `model.parameters()` yields z (and lam) and what was frozen before, the state dict is
     exactly the d numbers, and the weights are plain tensors, computed before each forward pass of
-    `model`. Where a part of the model is called by itself, call `Subspace.materialise` first.
+    `model`. Where a part of the model is called by itself, call `Subspace.materialize` first.
 
     Args:
         model: any module. Its dtype and its frozen parameters stay as they are.
@@ -74,7 +74,7 @@ def attach(
             "if it is a subspace, call detach(model) first."
         )
     what = {"groups": groups, "projection": projection, "scale": scale, "seed": seed}
-    layout, weights, m = laid_out(model, d=d, method=method, **what)
+    layout, weights, m = prepare_layout(model, d=d, method=method, **what)
     subspace = Subspace(layout, weights, d=d, m=m, projection=projection, seed=seed)
     _install(model, subspace, weights)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -94,9 +94,9 @@ def detach(model: nn.Module) -> None:
     subspace.undo.close()
 
 
-def laid_out(
+def prepare_layout(
     model: nn.Module, *, d: int, method: str, groups: str, projection: str, scale: str, seed: int
-) -> tuple[Layout, Sequence[Weight], int]:
+) -> tuple[Layout, Sequence[ParamRef], int]:
     """The layout of a model's weights, the weights, and m, of which DID has none.
 
     Everything that can be wrong with the arguments is found here, before the model is touched.
@@ -105,11 +105,11 @@ def laid_out(
         D90Error: as `attach`.
     """
     if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    layout, weights = arrange(model, find_weights(model), groups=groups, scale=scale)
+        raise unknown_name("method", method, METHODS)
+    layout, weights = build_layout(model, find_params(model), groups=groups, scale=scale)
     _check_d(d, layout, method, groups)
     m = layout.m if method == "said" else 0
-    make(projection, d=d - m, D=layout.D, seed=seed)  # For its complaints.
+    make_projection(projection, d=d - m, D=layout.D, seed=seed)  # For its complaints.
     return layout, weights, m
 
 
@@ -129,7 +129,7 @@ def _check_d(d: int, layout: Layout, method: str, groups: str) -> None:
         )
 
 
-def _install(model: nn.Module, subspace: Subspace, weights: Sequence[Weight]) -> None:
+def _install(model: nn.Module, subspace: Subspace, weights: Sequence[ParamRef]) -> None:
     """Put the subspace in the model, leaving in `subspace.undo` what takes it out again."""
     undo = subspace.undo
     undo.callback(_give_back, subspace, _take(weights))
@@ -154,21 +154,21 @@ def _install(model: nn.Module, subspace: Subspace, weights: Sequence[Weight]) ->
     _set(model, "_ddp_params_and_buffers_to_ignore", [*before, *ignored], undo)
 
 
-def _take(weights: Sequence[Weight]) -> dict[nn.Module, tuple[str, ...]]:
+def _take(weights: Sequence[ParamRef]) -> dict[nn.Module, tuple[str, ...]]:
     """Plain tensors for the parameters; returns the order in which each module had those."""
-    orders = {module: tuple(module._parameters) for w in weights for module, _ in w.places}
+    orders = {module: tuple(module._parameters) for w in weights for module, _ in w.sites}
     for weight in weights:
         tensor = weight.parameter.detach()
-        for module, attribute in weight.places:
+        for module, attribute in weight.sites:
             del module._parameters[attribute]
             setattr(module, attribute, tensor)
     return orders
 
 
 def _give_back(subspace: Subspace, orders: dict[nn.Module, tuple[str, ...]]) -> None:
-    for slot, theta_0 in subspace.theta_0.items():
+    for param_slice, theta_0 in subspace.theta_0.items():
         parameter = nn.Parameter(theta_0)
-        for module, attribute in subspace.places[slot]:
+        for module, attribute in subspace.sites[param_slice]:
             setattr(module, attribute, parameter)
     for module, order in orders.items():
         for attribute in order:
@@ -181,14 +181,14 @@ def _lend(model: nn.Module, subspace: Subspace, undo: ExitStack) -> None:
     Many a module asks `next(self.parameters())` for its device and dtype. Where the dtype is not
     that of z, it is shown a frozen parameter of no numbers.
     """
-    loans = {subspace.z.dtype: subspace.z}
-    for slot, theta_0 in subspace.theta_0.items():
-        if theta_0.dtype not in loans:
+    leases = {subspace.z.dtype: subspace.z}
+    for param_slice, theta_0 in subspace.theta_0.items():
+        if theta_0.dtype not in leases:
             nothing = theta_0.new_empty(0)
-            loans[theta_0.dtype] = nn.Parameter(nothing, requires_grad=False)
-        for module, _ in subspace.places[slot]:
+            leases[theta_0.dtype] = nn.Parameter(nothing, requires_grad=False)
+        for module, _ in subspace.sites[param_slice]:
             if module is not model and _LOAN not in module._parameters:
-                module._parameters[_LOAN] = loans[theta_0.dtype]
+                module._parameters[_LOAN] = leases[theta_0.dtype]
                 undo.callback(module._parameters.pop, _LOAN)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 @dataclass(eq=False)
-class Loan:
+class BufferLease:
     """The use of one set of buffers by one graph, which holds the only lasting reference to it.
 
     Attributes:
@@ -27,27 +27,27 @@ class Loan:
     held: bool = False
 
 
-class Buffers:
+class BufferPool:
     """Sets of tensors shaped like a group's theta_0, made when they are first needed."""
 
     def __init__(self) -> None:
-        self._sets: list[tuple[list[Tensor], weakref.ref[Loan]]] = []
+        self._sets: list[tuple[list[Tensor], weakref.ref[BufferLease]]] = []
 
-    def borrow(self, like: Sequence[Tensor]) -> Loan:
+    def lease(self, like: Sequence[Tensor]) -> BufferLease:
         """A free set, for tensors like these; further free sets are let go."""
         waiting, free = [], None
         for tensors, last in self._sets:
-            loan = last()
-            if loan is not None and loan.held:
+            lease = last()
+            if lease is not None and lease.held:
                 waiting.append((tensors, last))
             elif all(_alike(a, b) for a, b in zip(tensors, like, strict=True)):
                 free = tensors
         # Tensors made in inference mode could not be used in training afterwards.
         with torch.inference_mode(False):
             tensors = free or [torch.empty_like(t, requires_grad=False) for t in like]
-        loan = Loan(tensors)
-        self._sets = [*waiting, (tensors, weakref.ref(loan))]
-        return loan
+        lease = BufferLease(tensors)
+        self._sets = [*waiting, (tensors, weakref.ref(lease))]
+        return lease
 
 
 def _alike(buffer: Tensor, tensor: Tensor) -> bool:

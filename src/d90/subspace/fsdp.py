@@ -19,16 +19,16 @@ from torch.autograd.graph import increment_version
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard
 
-from d90.distributed.process_group import Together, digest_of, join
+from d90.distributed.process_group import ProcessGroup, digest_of, get_process_group
 from d90.errors import D90Error
-from d90.subspace.attach import laid_out
-from d90.subspace.layout import Layout, Slot, Weight
-from d90.subspace.ops import collect, signed, write
-from d90.subspace.subspace import first_numbers
+from d90.subspace.attach import prepare_layout
+from d90.subspace.layout import Layout, ParamRef, ParamSlice
+from d90.subspace.ops import pull_back, signed, write
+from d90.subspace.subspace import init_coordinates
 
 
 @dataclass(frozen=True)
-class Piece:
+class ShardedParam:
     """This process's rows of one tensor of theta.
 
     Attributes:
@@ -70,26 +70,26 @@ class ShardedSubspace(nn.Module):
         self,
         model: nn.Module,
         layout: Layout,
-        weights: Sequence[Weight],
+        weights: Sequence[ParamRef],
         *,
         d: int,
         m: int,
         projection: str,
         seed: int,
-        together: Together,
+        process_group: ProcessGroup,
     ) -> None:
         super().__init__()
         self.layout, self.d, self.m = layout, d, m
-        self.projection, self.seed, self.together = projection, seed, together
+        self.projection, self.seed, self.process_group = projection, seed, process_group
         self._sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
-        parameters = {s: w.parameter for s, w in zip(layout.slots, weights, strict=True)}
+        parameters = {s: w.parameter for s, w in zip(layout.slices, weights, strict=True)}
         self._pieces = [
-            _piece(parameters[slot], slot, number, together.world)
-            for number, group in enumerate(layout.moving)
-            for slot in group.moving
+            _piece(parameters[param_slice], param_slice, number, process_group.world_size)
+            for number, group in enumerate(layout.trainable)
+            for param_slice in group.trainable
         ]
         device = self._pieces[0].theta_0.device
-        self.z, self.lam = first_numbers([*parameters.values()], d, m, device)
+        self.z, self.lam = init_coordinates([*parameters.values()], d, m, device)
         self._made = self._numbers()
         # One sum of s P^T g for each group that has a lam of its own.
         self._collected = torch.zeros(max(m, 1), d - m, dtype=self.z.dtype, device=device)
@@ -101,19 +101,19 @@ class ShardedSubspace(nn.Module):
                 for piece in self._pieces
             ),
             *(
-                parameters[slot].register_post_accumulate_grad_hook(_let_go)
-                for slot in layout.slots
-                if not slot.scale
+                parameters[param_slice].register_post_accumulate_grad_hook(_let_go)
+                for param_slice in layout.slices
+                if not param_slice.scale
             ),
         ]
 
     @property
-    def held(self) -> int:
+    def num_local_params(self) -> int:
         """How many entries of theta_0 this process keeps; all processes together keep each once."""
         return sum(piece.theta_0.numel() for piece in self._pieces)
 
     @torch.no_grad()
-    def materialise(self) -> None:
+    def materialize(self) -> None:
         """Write theta to this process's slices, unless it is there already."""
         numbers = self._numbers()
         if torch.equal(numbers, self._made):
@@ -139,7 +139,7 @@ class ShardedSubspace(nn.Module):
         if self.lam is not None:
             parts = [self.lam.detach() @ self._collected, self._collected @ self.z.detach()]
         vector = torch.cat(parts)
-        self.together.add(vector, "gradient")
+        self.process_group.all_reduce_sum(vector, "gradient")
         self.z.grad = vector[: len(self.z)].clone()
         if self.lam is not None:
             self.lam.grad = vector[len(self.z) :].clone()
@@ -156,9 +156,9 @@ class ShardedSubspace(nn.Module):
             piece.local.copy_(piece.theta_0)
 
     def _before_forward(self, model: nn.Module, inputs: Any) -> None:
-        self.materialise()
+        self.materialize()
 
-    def _collector(self, piece: Piece) -> Any:
+    def _collector(self, piece: ShardedParam) -> Any:
         """A hook that projects the gradient of a slice as soon as it is there, and lets it go."""
         rows = ([piece.start], [piece.scale])
 
@@ -168,7 +168,7 @@ class ShardedSubspace(nn.Module):
             if not gradient.numel():
                 return
             call = (self.projection, len(self.z), self.layout.D, signed(self.seed))
-            found = collect([gradient], *call, *rows)
+            found = pull_back([gradient], *call, *rows)
             self._collected[piece.group if self.m else 0] += found.to(self._collected.dtype)
 
         return project
@@ -212,17 +212,17 @@ def attach_sharded(
             arguments.
     """
     what = {"groups": groups, "projection": projection, "scale": scale, "seed": seed}
-    layout, weights, m = laid_out(model, d=d, method=method, **what)
-    together = join()
+    layout, weights, m = prepare_layout(model, d=d, method=method, **what)
+    process_group = get_process_group()
     for weight in weights:
-        _check_sharded(weight, together.world)
-    about = digest_of(d, m, projection, seed, [[s.name, s.offset, s.scale] for s in layout.slots])
-    together.check_same("subspace", {"options": about})
+        _check_sharded(weight, process_group.world_size)
+    about = digest_of(d, m, projection, seed, [[s.name, s.offset, s.scale] for s in layout.slices])
+    process_group.assert_same_on_all_ranks("subspace", {"options": about})
     options: dict[str, Any] = {"d": d, "m": m, "projection": projection, "seed": seed}
-    return ShardedSubspace(model, layout, weights, **options, together=together)
+    return ShardedSubspace(model, layout, weights, **options, process_group=process_group)
 
 
-def _check_sharded(weight: Weight, world: int) -> None:
+def _check_sharded(weight: ParamRef, world: int) -> None:
     parameter = weight.parameter
     if not isinstance(parameter, DTensor):
         raise D90Error(
@@ -236,13 +236,17 @@ def _check_sharded(weight: Weight, world: int) -> None:
         )
 
 
-def _piece(parameter: nn.Parameter, slot: Slot, group: int, world: int) -> Piece:
+def _piece(
+    parameter: nn.Parameter, param_slice: ParamSlice, group: int, world: int
+) -> ShardedParam:
     """The rows of this process: all but the last processes have the same number, rounded up."""
     assert isinstance(parameter, DTensor)
     theta_0 = _local(parameter).clone()
-    rows, *rest = slot.shape or (1,)
+    rows, *rest = param_slice.shape or (1,)
     first = min(parameter.device_mesh.get_local_rank() * math.ceil(rows / world), rows)
-    return Piece(parameter, theta_0, slot.offset + first * math.prod(rest), slot.scale, group)
+    return ShardedParam(
+        parameter, theta_0, param_slice.offset + first * math.prod(rest), param_slice.scale, group
+    )
 
 
 def _let_go(parameter: Tensor) -> None:

@@ -34,7 +34,7 @@ def by_layer(model: nn.Module) -> Callable[[str], str]:
 
     * The head is everything outside the base model (`model.base_model_prefix`) of a Transformers
       model, and the pooler: RoBERTa has the pooler's twin inside its head, and a checkpoint from
-      masked language modelling has neither. Other models have a head where they name it `head`.
+      masked language modeling has neither. Other models have a head where they name it `head`.
     * A layer is the outermost child of an indexed container (`nn.ModuleList`, `nn.Sequential`)
       that has a sibling of its class, or that is alone in an `nn.ModuleList`. A block shared
       between depths, as in ALBERT, is one layer.

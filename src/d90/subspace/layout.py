@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 from d90.subspace.grouping import GROUPINGS, HEAD
 from d90.subspace.scaling import SCALES
 
 
 @dataclass(frozen=True)
-class Slot:
+class ParamSlice:
     """One tensor of theta.
 
     Attributes:
@@ -47,17 +47,17 @@ class Group:
     """Tensors next to one another in theta that share one lam in SAID."""
 
     name: str
-    slots: tuple[Slot, ...]
+    slices: tuple[ParamSlice, ...]
 
     @property
     def size(self) -> int:
         """How many weights it holds."""
-        return sum(slot.size for slot in self.slots)
+        return sum(param_slice.size for param_slice in self.slices)
 
     @property
-    def moving(self) -> tuple[Slot, ...]:
+    def trainable(self) -> tuple[ParamSlice, ...]:
         """The slots that P moves: those with a scale other than 0."""
-        return tuple(slot for slot in self.slots if slot.scale)
+        return tuple(param_slice for param_slice in self.slices if param_slice.scale)
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class Layout:
     groups: tuple[Group, ...]
 
     @property
-    def slots(self) -> tuple[Slot, ...]:
+    def slices(self) -> tuple[ParamSlice, ...]:
         """Every tensor, in the order of theta."""
-        return tuple(slot for group in self.groups for slot in group.slots)
+        return tuple(param_slice for group in self.groups for param_slice in group.slices)
 
     @property
-    def moving(self) -> tuple[Group, ...]:
+    def trainable(self) -> tuple[Group, ...]:
         """The groups with a slot that moves, in the order of lam."""
-        return tuple(group for group in self.groups if group.moving)
+        return tuple(group for group in self.groups if group.trainable)
 
     @property
     def D(self) -> int:
@@ -84,28 +84,28 @@ class Layout:
     @property
     def m(self) -> int:
         """Number of groups that move: SAID trains one lam for each."""
-        return len(self.moving)
+        return len(self.trainable)
 
     @property
     def ties(self) -> int:
         """Number of names beyond the first that a tensor goes by."""
-        return sum(len(slot.aliases) for slot in self.slots)
+        return sum(len(param_slice.aliases) for param_slice in self.slices)
 
 
-Place = tuple[nn.Module, str]
+ParamSite = tuple[nn.Module, str]
 """A module and the attribute of it that holds a tensor."""
 
 
 @dataclass(frozen=True)
-class Weight:
+class ParamRef:
     """A trainable parameter as found in a model: its names and the places that hold it."""
 
     parameter: nn.Parameter
     names: tuple[str, ...]
-    places: tuple[Place, ...]
+    sites: tuple[ParamSite, ...]
 
 
-def find_weights(model: nn.Module) -> list[Weight]:
+def find_params(model: nn.Module) -> list[ParamRef]:
     """Every trainable floating-point parameter of the model, once, in the model's own order.
 
     Raises:
@@ -126,26 +126,26 @@ def find_weights(model: nn.Module) -> list[Weight]:
                 f"parameter {names[0]} is {parameter.dtype}: only real floating-point weights "
                 "can be moved; freeze it with requires_grad = False."
             )
-    return [Weight(p, tuple(names), _places(model, names)) for p, names in found.items()]
+    return [ParamRef(p, tuple(names), _places(model, names)) for p, names in found.items()]
 
 
-def _places(model: nn.Module, names: Sequence[str]) -> tuple[Place, ...]:
+def _places(model: nn.Module, names: Sequence[str]) -> tuple[ParamSite, ...]:
     """What is behind the names; a module under two names is one place."""
-    places: dict[Place, None] = {}
+    places: dict[ParamSite, None] = {}
     for name in names:
         owner, _, attribute = name.rpartition(".")
         places[model.get_submodule(owner), attribute] = None
     return tuple(places)
 
 
-def arrange(
-    model: nn.Module, weights: Sequence[Weight], *, groups: str, scale: str
-) -> tuple[Layout, list[Weight]]:
+def build_layout(
+    model: nn.Module, weights: Sequence[ParamRef], *, groups: str, scale: str
+) -> tuple[Layout, list[ParamRef]]:
     """Lay out weights group by group, groups in the order in which the model names them.
 
     Args:
         model: the model that the weights were found in.
-        weights: what `find_weights` returned.
+        weights: what `find_params` returned.
         groups: a key of `GROUPINGS`.
         scale: a key of `SCALES`.
 
@@ -156,28 +156,28 @@ def arrange(
         D90Error: for an unknown name, or a scale policy under which nothing moves.
     """
     if groups not in GROUPINGS:
-        raise unknown("groups", groups, GROUPINGS)
+        raise unknown_name("groups", groups, GROUPINGS)
     if scale not in SCALES:
-        raise unknown("scale", scale, SCALES)
+        raise unknown_name("scale", scale, SCALES)
     layer, group = GROUPINGS["layer"](model), GROUPINGS[groups](model)
     in_head = [layer(weight.names[0]) == HEAD for weight in weights]
     scales = SCALES[scale]([weight.parameter for weight in weights], in_head)
     if not any(scales):
         raise D90Error(f"scale = {scale!r} moves none of the weights of {type(model).__name__}.")
-    members: dict[str, list[tuple[Weight, float]]] = {}
+    members: dict[str, list[tuple[ParamRef, float]]] = {}
     for weight, s in zip(weights, scales, strict=True):
         members.setdefault(group(weight.names[0]), []).append((weight, s))
     layout, offset = [], 0
     for name, pairs in members.items():
-        layout.append(Group(name, _slots(pairs, offset)))
+        layout.append(Group(name, _slices(pairs, offset)))
         offset += layout[-1].size
     return Layout(tuple(layout)), [weight for pairs in members.values() for weight, _ in pairs]
 
 
-def _slots(pairs: Sequence[tuple[Weight, float]], offset: int) -> tuple[Slot, ...]:
+def _slices(pairs: Sequence[tuple[ParamRef, float]], offset: int) -> tuple[ParamSlice, ...]:
     slots = []
     for weight, scale in pairs:
         name, *aliases = weight.names
-        slots.append(Slot(name, tuple(weight.parameter.shape), offset, scale, tuple(aliases)))
+        slots.append(ParamSlice(name, tuple(weight.parameter.shape), offset, scale, tuple(aliases)))
         offset += slots[-1].size
     return tuple(slots)

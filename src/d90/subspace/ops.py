@@ -1,6 +1,7 @@
 """theta = theta_0 + s lam (P z) for the tensors of one group, as one op that autograd knows.
 
-`displace` returns new tensors, as an op that a compiler may reorder must. `displace_into` is the
+`add_projected` returns new tensors, as an op that a compiler may reorder must.
+`add_projected_into` is the
 same op for eager training: it writes to buffers that are kept from step to step.
 
 Nothing is kept for the backward pass but z, lam and the numbers that define P, and these not in
@@ -17,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from d90.projections import Projection, make
-from d90.subspace.buffer_pool import Loan
+from d90.projections import Projection, make_projection
+from d90.subspace.buffer_pool import BufferLease
 
 
 @torch.library.custom_op("d90::displace", mutates_args=())
-def displace(
+def add_projected(
     z: Tensor,
     lam: Tensor | None,
     theta_0: Sequence[Tensor],
@@ -30,7 +31,7 @@ def displace(
     projection: str,
     D: int,
     seed: int,
-    starts: Sequence[int],
+    row_offsets: Sequence[int],
     scales: Sequence[float],
 ) -> list[Tensor]:
     """`theta_t = theta_0,t + s_t lam_i (P z)_t` for every tensor t of group i.
@@ -53,7 +54,7 @@ def displace(
         A new tensor like each of theta_0.
     """
     out = [torch.empty_like(t) for t in theta_0]
-    write(z, lam, theta_0, group, projection, D, seed, starts, scales, out)
+    write(z, lam, theta_0, group, projection, D, seed, row_offsets, scales, out)
     return out
 
 
@@ -70,7 +71,7 @@ def write(
     projection: str,
     D: int,
     seed: int,
-    starts: Sequence[int],
+    row_offsets: Sequence[int],
     scales: Sequence[float],
     out: Sequence[Tensor],
 ) -> None:
@@ -82,22 +83,24 @@ def write(
         return
     step = step.to(torch.promote_types(step.dtype, torch.float32))
     with torch.autocast(z.device.type, enabled=False):
-        _projection(projection, len(z), D, seed).displace(step, theta_0, starts, scales, out)
+        _projection(projection, len(z), D, seed).add_projected(
+            step, theta_0, row_offsets, scales, out
+        )
 
 
-@displace.register_fake
-def _(z, lam, theta_0, group, projection, D, seed, starts, scales):
+@add_projected.register_fake
+def _(z, lam, theta_0, group, projection, D, seed, row_offsets, scales):
     return [torch.empty_like(t) for t in theta_0]
 
 
 @torch.library.custom_op("d90::collect", mutates_args=())
-def collect(
+def pull_back(
     gradients: Sequence[Tensor],
     projection: str,
     d: int,
     D: int,
     seed: int,
-    starts: Sequence[int],
+    row_offsets: Sequence[int],
     scales: Sequence[float],
 ) -> Tensor:
     """`sum over t of s_t P_t^T g_t`: what the gradients of theta say to `lam_i z`.
@@ -108,11 +111,11 @@ def collect(
         Tensor of shape (d,), float64 where a gradient is, float32 otherwise.
     """
     with torch.autocast(gradients[0].device.type, enabled=False):
-        return _projection(projection, d, D, seed).collect(gradients, starts, scales)
+        return _projection(projection, d, D, seed).pull_back(gradients, row_offsets, scales)
 
 
-@collect.register_fake
-def _(gradients, projection, d, D, seed, starts, scales):
+@pull_back.register_fake
+def _(gradients, projection, d, D, seed, row_offsets, scales):
     double = gradients[0].dtype == torch.float64
     return gradients[0].new_empty(d, dtype=torch.float64 if double else torch.float32)
 
@@ -138,19 +141,19 @@ def _derivatives(
     projection: str,
     D: int,
     seed: int,
-    starts: Sequence[int],
+    row_offsets: Sequence[int],
     scales: Sequence[float],
 ) -> tuple[Tensor | None, Tensor | None]:
     """`dL/dz = lam_i a` and `dL/dlam_i = <a, z>` with `a = sum of s_t P_t^T g_t`, d numbers."""
     held = [
         (gradient, start, scale)
-        for gradient, start, scale in zip(gradients, starts, scales, strict=True)
+        for gradient, start, scale in zip(gradients, row_offsets, scales, strict=True)
         if gradient is not None
     ]
     if not held:
         return None, None
-    found, starts, scales = zip(*held, strict=True)
-    a = collect(found, projection, len(z), D, seed, starts, scales)
+    found, row_offsets, scales = zip(*held, strict=True)
+    a = pull_back(found, projection, len(z), D, seed, row_offsets, scales)
     a = a.to(z.dtype)
     if lam is None:
         return a, None
@@ -159,37 +162,39 @@ def _derivatives(
     return lam[group] * a, lam_gradient
 
 
-displace.register_autograd(_backward, setup_context=_setup_context)
+add_projected.register_autograd(_backward, setup_context=_setup_context)
 
 
 class _IntoBuffers(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, lam: Tensor | None, loan: Loan, *call: Any) -> Any:
+    def forward(ctx: Any, z: Tensor, lam: Tensor | None, lease: BufferLease, *call: Any) -> Any:
         theta_0, *rest = call
-        write(z, lam, theta_0, *rest, out=loan.tensors)
+        write(z, lam, theta_0, *rest, out=lease.tensors)
         # The kernels write behind autograd's back: a graph that still needs the old values is to
         # find out.
-        increment_version(loan.tensors)
+        increment_version(lease.tensors)
         ctx.z, ctx.lam = z.detach(), None if lam is None else lam.detach()
-        ctx.loan, ctx.call = loan, rest
+        ctx.lease, ctx.call = lease, rest
         ctx.set_materialize_grads(False)
-        return tuple(buffer.detach() for buffer in loan.tensors)
+        return tuple(buffer.detach() for buffer in lease.tensors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        ctx.loan.held = False
+        ctx.lease.held = False
         found = _derivatives(ctx.z, ctx.lam, gradients, *ctx.call)
         return *found, *[None] * (2 + len(ctx.call))
 
 
-def displace_into(loan: Loan, z: Tensor, lam: Tensor | None, *call: Any) -> Sequence[Tensor]:
-    """`displace` to buffers: theta shares their memory, and autograd's graph holds the loan.
+def add_projected_into(
+    lease: BufferLease, z: Tensor, lam: Tensor | None, *call: Any
+) -> Sequence[Tensor]:
+    """`add_projected` to buffers: theta shares their memory, and autograd's graph holds the lease.
 
     Args:
-        loan: from `Buffers.borrow`.
-        z, lam, call: the arguments of `displace`.
+        lease: from `BufferPool.lease`.
+        z, lam, call: the arguments of `add_projected`.
     """
-    theta = _IntoBuffers.apply(z, lam, loan, *call)
+    theta = _IntoBuffers.apply(z, lam, lease, *call)
     _run_early(theta[0])
     return theta
 
@@ -207,4 +212,4 @@ def _run_early(tensor: Tensor) -> None:
 
 
 def _projection(name: str, d: int, D: int, seed: int) -> Projection:
-    return make(name, d=d, D=D, seed=seed % 2**64)
+    return make_projection(name, d=d, D=D, seed=seed % 2**64)

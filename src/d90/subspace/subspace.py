@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from d90.errors import D90Error
-from d90.subspace.buffer_pool import Buffers, Loan
-from d90.subspace.layout import Layout, Place, Slot, Weight
-from d90.subspace.ops import displace, displace_into, signed
+from d90.subspace.buffer_pool import BufferLease, BufferPool
+from d90.subspace.layout import Layout, ParamRef, ParamSite, ParamSlice
+from d90.subspace.ops import add_projected, add_projected_into, signed
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -37,7 +37,7 @@ class _Made:
     z: Tensor
     lam: Tensor | None
     traced: bool
-    loans: tuple[weakref.ref[Loan], ...] = ()
+    leases: tuple[weakref.ref[BufferLease], ...] = ()
 
     def serves(self, z: Tensor, lam: Tensor | None, traced: bool) -> bool:
         # Values and not version counters: writing to `z.data` does not count as a version.
@@ -45,9 +45,9 @@ class _Made:
 
     def hold(self) -> None:
         """Keep the buffers as they are until the backward pass."""
-        for loan in (ref() for ref in self.loans):
-            if loan is not None:
-                loan.held = True
+        for lease in (ref() for ref in self.leases):
+            if lease is not None:
+                lease.held = True
 
 
 def _same(left: Tensor | None, right: Tensor | None) -> bool:
@@ -57,7 +57,7 @@ def _same(left: Tensor | None, right: Tensor | None) -> bool:
     return alike and torch.equal(left, right)
 
 
-def first_numbers(
+def init_coordinates(
     theta_0: Sequence[Tensor], d: int, m: int, device: torch.device
 ) -> tuple[nn.Parameter, nn.Parameter | None]:
     """z = 0 and lam = 1, at which theta is theta_0; no lam where m = 0.
@@ -98,7 +98,7 @@ class Subspace(nn.Module):
     def __init__(
         self,
         layout: Layout,
-        weights: Sequence[Weight],
+        weights: Sequence[ParamRef],
         *,
         d: int,
         m: int,
@@ -110,23 +110,26 @@ class Subspace(nn.Module):
         self.projection, self.seed = projection, seed
         self.undo = ExitStack()
         # In a plain dict, which torch does not look into: these modules are the model's already.
-        self.places = {s: w.places for s, w in zip(layout.slots, weights, strict=True)}
+        self.sites = {s: w.sites for s, w in zip(layout.slices, weights, strict=True)}
         theta_0 = [weight.parameter.detach() for weight in weights]
         for number, tensor in enumerate(theta_0):
             self.register_buffer(f"theta_0_{number}", tensor, persistent=False)
         device = theta_0[0].device
-        self.z, self.lam = first_numbers(theta_0, d, m, device)
+        self.z, self.lam = init_coordinates(theta_0, d, m, device)
         # DDP sends the first process's buffers to the others, but not theta_0, which is long.
         self._checksum = [_sum_of_bits(theta_0), signed(seed)]
         checksum = torch.tensor(self._checksum, device=device)
         self.register_buffer("checksum", checksum, persistent=False)
-        self._memory = [Buffers() for _ in layout.moving]
+        self._memory = [BufferPool() for _ in layout.trainable]
         self._made = _Made(self.z.detach().clone(), _clone(self.lam, detached=True), traced=False)
 
     @property
-    def theta_0(self) -> dict[Slot, Tensor]:
+    def theta_0(self) -> dict[ParamSlice, Tensor]:
         """The weights at z = 0."""
-        return {slot: self.get_buffer(f"theta_0_{i}") for i, slot in enumerate(self.layout.slots)}
+        return {
+            param_slice: self.get_buffer(f"theta_0_{i}")
+            for i, param_slice in enumerate(self.layout.slices)
+        }
 
     def forward(self, x: Any) -> Any:
         """The identity: a model that is an `nn.Sequential` calls every child in turn."""
@@ -134,9 +137,9 @@ class Subspace(nn.Module):
 
     def before_forward(self, model: nn.Module, inputs: Any) -> None:
         """The model's hook; it leaves the inputs alone."""
-        self.materialise()
+        self.materialize()
 
-    def materialise(self) -> None:
+    def materialize(self) -> None:
         """Put theta in the model's places, unless it is there already.
 
         Raises:
@@ -153,13 +156,13 @@ class Subspace(nn.Module):
         self._check_processes()
         base = self.theta_0
         # What the model holds of the last theta is let go first: its memory is used again.
-        for slot, tensor in base.items():
-            _put(self.places[slot], tensor)
+        for param_slice, tensor in base.items():
+            _put(self.sites[param_slice], tensor)
         # Copies, so that a step of the optimizer before the backward pass changes nothing in it.
         z, lam = self.z.clone(), _clone(self.lam)
-        loans = []
-        for number, group in enumerate(self.layout.moving):
-            theta_0 = [base[slot] for slot in group.moving]
+        leases = []
+        for number, group in enumerate(self.layout.trainable):
+            theta_0 = [base[param_slice] for param_slice in group.trainable]
             call = (
                 z,
                 lam,
@@ -168,19 +171,21 @@ class Subspace(nn.Module):
                 self.projection,
                 self.layout.D,
                 signed(self.seed),
-                [slot.offset for slot in group.moving],
-                [slot.scale for slot in group.moving],
+                [param_slice.offset for param_slice in group.trainable],
+                [param_slice.scale for param_slice in group.trainable],
             )
             if compiling:
-                theta = displace(*call)
+                theta = add_projected(*call)
             else:
-                loan = self._memory[number].borrow(theta_0)
-                theta = displace_into(loan, *call)
-                loans.append(weakref.ref(loan))
-                del loan
-            for slot, tensor in zip(group.moving, theta, strict=True):
-                _put(self.places[slot], tensor)
-        made = _Made(z.detach(), _clone(lam, detached=True), traced and not compiling, tuple(loans))
+                lease = self._memory[number].lease(theta_0)
+                theta = add_projected_into(lease, *call)
+                leases.append(weakref.ref(lease))
+                del lease
+            for param_slice, tensor in zip(group.trainable, theta, strict=True):
+                _put(self.sites[param_slice], tensor)
+        made = _Made(
+            z.detach(), _clone(lam, detached=True), traced and not compiling, tuple(leases)
+        )
         if made.traced:
             made.hold()
         self._made = made
@@ -199,7 +204,7 @@ class Subspace(nn.Module):
         return f"d={self.d}, m={self.m}, D={self.layout.D}, projection={self.projection}"
 
 
-def _put(places: Sequence[Place], tensor: Tensor) -> None:
+def _put(places: Sequence[ParamSite], tensor: Tensor) -> None:
     for module, attribute in places:
         setattr(module, attribute, tensor)
 

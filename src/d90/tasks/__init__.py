@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 from d90.tasks.hub import HubTask
 from d90.tasks.labels import find_classes
 from d90.tasks.limits import kept_rows
@@ -64,8 +64,8 @@ def load_task(
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     metric: str | None = None,
-    train_limit: int | None = None,
-    eval_limit: int | None = None,
+    max_train_samples: int | None = None,
+    max_eval_samples: int | None = None,
     seed: int = 0,
 ) -> Task:
     """A task by name, or from a folder with `train` and `validation` files.
@@ -75,15 +75,15 @@ def load_task(
         text_columns: one or two columns; found by name where not given.
         label_column: `label` where not given.
         metric: a key of `METRICS`; accuracy where not given.
-        train_limit: at most so many training rows, the first of a seeded shuffle.
-        eval_limit: the same for each evaluation split.
+        max_train_samples: at most so many training rows, the first of a seeded shuffle.
+        max_eval_samples: the same for each evaluation split.
         seed: of the shuffle by which the limits choose; nothing else depends on it.
 
     Raises:
         D90Error: unknown task, column or metric; a file missing or malformed; labels missing, out
             of range or all of one class; an empty split; a hub data set that cannot be reached.
 
-    >>> task = load_task("wordnet-hypernym", eval_limit=500)
+    >>> task = load_task("wordnet-hypernym", max_eval_samples=500)
     >>> task.text_columns, task.labels, task.metric, len(task.train)
     (('gloss', 'candidate'), ('no', 'yes'), 'accuracy', 8000)
     >>> {split: len(rows) for split, rows in task.evaluation.items()}
@@ -103,13 +103,15 @@ def load_task(
         rows = kept_rows(len(table), limit, seed, option=option)
         return Split(read_texts(table, texts, rows), tuple(labels[row] for row in rows))
 
-    train = split(tables.train, train_limit, "train_limit")
+    train = split(tables.train, max_train_samples, "max_train_samples")
     if len(set(train.labels)) < 2:
         raise D90Error(
-            f"train_limit {train_limit} keeps only one class of {tables.train.where}: raise it."
+            f"max_train_samples {max_train_samples} keeps only one class of "
+            f"{tables.train.where}: raise it."
         )
     evaluation = {
-        key: split(table, eval_limit, "eval_limit") for key, table in tables.evaluation.items()
+        key: split(table, max_eval_samples, "max_eval_samples")
+        for key, table in tables.evaluation.items()
     }
     return Task(os.fspath(name), texts, classes.names, metric, train, evaluation)
 
@@ -120,5 +122,5 @@ def _read(name: str | Path) -> Tables:
     folder = Path(name).expanduser()
     is_bare_name = folder.name == str(name)
     if is_bare_name and not folder.is_dir():
-        raise unknown("task or folder", str(name), TASKS)
+        raise unknown_name("task or folder", str(name), TASKS)
     return read_folder(folder)

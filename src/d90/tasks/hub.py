@@ -5,9 +5,6 @@ They are data files on the hub (Parquet): no script of a data set is ever run.
 
 from __future__ import annotations
 
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,8 +12,7 @@ from typing import Any
 
 from d90.errors import D90Error
 from d90.tasks.tables import Table, Tables
-
-CONNECT_SECONDS = 5.0
+from d90.utils.hub import first_line, is_reachable
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class HubTask:
             raise D90Error(
                 f"cannot get {self.path} ({self.config}) from {config.HF_ENDPOINT}, and "
                 "it is not in the cache: run once with a connection, after which it is cached, or "
-                f"give a folder with train and validation files instead ({_first_line(error)})."
+                f"give a folder with train and validation files instead ({first_line(error)})."
             ) from error
 
     def _table(self, data: Any, parts: Sequence[str]) -> Table:
@@ -84,25 +80,8 @@ def _offline_if_unreachable(config: Any) -> Iterator[None]:
     Left alone it retries for half a minute first.
     """
     offline = config.HF_HUB_OFFLINE
-    config.HF_HUB_OFFLINE = offline or not _answers(config.HF_ENDPOINT)
+    config.HF_HUB_OFFLINE = offline or not is_reachable(config.HF_ENDPOINT)
     try:
         yield
     finally:
         config.HF_HUB_OFFLINE = offline
-
-
-def _answers(url: str) -> bool:
-    head = urllib.request.Request(url, method="HEAD")
-    try:
-        with urllib.request.urlopen(head, timeout=CONNECT_SECONDS):
-            return True
-    except urllib.error.HTTPError:
-        return True  # an answer all the same
-    except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # as this: its certificates may be elsewhere
-    except OSError:
-        return False
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

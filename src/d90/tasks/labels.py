@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 from d90.tasks.tables import Table, Tables
 
 
@@ -40,7 +40,9 @@ class Classes:
 
     def _out_of_range(self, label: int | str, where: str) -> D90Error:
         if not self.integers and isinstance(label, str):
-            return unknown(f"label ({where}; the choices are those of train)", label, self.names)
+            return unknown_name(
+                f"label ({where}; the choices are those of train)", label, self.names
+            )
         expected = f"0..{len(self.names) - 1}" if self.integers else "one of the names in train"
         hint = " (-1 marks a hidden label in GLUE test files)" if label == -1 else ""
         return D90Error(f"{where}: label {label!r} is out of range{hint}, expected {expected}.")

@@ -14,9 +14,9 @@ def kept_rows(count: int, limit: int | None, seed: int, *, option: str) -> Seque
     The shuffle sorts by SHA-256 of "seed:index". It is no generator's, so no library's next version
     changes it. A smaller limit keeps a subset of what a larger one keeps.
 
-    >>> kept_rows(5, 2, 0, option="train_limit")
+    >>> kept_rows(5, 2, 0, option="max_train_samples")
     [3, 4]
-    >>> kept_rows(5, None, 0, option="train_limit")
+    >>> kept_rows(5, None, 0, option="max_train_samples")
     range(0, 5)
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sklearn.metrics import accuracy_score, f1_score
 
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 
 # A class that is never predicted has an F1 of 0; scikit-learn's type stubs only know the default.
 _NO_WARNING: dict[str, Any] = {"zero_division": 0.0}
@@ -30,7 +30,7 @@ def score(metric: str, labels: Sequence[int], predictions: Sequence[int]) -> flo
         D90Error: unknown metric.
     """
     if metric not in METRICS:
-        raise unknown("metric", metric, METRICS)
+        raise unknown_name("metric", metric, METRICS)
     return float(METRICS[metric](labels, predictions))
 
 
@@ -67,7 +67,7 @@ def check_metric(metric: str, classes: Sequence[str]) -> str:
         D90Error: unknown metric; `f1` for more than two classes.
     """
     if metric not in METRICS:
-        raise unknown("metric", metric, METRICS)
+        raise unknown_name("metric", metric, METRICS)
     if metric == "f1" and len(classes) > 2:
         raise D90Error(
             f"metric 'f1' is for two classes and this task has {len(classes)}: "

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 
 # In order of preference, pairs first: QNLI has both `question` and `sentence`.
 TEXT_COLUMNS: tuple[tuple[str, ...], ...] = (
@@ -43,7 +43,7 @@ class Table:
             D90Error: there is none of that name.
         """
         if name not in self.columns:
-            raise unknown(f"column of {self.where}", name, self.columns)
+            raise unknown_name(f"column of {self.where}", name, self.columns)
         return self.columns[name]
 
 

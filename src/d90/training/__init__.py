@@ -8,11 +8,11 @@ as one that was never stopped (on one device, with one number of threads).
 from d90.training.config import (
     OPTIMIZERS,
     PRECISIONS,
-    TrainSettings,
+    TrainConfig,
     learning_rate_factor,
     subspace_learning_rate,
 )
-from d90.training.cost import Progress, predicted_seconds, train
+from d90.training.cost import Progress, estimate_seconds, train
 from d90.training.state import Outcome
 
 __all__ = [
@@ -20,9 +20,9 @@ __all__ = [
     "PRECISIONS",
     "Outcome",
     "Progress",
-    "TrainSettings",
+    "TrainConfig",
+    "estimate_seconds",
     "learning_rate_factor",
-    "predicted_seconds",
     "subspace_learning_rate",
     "train",
 ]

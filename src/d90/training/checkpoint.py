@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from d90.errors import FULL, D90Error, no_space, one_line
+from d90.errors import DISK_FULL_ERRNOS, D90Error, disk_full, single_line
 
 
 def save_checkpoint(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -45,10 +45,12 @@ def save_checkpoint(file: Path, tensors: Mapping[str, Tensor], state: Mapping[st
 
 def _unwritten(file: Path, error: Exception) -> D90Error:
     # safetensors has one error for everything, and says the number in words.
-    if getattr(error, "errno", None) in FULL or f"os error {errno.ENOSPC}" in str(error):
-        return no_space(f"checkpoint '{file}'", errno.ENOSPC)
+    if getattr(error, "errno", None) in DISK_FULL_ERRNOS or f"os error {errno.ENOSPC}" in str(
+        error
+    ):
+        return disk_full(f"checkpoint '{file}'", errno.ENOSPC)
     return D90Error(
-        f"checkpoint '{file}' cannot be written ({one_line(error)}): give a folder that can."
+        f"checkpoint '{file}' cannot be written ({single_line(error)}): give a folder that can."
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import LoggerType
 
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -28,7 +28,7 @@ REFERENCE_D = 200
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainConfig:
     """How a run is trained.
 
     Attributes:
@@ -52,11 +52,11 @@ class TrainSettings:
     learning_rate: float
     optimizer: str = "adam"
     epochs: int = 4
-    steps: int | None = None
+    max_steps: int | None = None
     batch_size: int = 32
-    accumulation: int = 1
-    warmup: float = 0.06
-    clip: float | None = 1.0
+    gradient_accumulation_steps: int = 1
+    warmup_ratio: float = 0.06
+    max_grad_norm: float | None = 1.0
     weight_decay: float = 0.0
     precision: str = "auto"
     patience: int | None = None
@@ -66,18 +66,28 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+            raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
         if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
+            raise unknown_name("precision", self.precision, PRECISIONS)
         if isinstance(self.log_with, str) and self.log_with not in LoggerType.list():
-            raise unknown("log_with", self.log_with, LoggerType.list())
+            raise unknown_name("log_with", self.log_with, LoggerType.list())
         if not 0 < self.learning_rate < math.inf:
             raise D90Error(f"learning_rate {self.learning_rate}: a number above 0 is expected.")
-        if self.clip is not None and self.clip <= 0:
-            raise D90Error(f"clip {self.clip}: a norm above 0, or none, is expected.")
-        if not 0 <= self.warmup < 1:
-            raise D90Error(f"warmup {self.warmup}: a share of the steps from 0 to 1 is expected.")
-        for name in ("epochs", "steps", "batch_size", "accumulation", "patience"):
+        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
+            raise D90Error(
+                f"max_grad_norm {self.max_grad_norm}: a norm above 0, or none, is expected."
+            )
+        if not 0 <= self.warmup_ratio < 1:
+            raise D90Error(
+                f"warmup_ratio {self.warmup_ratio}: a share of the steps from 0 to 1 is expected."
+            )
+        for name in (
+            "epochs",
+            "max_steps",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "patience",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise D90Error(f"{name} {value}: a whole number of at least 1 is expected.")
@@ -89,7 +99,7 @@ class TrainSettings:
             return self.precision
         return "bf16" if has_bf16() else "no"
 
-    def plain(self) -> dict[str, float | str | None]:
+    def to_dict(self) -> dict[str, float | str | None]:
         """The settings by name, but for those on which no result depends."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NO_RESULT}
 

@@ -11,11 +11,11 @@ from time import perf_counter
 from torch import nn
 
 from d90.search.trial import Status
-from d90.training.config import TrainSettings
-from d90.training.data import TokenisedTask, evaluation_batches
+from d90.training.config import TrainConfig
+from d90.training.data import TokenizedTask, evaluation_batches
 from d90.training.evaluation import predict
 from d90.training.state import Outcome
-from d90.training.trainer import Run
+from d90.training.trainer import Trainer
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -32,8 +32,8 @@ class Progress:
 
 def train(
     model: nn.Module,
-    data: TokenisedTask,
-    settings: TrainSettings,
+    data: TokenizedTask,
+    settings: TrainConfig,
     *,
     on_progress: Callable[[Progress], None] | None = None,
     checkpoint_dir: Path | None = None,
@@ -48,7 +48,7 @@ def train(
     Args:
         model: a classification model of transformers, or one that a subspace is attached to. It
             ends with its last weights, or those of its best epoch, in evaluation mode.
-        data: the tokenised task.
+        data: the tokenized task.
         settings: how.
         on_progress: called after every update and every evaluation, in the first process.
         checkpoint_dir: where the run's state is kept at the end of each epoch, and where it
@@ -59,17 +59,17 @@ def train(
     Raises:
         D90Error: the checkpoint is damaged or of another run; processes that do not have the same.
     """
-    run = Run(model, data, settings, keep_best=keep_best)
+    run = Trainer(model, data, settings, keep_best=keep_best)
     if checkpoint_dir is not None:
         run.resume(checkpoint_dir / CHECKPOINT)
     status: Status = "ok"
     message = ""
     try:
         while not run.is_over:
-            loss = run.update()
+            loss = run.optimizer_step()
             if run.ends_epoch:
                 run.evaluate()
-            if on_progress is not None and run.together.is_first:
+            if on_progress is not None and run.process_group.is_main_process:
                 on_progress(Progress(run.state.step, run.steps, loss, run.state.last_metric))
             due = checkpoint_every is not None and run.state.step % checkpoint_every == 0
             if checkpoint_dir is not None and (run.ends_epoch or due):
@@ -82,26 +82,26 @@ def train(
     return run.outcome(status, message)
 
 
-def predicted_seconds(
-    model: nn.Module, data: TokenisedTask, settings: TrainSettings, *, updates: int = 3
+def estimate_seconds(
+    model: nn.Module, data: TokenizedTask, settings: TrainConfig, *, updates: int = 3
 ) -> float:
     """Seconds that a run would take, from a few timed updates and one timed evaluation batch.
 
     The model is trained by these updates: give it one that is not needed any more.
     """
-    run = Run(model, data, replace(settings, steps=updates + 1))
-    run.update()  # The first one also allocates.
+    run = Trainer(model, data, replace(settings, max_steps=updates + 1))
+    run.optimizer_step()  # The first one also allocates.
     start = perf_counter()
     for _ in range(updates):
-        run.update()
+        run.optimizer_step()
     update = (perf_counter() - start) / updates
     primary = data.evaluation[data.primary]
     batches = evaluation_batches(primary.lengths, run.evaluation_batch_size)
     middle = batches[len(batches) // 2]
     start = perf_counter()
-    predict(model, data, primary, [middle], run.accelerator, run.together)
+    predict(model, data, primary, [middle], run.accelerator, run.process_group)
     row = (perf_counter() - start) / len(middle)
     run.close()
-    steps = settings.steps or settings.epochs * run.steps_an_epoch
-    rows = sum(map(len, (data.probe, *data.evaluation.values())))
+    steps = settings.max_steps or settings.epochs * run.steps_an_epoch
+    rows = sum(map(len, (data.train_eval_subset, *data.evaluation.values())))
     return steps * update + math.ceil(steps / run.steps_an_epoch) * rows * row

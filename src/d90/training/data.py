@@ -1,4 +1,4 @@
-"""Texts as token batches: tokenised once, grouped by length, padded batch by batch."""
+"""Texts as token batches: tokenized once, grouped by length, padded batch by batch."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _PROBE_BLOCK = 2**40  # A block of the data stream that no epoch reaches.
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A tokenised split, flat, so that a million texts are a few tensors and not as many lists.
+class TokenizedSplit:
+    """A tokenized split, flat, so that a million texts are a few tensors and not as many lists.
 
     Attributes:
         columns: for each input of the model (`input_ids`, ...) its values in all texts in turn.
@@ -45,17 +45,17 @@ class Encoded:
         """Tokens of each text, shape (texts,)."""
         return self.offsets.diff()
 
-    def subset(self, rows: Sequence[int]) -> Encoded:
+    def subset(self, rows: Sequence[int]) -> TokenizedSplit:
         """These rows alone, in this order."""
         pieces = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
         columns = {
             name: torch.cat([flat[piece] for piece in pieces])
             for name, flat in self.columns.items()
         }
-        return Encoded(columns, _offsets(self.lengths[list(rows)]), self.labels[list(rows)])
+        return TokenizedSplit(columns, _offsets(self.lengths[list(rows)]), self.labels[list(rows)])
 
 
-class Padded(Protocol):
+class PaddingSpec(Protocol):
     """What says how a model's inputs are filled up: `padding` by column, `padding_side`."""
 
     @property
@@ -66,21 +66,21 @@ class Padded(Protocol):
 
 
 @dataclass(frozen=True)
-class Texts:
+class UnlabeledExamples:
     """Texts without a task, as a model reads them; the labels are all 0.
 
     Attributes:
         encoded: the texts.
-        padding, padding_side: as in `TokenisedTask`.
+        padding, padding_side: as in `TokenizedTask`.
     """
 
-    encoded: Encoded
+    split: TokenizedSplit
     padding: Mapping[str, int]
     padding_side: str
 
 
 @dataclass(frozen=True)
-class TokenisedTask:
+class TokenizedTask:
     """A task as a model reads it.
 
     Attributes:
@@ -95,9 +95,9 @@ class TokenisedTask:
 
     classes: tuple[str, ...]
     metric: str
-    train: Encoded
-    probe: Encoded
-    evaluation: Mapping[str, Encoded]
+    train: TokenizedSplit
+    train_eval_subset: TokenizedSplit
+    evaluation: Mapping[str, TokenizedSplit]
     padding: Mapping[str, int]
     padding_side: str
 
@@ -114,27 +114,28 @@ class TokenisedTask:
     def digest(self) -> str:
         """SHA-256 of the texts as the model reads them."""
         digest = hashlib.sha256(repr((dict(self.padding), self.padding_side)).encode())
-        for split in (self.train, self.probe, *self.evaluation.values()):
+        for split in (self.train, self.train_eval_subset, *self.evaluation.values()):
             for name, values in {**split.columns, "lengths": split.lengths}.items():
                 digest.update(f"{name} {values.dtype} {len(values)}\n".encode())
                 digest.update(values.numpy().tobytes())
         return digest.hexdigest()
 
 
-def tokenise(
+def tokenize(
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_length: int = 128,
-    train_eval_limit: int | None = None,
-) -> TokenisedTask:
-    """Tokenise every split of a task.
+    max_train_eval_samples: int | None = None,
+) -> TokenizedTask:
+    """Tokenize every split of a task.
 
     Args:
         task: what to read.
         tokenizer: with a padding token.
         max_length: texts, or pairs of texts together, are cut to so many tokens.
-        train_eval_limit: rows of the training split that the training metric is measured on, the
+        max_train_eval_samples: rows of the training split that the training metric is measured on,
+        the
             same rows in every run; as many as the primary evaluation split has where not given.
 
     Raises:
@@ -143,16 +144,22 @@ def tokenise(
     least = tokenizer.num_special_tokens_to_add(pair=len(task.text_columns) > 1) + 1
     if max_length < least:
         raise D90Error(f"max_length {max_length}: at least {least}, for one token of text.")
-    if train_eval_limit is not None and train_eval_limit < 1:
-        raise D90Error(f"train_eval_limit {train_eval_limit}: a number above 0 is expected.")
+    if max_train_eval_samples is not None and max_train_eval_samples < 1:
+        raise D90Error(
+            f"max_train_eval_samples {max_train_eval_samples}: a number above 0 is expected."
+        )
     train = _encode(tokenizer, task.train, "train", max_length)
-    limit = len(task.evaluation[task.primary]) if train_eval_limit is None else train_eval_limit
-    kept = philox.order(0, len(train), block=_PROBE_BLOCK)[:limit]
-    return TokenisedTask(
+    limit = (
+        len(task.evaluation[task.primary])
+        if max_train_eval_samples is None
+        else max_train_eval_samples
+    )
+    kept = philox.shuffle(0, len(train), block=_PROBE_BLOCK)[:limit]
+    return TokenizedTask(
         classes=task.labels,
         metric=task.metric,
         train=train,
-        probe=train.subset(kept.tolist()),
+        train_eval_subset=train.subset(kept.tolist()),
         evaluation={
             name: _encode(tokenizer, split, name, max_length)
             for name, split in task.evaluation.items()
@@ -162,16 +169,16 @@ def tokenise(
     )
 
 
-def tokenise_texts(
+def tokenize_texts(
     texts: Sequence[tuple[str, ...]], tokenizer: PreTrainedTokenizerBase, *, max_length: int
-) -> Texts:
-    """Tokenise texts, or pairs of them, that have no label.
+) -> UnlabeledExamples:
+    """Tokenize texts, or pairs of them, that have no label.
 
     Raises:
         D90Error: a text that has no token.
     """
     encoded = _encode(tokenizer, Split(texts, [0] * len(texts)), "input", max_length)
-    return Texts(encoded, _padding(tokenizer), tokenizer.padding_side)
+    return UnlabeledExamples(encoded, _padding(tokenizer), tokenizer.padding_side)
 
 
 def _padding(tokenizer: Any) -> Mapping[str, int]:
@@ -180,7 +187,7 @@ def _padding(tokenizer: Any) -> Mapping[str, int]:
 
 def _encode(
     tokenizer: PreTrainedTokenizerBase, split: Split, name: str, max_length: int
-) -> Encoded:
+) -> TokenizedSplit:
     pieces: dict[str, list[Tensor]] = {}
     lengths: list[int] = []
     for start in range(0, len(split), _CHUNK):
@@ -199,20 +206,20 @@ def _encode(
             for key, rows in encoded.items()
             if key != "attention_mask"
         }
-        _unname(tokenizer, flat["input_ids"], flat.pop("special_tokens_mask"))
+        mask_special_tokens(tokenizer, flat["input_ids"], flat.pop("special_tokens_mask"))
         # Sorted: a set has another order in every process, and the order is in the digest.
         for key in sorted(flat):
             pieces.setdefault(key, []).append(flat[key])
     if 0 in lengths:
         raise D90Error(f"split '{name}', row {lengths.index(0)}: its text has no token.")
-    return Encoded(
+    return TokenizedSplit(
         columns={key: torch.cat(parts) for key, parts in pieces.items()},
         offsets=_offsets(torch.tensor(lengths)),
         labels=torch.tensor(list(split.labels)),
     )
 
 
-def _unname(tokenizer: PreTrainedTokenizerBase, ids: Tensor, added: Tensor) -> None:
+def mask_special_tokens(tokenizer: PreTrainedTokenizerBase, ids: Tensor, added: Tensor) -> None:
     """Make unknown, in place, the special tokens that were written in the texts.
 
     A text may quote `</s>`, but T5 and BART pool there and want as many in every text of a batch.
@@ -234,12 +241,12 @@ def training_batches(lengths: Tensor, batch_size: int, *, seed: int, epoch: int)
     A shuffle is cut into pools of `POOL` batches; each pool is sorted by length and cut into
     batches; the batches are shuffled. Both shuffles are functions of (seed, epoch) alone.
     """
-    order = philox.order(seed, len(lengths), block=2 * epoch)
+    order = philox.shuffle(seed, len(lengths), block=2 * epoch)
     batches = []
     for pool in order.split(POOL * batch_size):
         by_length = pool[torch.argsort(lengths[pool], stable=True)]
         batches += [batch.tolist() for batch in by_length.split(batch_size)]
-    return [batches[i] for i in philox.order(seed, len(batches), block=2 * epoch + 1).tolist()]
+    return [batches[i] for i in philox.shuffle(seed, len(batches), block=2 * epoch + 1).tolist()]
 
 
 def evaluation_batches(lengths: Tensor, batch_size: int) -> list[list[int]]:
@@ -248,7 +255,7 @@ def evaluation_batches(lengths: Tensor, batch_size: int) -> list[list[int]]:
 
 
 def collate(
-    task: Padded, split: Encoded, rows: Sequence[int], device: torch.device
+    task: PaddingSpec, split: TokenizedSplit, rows: Sequence[int], device: torch.device
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The model's inputs for these rows, padded to the longest of them, and their labels.
 

@@ -9,9 +9,15 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from d90.distributed.process_group import Together
+from d90.distributed.process_group import ProcessGroup
 from d90.tasks import score
-from d90.training.data import Encoded, Padded, TokenisedTask, collate, evaluation_batches
+from d90.training.data import (
+    PaddingSpec,
+    TokenizedSplit,
+    TokenizedTask,
+    collate,
+    evaluation_batches,
+)
 
 NOT_FINITE = "a prediction is not finite"
 
@@ -30,15 +36,15 @@ class Scores:
     classes: int
 
 
-ALONE = Together()
+ALONE = ProcessGroup()
 
 
 def evaluate(
     model: nn.Module,
-    data: TokenisedTask,
+    data: TokenizedTask,
     batch_size: int,
     accelerator: Accelerator,
-    together: Together = ALONE,
+    process_group: ProcessGroup = ALONE,
 ) -> Scores:
     """Measure every evaluation split and the training probe; the same in every process.
 
@@ -47,9 +53,9 @@ def evaluate(
     """
     metrics: dict[str, float] = {}
     classes = 0
-    for name, split in {**data.evaluation, "train": data.probe}.items():
+    for name, split in {**data.evaluation, "train": data.train_eval_subset}.items():
         batches = evaluation_batches(split.lengths, batch_size)
-        predictions = predict(model, data, split, batches, accelerator, together)
+        predictions = predict(model, data, split, batches, accelerator, process_group)
         labels = split.labels[[row for rows in batches for row in rows]].tolist()
         if name == data.primary:
             classes = len(set(predictions))
@@ -60,11 +66,11 @@ def evaluate(
 
 def predict(
     model: nn.Module,
-    data: TokenisedTask,
-    split: Encoded,
+    data: TokenizedTask,
+    split: TokenizedSplit,
     batches: Sequence[Sequence[int]],
     accelerator: Accelerator,
-    together: Together = ALONE,
+    process_group: ProcessGroup = ALONE,
 ) -> list[int]:
     """The class of each row, in the order of the batches; the model is left in evaluation mode.
 
@@ -78,14 +84,14 @@ def predict(
     ends = torch.tensor([len(rows) for rows in batches]).cumsum(0).tolist()
     # Zeros where another process predicts, and a last entry that says that something is wrong.
     predictions = torch.zeros(ends[-1] + 1, dtype=dtype, device=accelerator.device)
-    mine = together.share(range(len(batches)))
+    mine = process_group.shard(range(len(batches)))
     try:
         found = logits(model, data, split, [batches[i] for i in mine], accelerator)
         for i, part in zip(mine, found, strict=True):
             predictions[ends[i] - len(batches[i]) : ends[i]] = part.argmax(-1).to(dtype)
     except FloatingPointError:
         predictions[-1] = 1
-    together.largest(predictions, "evaluation")
+    process_group.all_reduce_max(predictions, "evaluation")
     *classes, is_wrong = predictions.tolist()
     if is_wrong:
         raise FloatingPointError(NOT_FINITE)
@@ -95,8 +101,8 @@ def predict(
 @torch.no_grad()
 def logits(
     model: nn.Module,
-    data: Padded,
-    split: Encoded,
+    data: PaddingSpec,
+    split: TokenizedSplit,
     batches: Iterable[Sequence[int]],
     accelerator: Accelerator,
 ) -> Iterator[Tensor]:

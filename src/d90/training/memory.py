@@ -52,7 +52,7 @@ class Memory:
         return sum(astuple(self))
 
 
-def predicted_memory(
+def estimate_memory(
     model: nn.Module, *, d: int | None, optimizer: str, batch_size: int, max_length: int
 ) -> Memory:
     """The memory of a run in batches of `batch_size` texts of `max_length` tokens.

@@ -26,7 +26,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochResult:
     """What the evaluation at the end of an epoch gave."""
 
     epoch: int
@@ -44,7 +44,7 @@ class Epoch:
 
 
 @dataclass
-class State:
+class TrainState:
     """What a run remembers from one update to the next, beside its tensors."""
 
     step: int = 0
@@ -52,10 +52,10 @@ class State:
     first_loss: float = 0.0
     epoch_losses: list[float] = field(default_factory=list)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    epochs: list[Epoch] = field(default_factory=list)
+    epochs: list[EpochResult] = field(default_factory=list)
 
     @property
-    def best(self) -> int | None:
+    def best_epoch(self) -> int | None:
         """The index of the best epoch, the first of equals."""
         order = range(len(self.epochs))
         return max(order, key=lambda i: self.epochs[i].metric) if self.epochs else None
@@ -68,6 +68,6 @@ class State:
         return {**asdict(self), "recent": list(self.recent)}
 
     @classmethod
-    def from_json(cls, state: dict[str, Any]) -> State:
-        epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+    def from_json(cls, state: dict[str, Any]) -> TrainState:
+        epochs = [EpochResult(**epoch) for epoch in state["epochs"]]
         return cls(**{**state, "recent": deque(state["recent"], WINDOW), "epochs": epochs})

@@ -20,15 +20,21 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
-from d90.distributed.process_group import Gradients, Together, digest_of, digest_of_weights, join
+from d90.distributed.process_group import (
+    GradientSync,
+    ProcessGroup,
+    digest_of,
+    digest_of_weights,
+    get_process_group,
+)
 from d90.errors import D90Error
 from d90.rng import philox
 from d90.search.trial import Status
 from d90.training.checkpoint import load_checkpoint, save_checkpoint
-from d90.training.config import OPTIMIZERS, TrainSettings, learning_rate_factor
-from d90.training.data import TokenisedTask, collate, training_batches
+from d90.training.config import OPTIMIZERS, TrainConfig, learning_rate_factor
+from d90.training.data import TokenizedTask, collate, training_batches
 from d90.training.evaluation import evaluate
-from d90.training.state import WINDOW, Epoch, Outcome, State
+from d90.training.state import WINDOW, EpochResult, Outcome, TrainState
 
 EVALUATION_FACTOR = 4
 """Evaluation batches are so many times as large: they keep no activations."""
@@ -40,12 +46,12 @@ that of its first update or of a constant prediction, whichever is larger."""
 _DROPOUT_BLOCK = 2**40 + 1  # Blocks of the data stream from here on: no epoch reaches them.
 
 
-class Run:
+class Trainer:
     """A run that is under way.
 
     Args:
         model: it is trained in place.
-        data: the tokenised task.
+        data: the tokenized task.
         settings: how.
         keep_best: keep a copy of what is trained as it was at the best epoch.
     """
@@ -53,35 +59,35 @@ class Run:
     def __init__(
         self,
         model: nn.Module,
-        data: TokenisedTask,
-        settings: TrainSettings,
+        data: TokenizedTask,
+        settings: TrainConfig,
         *,
         keep_best: bool = False,
     ) -> None:
         self.data, self.settings, self.keep_best = data, settings, keep_best
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.together = join()
-        self.accelerator = _accelerator(settings, self.trained_numbers, self.together)
+        self.process_group = get_process_group()
+        self.accelerator = _accelerator(settings, self.num_trainable, self.process_group)
         self.model = model.to(self.accelerator.device)
-        if self.together.world > 1:
-            self.together.check_same("run", self._digests())
+        if self.process_group.world_size > 1:
+            self.process_group.assert_same_on_all_ranks("run", self._digests())
         if settings.gradient_checkpointing:
             _checkpoint_gradients(self.model)
-        self._gradients = Gradients(self.parameters.values(), self.together)
+        self._gradients = GradientSync(self.parameters.values(), self.process_group)
         self.optimizer = OPTIMIZERS[settings.optimizer](
             self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         batches = math.ceil(len(data.train) / settings.batch_size)
-        self.steps_an_epoch = math.ceil(batches / settings.accumulation)
-        self.steps = settings.steps or settings.epochs * self.steps_an_epoch
+        self.steps_an_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
+        self.steps = settings.max_steps or settings.epochs * self.steps_an_epoch
         self.evaluation_batch_size = EVALUATION_FACTOR * settings.batch_size
-        self.state = State()
+        self.state = TrainState()
         self.started = perf_counter()
         self._epoch_batches: tuple[int, list[list[int]]] = (-1, [])
         self._best: dict[str, torch.Tensor] = {}
 
     @property
-    def trained_numbers(self) -> int:
+    def num_trainable(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
@@ -94,11 +100,11 @@ class Run:
 
     @property
     def _tracks(self) -> bool:
-        return self.settings.log_with is not None and self.together.is_first
+        return self.settings.log_with is not None and self.process_group.is_main_process
 
     @property
     def _is_stale(self) -> bool:
-        best, patience = self.state.best, self.settings.patience
+        best, patience = self.state.best_epoch, self.settings.patience
         if best is None or patience is None:
             return False
         return len(self.state.epochs) - 1 - best >= patience
@@ -107,12 +113,12 @@ class Run:
     def seconds(self) -> float:
         return self.state.seconds + perf_counter() - self.started
 
-    def update(self) -> float:
+    def optimizer_step(self) -> float:
         """One optimizer update; its loss, the mean over its texts in nats."""
         step = self.state.step
         # Dropout is seeded step by step, so that no generator's state has to outlive an update.
-        set_seed(_dropout_seed(self.settings.seed, step, self.together.rank))
-        factor = learning_rate_factor(step, self.steps, self.settings.warmup)
+        set_seed(_dropout_seed(self.settings.seed, step, self.process_group.rank))
+        factor = learning_rate_factor(step, self.steps, self.settings.warmup_ratio)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * factor
         loss, norm = self._gradient(self._batches_of(step))
@@ -131,8 +137,8 @@ class Run:
                 self.data.train.lengths, settings.batch_size, seed=settings.seed, epoch=epoch
             )
             self._epoch_batches = epoch, batches
-        start = position * self.settings.accumulation
-        return self._epoch_batches[1][start : start + self.settings.accumulation]
+        start = position * self.settings.gradient_accumulation_steps
+        return self._epoch_batches[1][start : start + self.settings.gradient_accumulation_steps]
 
     def _gradient(self, batches: Sequence[Sequence[int]]) -> tuple[float, float]:
         """The mean loss over the texts of these batches; the norm of its gradient, then clipped.
@@ -142,15 +148,15 @@ class Run:
         self.model.train()
         count = sum(map(len, batches))
         loss = torch.zeros((), device=self.accelerator.device)
-        for rows in filter(None, map(self.together.share, batches)):
+        for rows in filter(None, map(self.process_group.shard, batches)):
             inputs, labels = collate(self.data, self.data.train, rows, self.accelerator.device)
             with self.accelerator.autocast():
                 logits = self.model(**inputs).logits
             part = cross_entropy(logits.float(), labels, reduction="sum") / count
             self.accelerator.backward(part)
             loss += part.detach()
-        loss = self._gradients.add_up(loss)
-        largest = math.inf if self.settings.clip is None else self.settings.clip
+        loss = self._gradients.all_reduce(loss)
+        largest = math.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
         norm = clip_grad_norm_(self.parameters.values(), largest)
         return float(loss), float(norm)
 
@@ -172,9 +178,9 @@ class Run:
         """Close the epoch with an evaluation."""
         state, data = self.state, self.data
         scores = evaluate(
-            self.model, data, self.evaluation_batch_size, self.accelerator, self.together
+            self.model, data, self.evaluation_batch_size, self.accelerator, self.process_group
         )
-        epoch = Epoch(
+        epoch = EpochResult(
             epoch=len(state.epochs) + 1,
             step=state.step,
             loss=fmean(state.epoch_losses),
@@ -185,7 +191,7 @@ class Run:
         )
         state.epochs.append(epoch)
         state.epoch_losses.clear()
-        if self.keep_best and state.best == len(state.epochs) - 1:
+        if self.keep_best and state.best_epoch == len(state.epochs) - 1:
             self._best = {name: p.detach().clone() for name, p in self.parameters.items()}
         if self._tracks:
             self.accelerator.log(scores.metrics, step=state.step)
@@ -197,15 +203,15 @@ class Run:
 
     def _identity(self) -> dict[str, Any]:
         return {
-            **self.settings.plain(),
-            "trained numbers": self.trained_numbers,
+            **self.settings.to_dict(),
+            "trained numbers": self.num_trainable,
             "training rows": len(self.data.train),
             "best kept": self.keep_best,
         }
 
     def _digests(self) -> dict[str, str]:
         """What has to be the same in every process, by what it is."""
-        labels = [split.labels.tolist() for split in (self.data.train, self.data.probe)]
+        labels = [split.labels.tolist() for split in (self.data.train, self.data.train_eval_subset)]
         return {
             "settings": repr(self._identity()),
             "data": digest_of(self.data.digest(), labels),
@@ -214,7 +220,7 @@ class Run:
 
     def save(self, file: Path) -> None:
         """Write all that the run needs to go on from here, in the first process."""
-        if not self.together.is_first:
+        if not self.process_group.is_main_process:
             return
         tensors = {f"parameter.{name}": p for name, p in self.parameters.items()}
         for index, kept in self.optimizer.state_dict()["state"].items():
@@ -236,10 +242,10 @@ class Run:
             read.update(found[0])
             return found[1]
 
-        state = self.together.tell(load)
+        state = self.process_group.broadcast_object(load)
         if state is None:
             return
-        tensors = self.together.tell_tensors(read)
+        tensors = self.process_group.broadcast_tensors(read)
         kept: dict[int, dict[str, torch.Tensor]] = {}
         for key, tensor in tensors.items():
             kind, _, name = key.partition(".")
@@ -252,14 +258,14 @@ class Run:
                 kept.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": kept, "param_groups": groups})
-        self.state = State.from_json(state["run"])
+        self.state = TrainState.from_json(state["run"])
 
     def outcome(self, status: Status, message: str) -> Outcome:
         """What came of the run, given how its loop ended."""
         history = tuple(epoch.summary() for epoch in self.state.epochs)
-        if self.state.best is None:
+        if self.state.best_epoch is None:
             return Outcome(status, None, None, {}, history, self.seconds, message)
-        best = self.state.epochs[self.state.best]
+        best = self.state.epochs[self.state.best_epoch]
         if status == "ok" and best.classes == 1:
             status, message = "collapsed", "its best evaluation predicts one class only"
         found = best.metric, best.train_metric, best.metrics
@@ -273,17 +279,19 @@ class Run:
             self.accelerator.end_training()
 
 
-def _accelerator(settings: TrainSettings, trained_numbers: int, together: Together) -> Accelerator:
+def _accelerator(
+    settings: TrainConfig, trained_numbers: int, process_group: ProcessGroup
+) -> Accelerator:
     rate, seed = settings.learning_rate, settings.seed
     accelerator = Accelerator(
         mixed_precision=settings.autocast,
         log_with=settings.log_with,
         project_dir=f"runs/{trained_numbers}-numbers-rate-{rate:g}-seed-{seed}",
     )
-    if settings.log_with is not None and together.is_first:
+    if settings.log_with is not None and process_group.is_main_process:
         if not accelerator.log_with:
             raise D90Error(f"log_with '{settings.log_with}': its package is not installed.")
-        known = {name: value for name, value in settings.plain().items() if value is not None}
+        known = {name: value for name, value in settings.to_dict().items() if value is not None}
         accelerator.init_trackers("d90", config=known)
     return accelerator
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from d90.errors import FULL, no_space
+from d90.errors import DISK_FULL_ERRNOS, disk_full
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def atomic_write(path: Path, content: str | bytes) -> None:
     """Write beside the file, then rename: a reader or a crash never sees half of it.
 
     Raises:
@@ -24,8 +24,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        if error.errno in FULL:
-            raise no_space(f"'{path}'", error.errno) from error
+        if error.errno in DISK_FULL_ERRNOS:
+            raise disk_full(f"'{path}'", error.errno) from error
         raise
     finally:
         beside.unlink(missing_ok=True)

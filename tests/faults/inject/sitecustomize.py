@@ -14,17 +14,17 @@ from typing import Any
 def take_memory(number: int, frame: FrameType | None) -> None:
     import torch
 
-    from d90.training.trainer import Run
+    from d90.training.trainer import Trainer
 
-    update = Run.update
+    update = Trainer.optimizer_step
 
-    def without_memory(self: Run) -> Any:
-        Run.update = update
+    def without_memory(self: Trainer) -> Any:
+        Trainer.optimizer_step = update
         if number == signal.SIGUSR1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         raise MemoryError
 
-    Run.update = without_memory
+    Trainer.optimizer_step = without_memory
 
 
 signal.signal(signal.SIGUSR1, take_memory)

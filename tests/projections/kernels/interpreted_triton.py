@@ -17,10 +17,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from d90.projections import PROJECTIONS, Projection, make
+from d90.projections import PROJECTIONS, Projection, make_projection
 from d90.projections.kernels import dispatch
 from d90.projections.kernels import triton as kernels
-from d90.projections.kernels.native import Rows
+from d90.projections.kernels.native import RowBlock
 from d90.projections.kernels.triton.fastfood import permuted, permuted_back, signed
 from d90.projections.kernels.triton.onehot import columns
 from d90.projections.kernels.triton.random import normals, philox4x32, row_words, tables
@@ -130,7 +130,7 @@ def test_columns_have_the_bits_of_the_reference(d: int, tile: int) -> None:
     low, found = tile * TILE, torch.empty(TILE, dtype=torch.int32)
     draw_columns[(1,)](found, 7, low, d, tables(CPU)[1], TILE=TILE)
     word, base = philox.rows(7, Stream.ONEHOT, low // 16, (low + TILE) // 16)
-    expected = philox.to_integers(base, d)[:, None] + philox.row_orders(word)
+    expected = philox.to_integers(base, d)[:, None] + philox.row_permutations(word)
     assert torch.equal(found.long(), expected.view(-1))
 
 
@@ -154,7 +154,7 @@ def error(found: Tensor, exact: Tensor) -> float:
 @names
 @sizes
 def test_as_good_as_the_reference(name: str, d: int, D: int) -> None:
-    P = make(name, d=d, D=D, seed=2**63 + d)
+    P = make_projection(name, d=d, D=D, seed=2**63 + d)
     z, g = torch.randn(d), torch.randn(D)
     # Where the reference happens to be exact, a few roundings of the input's size are left.
     floor = 4 * torch.finfo(torch.float32).eps * math.sqrt(d / D)
@@ -167,7 +167,7 @@ def test_as_good_as_the_reference(name: str, d: int, D: int) -> None:
 @names
 @sizes
 def test_the_adjoint_is_the_true_adjoint(name: str, d: int, D: int) -> None:
-    P = make(name, d=d, D=D, seed=4)
+    P = make_projection(name, d=d, D=D, seed=4)
     z, g = torch.randn(d), torch.randn(D)
     left, right = P.apply(z, 0, D) @ g, z @ P.adjoint(g, 0, D)
     assert abs(left - right) < 1e-5 * z.norm() * g.norm()
@@ -176,7 +176,7 @@ def test_the_adjoint_is_the_true_adjoint(name: str, d: int, D: int) -> None:
 @names
 @sizes
 def test_a_slice_has_the_bits_of_the_whole(name: str, d: int, D: int) -> None:
-    P = make(name, d=d, D=D, seed=4)
+    P = make_projection(name, d=d, D=D, seed=4)
     z = torch.randn(d)
     whole = P.apply(z, 0, D)
     for start, stop in ((D // 3, D), (D // 2, D // 2 + 1), (D, D)):
@@ -195,51 +195,51 @@ def pieces(D: int) -> tuple[list[int], list[Tensor], list[float]]:
 @names
 @pytest.mark.parametrize("d", [5, 300])
 def test_several_tensors_at_once(name: str, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    P = make(name, d=d, D=5001, seed=2)
+    P = make_projection(name, d=d, D=5001, seed=2)
     starts, tensors, scales = pieces(P.D)
     z = torch.randn(d)
-    found = P.displace(z, tensors, starts, scales)
-    gradient = P.collect(tensors, starts, scales)
+    found = P.add_projected(z, tensors, starts, scales)
+    gradient = P.pull_back(tensors, starts, scales)
     monkeypatch.setenv("D90_KERNEL", "reference")
-    for tensor, expected in zip(found, P.displace(z, tensors, starts, scales), strict=True):
+    for tensor, expected in zip(found, P.add_projected(z, tensors, starts, scales), strict=True):
         assert tensor.dtype == expected.dtype
         # The interpreter cuts bfloat16 off where a GPU rounds.
         last = 2**-7 if tensor.dtype == torch.bfloat16 else 2e-6
         torch.testing.assert_close(tensor, expected, atol=2e-4, rtol=last)
     wide = [tensor.double() for tensor in tensors]
-    exact = P.collect(wide, starts, scales)
+    exact = P.pull_back(wide, starts, scales)
     assert error(gradient, exact) <= 1e-6 * exact.norm()
 
 
 @names
 def test_rows_outside_the_tensors_are_not_written(name: str) -> None:
-    P = make(name, d=300, D=5000, seed=1)
+    P = make_projection(name, d=300, D=5000, seed=1)
     memory = torch.full((5000,), 7.0)
-    P.displace(torch.randn(300), [torch.zeros(501)], [701], [1.0], out=[memory[701:1202]])
+    P.add_projected(torch.randn(300), [torch.zeros(501)], [701], [1.0], out=[memory[701:1202]])
     assert torch.equal(memory[:701], torch.full((701,), 7.0))
     assert torch.equal(memory[1202:], torch.full((3798,), 7.0))
 
 
 @names
 def test_sums_have_the_same_bits_every_time(name: str) -> None:
-    P = make(name, d=100, D=9000, seed=1)
+    P = make_projection(name, d=100, D=9000, seed=1)
     g = torch.randn(P.D)
     assert torch.equal(P.adjoint(g, 0, P.D), P.adjoint(g, 0, P.D))
 
 
 def test_whole_sums_have_no_order() -> None:
     """The bits of the one-hot gradient do not depend on how weights are cut into tensors."""
-    P = make("onehot", d=100, D=20_000, seed=1)
+    P = make_projection("onehot", d=100, D=20_000, seed=1)
     g = torch.randn(P.D)
     cuts = [0, 17, 5000, 5001, 20_000]
     parts = [g[low:high] for low, high in pairwise(cuts)]
-    assert torch.equal(P.collect(parts, cuts[:-1], [1.0] * 4), P.adjoint(g, 0, P.D))
+    assert torch.equal(P.pull_back(parts, cuts[:-1], [1.0] * 4), P.adjoint(g, 0, P.D))
 
 
 @names
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
 def test_gradients_of_any_size(name: str, size: float) -> None:
-    P = make(name, d=50, D=5000, seed=1)
+    P = make_projection(name, d=50, D=5000, seed=1)
     g = torch.randn(P.D) * size
     exact = P._adjoint(g.double(), 0, P.D)
     assert error(P.adjoint(g, 0, P.D), exact) <= 1e-6 * exact.norm()
@@ -247,7 +247,7 @@ def test_gradients_of_any_size(name: str, size: float) -> None:
 
 @names
 def test_gradients_of_zero(name: str) -> None:
-    P = make(name, d=50, D=5000, seed=1)
+    P = make_projection(name, d=50, D=5000, seed=1)
     assert torch.equal(P.adjoint(torch.zeros(P.D), 0, P.D), torch.zeros(P.d))
 
 
@@ -255,7 +255,7 @@ def test_gradients_of_zero(name: str) -> None:
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_what_is_not_finite_is_seen(name: str, value: float) -> None:
-    P = make(name, d=50, D=5000, seed=1)
+    P = make_projection(name, d=50, D=5000, seed=1)
     g = torch.zeros(P.D)
     g[1234] = value
     assert not P.adjoint(g, 0, P.D).isfinite().all()
@@ -263,7 +263,7 @@ def test_what_is_not_finite_is_seen(name: str, value: float) -> None:
 
 def test_rows_out_of_order_are_refused() -> None:
     out = torch.empty(10)
-    for rows in ([Rows(95, None, out)], [Rows(5, None, out), Rows(0, None, out)]):
+    for rows in ([RowBlock(95, None, out)], [RowBlock(5, None, out), RowBlock(0, None, out)]):
         with pytest.raises(ValueError, match="out of order or out of range"):
             kernels.apply("onehot", 3, 100, 0, torch.ones(3), rows)
 
@@ -275,5 +275,5 @@ def test_the_reference_serves_the_rest() -> None:
         assert (kernel is kernels) == (name == "onehot")
         assert dispatch.kernel(name, 5, z.double()) is None
     assert dispatch.kernel("fastfood", 2**14, z) is kernels
-    dense: Projection = make("dense", d=3, D=40)
+    dense: Projection = make_projection("dense", d=3, D=40)
     assert torch.equal(dense.apply(z[:3], 0, 40), dense._apply(z[:3], 0, 40))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from d90.errors import D90Error
-from d90.projections import make
+from d90.projections import make_projection
 from d90.projections.kernels import dispatch
 from d90.projections.kernels.dispatch import implementation
 
@@ -84,13 +84,13 @@ def test_nothing_is_loaded_that_cannot_serve() -> None:
 
 
 def test_tensors_of_two_devices_are_left_to_torch() -> None:
-    assert dispatch.chosen(torch.zeros(1), torch.zeros(1, device="meta")) == "reference"
+    assert dispatch.select_kernel(torch.zeros(1), torch.zeros(1, device="meta")) == "reference"
 
 
 @pytest.mark.parametrize("name", ["dense", "fastfood"])
 def test_the_reference_stays_on_the_device(name: str) -> None:
     """A device without memory refuses whatever would be read from it."""
-    P = make(name, d=300, D=5000)
+    P = make_projection(name, d=300, D=5000)
     assert P.apply(torch.empty(300, device="meta"), 7, 5000).is_meta
     assert P.adjoint(torch.empty(4993, device="meta"), 7, 5000).is_meta
 
@@ -102,4 +102,4 @@ def test_a_projection_without_a_name_has_no_kernel() -> None:
 def test_an_unknown_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("D90_KERNEL", "tritn")
     with pytest.raises(D90Error, match="did you mean 'triton'"):
-        dispatch.wanted()
+        dispatch.requested_kernel()

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d90.projections import PROJECTIONS, Projection, make
+from d90.projections import PROJECTIONS, Projection, make_projection
 from d90.projections.kernels import native
 from d90.rng import philox
 from d90.rng.philox import Stream
@@ -61,7 +61,7 @@ def test_native_agrees_with_the_reference(
     D = d + extra
     start = data.draw(st.integers(0, D))
     stop = data.draw(st.integers(start, D))
-    P = make(name, d=d, D=D, seed=seed)
+    P = make_projection(name, d=d, D=D, seed=seed)
     z, g = torch.randn(d), torch.randn(stop - start)
     rows, sums = P.apply(z, start, stop), P.adjoint(g, start, stop)
     assert_good(P, z, rows, P._apply(z, start, stop), P._apply(z.double(), start, stop))
@@ -76,7 +76,7 @@ def test_every_instruction_set_gives_the_same_bits(isa: str) -> None:
         "torch.manual_seed(0); h = hashlib.sha256();\n"
         "for name in sorted(PROJECTIONS):\n"
         "    for d, D in ((3, 100), (10, 500), (200, 5000), (3000, 9000)):\n"
-        "        P = make(name, d=d, D=D, seed=5); z = torch.randn(d)\n"
+        "        P = make_projection(name, d=d, D=D, seed=5); z = torch.randn(d)\n"
         "        h.update(P.apply(z, 0, D).numpy())\n"
         "        h.update(P.adjoint(torch.randn(D), 0, D).numpy())\n"
         "print(native.library().d90_isa().decode(), h.hexdigest())"
@@ -99,7 +99,7 @@ def test_every_instruction_set_gives_the_same_bits(isa: str) -> None:
 
 
 def test_several_python_threads_at_once() -> None:
-    P = make("fastfood", d=300, D=50_000, seed=1)
+    P = make_projection("fastfood", d=300, D=50_000, seed=1)
     z = torch.randn(300)
     expected, found = P.apply(z, 0, P.D), {}
 
@@ -115,12 +115,12 @@ def test_several_python_threads_at_once() -> None:
 
 
 def _digest(queue: multiprocessing.Queue) -> None:
-    P = make("fastfood", d=30, D=5000, seed=1)
+    P = make_projection("fastfood", d=30, D=5000, seed=1)
     queue.put(float(P.apply(torch.ones(30), 0, P.D).double().sum()))
 
 
 def test_after_a_fork() -> None:
-    P = make("fastfood", d=30, D=5000, seed=1)
+    P = make_projection("fastfood", d=30, D=5000, seed=1)
     expected = float(P.apply(torch.ones(30), 0, P.D).double().sum())
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
@@ -133,18 +133,18 @@ def test_after_a_fork() -> None:
 def test_an_unknown_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("D90_KERNEL", "nativ")
     with pytest.raises(ValueError, match="did you mean 'native'"):
-        native.wanted()
+        native.requested_kernel()
 
 
 def test_without_the_library_the_reference_serves_and_says_so_once() -> None:
     code = (
         "import warnings, torch\n"
         "from d90.projections.kernels import native\n"
-        "from d90.projections import make\n"
+        "from d90.projections import make_projection\n"
         "native._LIBRARY = 'missing.so'\n"
         "with warnings.catch_warnings(record=True) as seen:\n"
         "    warnings.simplefilter('always')\n"
-        "    P = make('fastfood', d=5, D=50)\n"
+        "    P = make_projection('fastfood', d=5, D=50)\n"
         "    P.apply(torch.ones(5), 0, 50); P.apply(torch.ones(5), 0, 50)\n"
         "print(len([w for w in seen if 'torch reference serves' in str(w.message)]))\n"
     )
@@ -169,7 +169,7 @@ def test_blocks_by_rows_agree_with_the_reference(
     D = int(d * blocks)
     start = data.draw(st.integers(0, D - 1))
     stop = data.draw(st.integers(start + 1, D))
-    P = make(name, d=d, D=D, seed=data.draw(st.integers(0, 2**64 - 1)))
+    P = make_projection(name, d=d, D=D, seed=data.draw(st.integers(0, 2**64 - 1)))
     z, g = torch.randn(d), torch.randn(stop - start)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -185,7 +185,7 @@ def test_blocks_by_rows_agree_with_the_reference(
 @pytest.mark.parametrize("d", [3, 200, 700])
 def test_long_sums_are_as_good_as_those_of_the_reference(name: str, d: int) -> None:
     D = 500_000 if name != "dense" else 20_000
-    P = make(name, d=d, D=D, seed=1)
+    P = make_projection(name, d=d, D=D, seed=1)
     g = torch.randn(D)
     assert_good(P, g, P.adjoint(g, 0, D), P._adjoint(g, 0, D), P._adjoint(g.double(), 0, D))
 
@@ -193,27 +193,27 @@ def test_long_sums_are_as_good_as_those_of_the_reference(name: str, d: int) -> N
 @pytest.mark.parametrize("name", sorted(PROJECTIONS))
 @pytest.mark.parametrize("d", [5, 300])
 def test_bfloat16_weights_are_summed_in_float32_and_rounded_once(name: str, d: int) -> None:
-    P = make(name, d=d, D=3001, seed=2)
+    P = make_projection(name, d=d, D=3001, seed=2)
     # Odd lengths and starts: no vector is aligned.
     starts, lengths, scales = [3, 1100, 2005], [1001, 333, 996], [1.0, 3.0, 0.5]
     theta_0 = [torch.randn(length).bfloat16() for length in lengths]
     theta_0[1][:4] = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0])
     z = torch.randn(d)
     assert native.serves(z, *theta_0)
-    found = P.displace(z, theta_0, starts, scales)
-    exact = P.displace(z, [t.float() for t in theta_0], starts, scales)
+    found = P.add_projected(z, theta_0, starts, scales)
+    exact = P.add_projected(z, [t.float() for t in theta_0], starts, scales)
     for tensor, wide in zip(found, exact, strict=True):
         assert torch.equal(tensor.isnan(), wide.isnan())
         assert torch.equal(tensor.nan_to_num(), wide.bfloat16().nan_to_num())
     gradients = [torch.randn(length).bfloat16() for length in lengths]
-    wide = P.collect([g.float() for g in gradients], starts, scales)
-    assert torch.equal(P.collect(gradients, starts, scales), wide)
+    wide = P.pull_back([g.float() for g in gradients], starts, scales)
+    assert torch.equal(P.pull_back(gradients, starts, scales), wide)
 
 
 def test_rows_outside_the_tensors_are_not_written() -> None:
-    P = make("fastfood", d=300, D=2000, seed=1)
+    P = make_projection("fastfood", d=300, D=2000, seed=1)
     memory = torch.full((2000,), 7.0)
-    P.displace(torch.randn(300), [torch.zeros(501)], [701], [1.0], out=[memory[701:1202]])
+    P.add_projected(torch.randn(300), [torch.zeros(501)], [701], [1.0], out=[memory[701:1202]])
     assert torch.equal(memory[:701], torch.full((701,), 7.0))
     assert torch.equal(memory[1202:], torch.full((798,), 7.0))
     assert (memory[701:1202] != 7).all()
@@ -221,10 +221,10 @@ def test_rows_outside_the_tensors_are_not_written() -> None:
 
 def test_long_theta_goes_past_the_caches_to_the_same_values() -> None:
     D = 2**22 + 1003  # Longer than what the kernel expects to find in a cache afterwards.
-    P, z = make("onehot", d=100, D=D, seed=1), torch.randn(100)
+    P, z = make_projection("onehot", d=100, D=D, seed=1), torch.randn(100)
     theta_0, shifted = torch.randn(D), torch.empty(D + 3)[3:]
-    P.displace(z, [theta_0], [0], [2.0], out=[shifted])
-    short = [P.displace(z, [part], [start], [2.0])[0] for start, part in parts_of(theta_0)]
+    P.add_projected(z, [theta_0], [0], [2.0], out=[shifted])
+    short = [P.add_projected(z, [part], [start], [2.0])[0] for start, part in parts_of(theta_0)]
     assert torch.equal(shifted, torch.cat(short))
 
 
@@ -236,9 +236,9 @@ def parts_of(tensor: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
 def test_a_long_call_can_be_interrupted() -> None:
     code = (
         "import signal, sys, time, torch\n"
-        "from d90.projections import make\n"
+        "from d90.projections import make_projection\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "P = make('dense', d=1_000_000, D=10_000_000)\n"  # Hours of work.
+        "P = make_projection('dense', d=1_000_000, D=10_000_000)\n"  # Hours of work.
         "z = torch.randn(P.d)\n"
         "signal.setitimer(signal.ITIMER_REAL, 0.3)\n"
         "def alarm(*_): raise KeyboardInterrupt\n"

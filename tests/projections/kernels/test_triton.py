@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from d90.projections.kernels.native import Rows
+from d90.projections.kernels.native import RowBlock
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
@@ -71,7 +71,7 @@ def test_they_compile(name: str, d: int, kernels: list[str], compiled: list[Any]
     from d90.projections.kernels import triton as ours
 
     long, short = torch.zeros(1000).bfloat16(), torch.zeros(d)
-    ours.apply(name, d, 5000, 2**64 - 1, short, [Rows(100, long, long)])
-    ours.adjoint(name, d, 5000, 2**64 - 1, short, [Rows(100, long, None)])
+    ours.apply(name, d, 5000, 2**64 - 1, short, [RowBlock(100, long, long)])
+    ours.adjoint(name, d, 5000, 2**64 - 1, short, [RowBlock(100, long, None)])
     assert [kernel.name for kernel in compiled] == kernels
     assert all(kernel.asm["cubin"] for kernel in compiled)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from d90.errors import D90Error
 from d90.search.protocols import Bisect
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 
 RATES = (0.004, 0.008, 0.016)
-BASELINE = Record(Trial(None, 1e-4, 0), "ok", metric=0.8)
+BASELINE = TrialResult(Trial(None, 1e-4, 0), "ok", metric=0.8)
 
 
 def small(**changes: Any) -> Bisect:
@@ -25,13 +25,13 @@ def small(**changes: Any) -> Bisect:
         "max_dim": 12_800,
         "ratio": 2.0,
         "learning_rates": RATES,
-        "full_learning_rates": (1e-4,),
+        "baseline_learning_rates": (1e-4,),
     }
     return Bisect(**(arguments | changes))
 
 
-def at(d: int, metrics: dict[float, float], seed: int = 0) -> list[Record]:
-    return [Record(Trial(d, rate, seed), "ok", metric=m) for rate, m in metrics.items()]
+def at(d: int, metrics: dict[float, float], seed: int = 0) -> list[TrialResult]:
+    return [TrialResult(Trial(d, rate, seed), "ok", metric=m) for rate, m in metrics.items()]
 
 
 def test_the_paper_ladder() -> None:
@@ -40,7 +40,7 @@ def test_the_paper_ladder() -> None:
     assert len(dims) == 74
     assert all(1.13 < b / a < 1.18 for a, b in pairwise(dims))
     # 2 full runs; 7 steps halve 74 rungs, and some of these need all 4 learning rates.
-    assert Bisect().bound() <= 2 + 7 * 4
+    assert Bisect().max_trials() <= 2 + 7 * 4
 
 
 def test_rungs_of_the_example() -> None:
@@ -53,84 +53,84 @@ def test_finds_the_smallest_that_passes(first: int, seeds: tuple[int, ...]) -> N
     protocol = Bisect(min_dim=10, max_dim=20_000, ratio=1.3, learning_rates=RATES, seeds=seeds)
     dims = protocol.dimensions()
     d90 = dims[first] if 0 <= first < len(dims) else math.inf
-    records: list[Record] = []
-    while trials := protocol.next_trials(records):
+    results: list[TrialResult] = []
+    while trials := protocol.next_trials(results):
         for trial in trials:
             passes = trial.d is None or trial.d >= d90
-            records.append(Record(trial, "ok", metric=0.8 if passes else 0.6))
-    failing, passing = protocol.bracket(records)
+            results.append(TrialResult(trial, "ok", metric=0.8 if passes else 0.6))
+    failing, passing = protocol.bounds(results)
     assert passing == (None if math.isinf(d90) else d90)
     if first == 0:
         assert failing is None
     elif not math.isinf(d90):
         assert failing == dims[first - 1]
-    visited = {record.trial.d for record in records} - {None}
+    visited = {result.trial.d for result in results} - {None}
     assert len(visited) <= math.ceil(math.log2(len(dims) + 1))
 
 
 def test_all_learning_rates_at_the_first_dimension_then_the_best_one() -> None:
     protocol = small()
     assert protocol.next_trials([BASELINE]) == [Trial(800, rate) for rate in RATES]
-    records = [BASELINE, *at(800, {0.004: 0.6, 0.008: 0.7, 0.016: 0.65})]  # 0.7 < 0.72
-    assert protocol.next_trials(records) == [Trial(3200, 0.008)]
-    records += at(3200, {0.008: 0.75})
-    assert protocol.next_trials(records) == [Trial(1600, 0.008)]
+    results = [BASELINE, *at(800, {0.004: 0.6, 0.008: 0.7, 0.016: 0.65})]  # 0.7 < 0.72
+    assert protocol.next_trials(results) == [Trial(3200, 0.008)]
+    results += at(3200, {0.008: 0.75})
+    assert protocol.next_trials(results) == [Trial(1600, 0.008)]
     # It does not pass with the best rate so far: the others are tried before d fails.
-    records += at(1600, {0.008: 0.71})
-    assert protocol.next_trials(records) == [Trial(1600, 0.004), Trial(1600, 0.016)]
-    assert protocol.bracket(records) == (800, 3200)
-    passed = [*records, *at(1600, {0.004: 0.5, 0.016: 0.73})]
+    results += at(1600, {0.008: 0.71})
+    assert protocol.next_trials(results) == [Trial(1600, 0.004), Trial(1600, 0.016)]
+    assert protocol.bounds(results) == (800, 3200)
+    passed = [*results, *at(1600, {0.004: 0.5, 0.016: 0.73})]
     assert protocol.next_trials(passed) == []
-    assert protocol.bracket(passed) == (800, 1600)
-    failed = [*records, *at(1600, {0.004: 0.5, 0.016: 0.715})]
+    assert protocol.bounds(passed) == (800, 1600)
+    failed = [*results, *at(1600, {0.004: 0.5, 0.016: 0.715})]
     assert protocol.next_trials(failed) == []
-    assert protocol.bracket(failed) == (1600, 3200)
+    assert protocol.bounds(failed) == (1600, 3200)
 
 
 def test_each_best_rate_met_before_goes_first() -> None:
-    records = [BASELINE, *at(800, {0.004: 0.6, 0.008: 0.75, 0.016: 0.65})]
-    records += at(200, {0.008: 0.6, 0.004: 0.61, 0.016: 0.5})  # Here 0.004 is the best.
-    assert small().next_trials(records) == [Trial(400, 0.004), Trial(400, 0.008)]
+    results = [BASELINE, *at(800, {0.004: 0.6, 0.008: 0.75, 0.016: 0.65})]
+    results += at(200, {0.008: 0.6, 0.004: 0.61, 0.016: 0.5})  # Here 0.004 is the best.
+    assert small().next_trials(results) == [Trial(400, 0.004), Trial(400, 0.008)]
 
 
 def test_one_fixed_learning_rate_from_ten_thousand_on() -> None:
-    records = [BASELINE, *at(800, dict.fromkeys(RATES, 0.6))]
-    records += at(3200, dict.fromkeys(RATES, 0.6)) + at(6400, dict.fromkeys(RATES, 0.6))
-    assert small().next_trials(records) == [Trial(12_800, 0.008)]
-    assert small(fixed_learning_rate=0.03).next_trials(records) == [Trial(12_800, 0.03)]
+    results = [BASELINE, *at(800, dict.fromkeys(RATES, 0.6))]
+    results += at(3200, dict.fromkeys(RATES, 0.6)) + at(6400, dict.fromkeys(RATES, 0.6))
+    assert small().next_trials(results) == [Trial(12_800, 0.008)]
+    assert small(fixed_learning_rate=0.03).next_trials(results) == [Trial(12_800, 0.03)]
     even = small(learning_rates=(0.02, 0.01, 0.04, 0.08), fixed_learning_rate=None)
     assert even._fixed_rate() == 0.02
 
 
 def test_a_dimension_where_nothing_trained_fails() -> None:
-    lost = [Record(Trial(800, rate), "collapsed", metric=0.5) for rate in RATES]
+    lost = [TrialResult(Trial(800, rate), "collapsed", metric=0.5) for rate in RATES]
     protocol = small()
     # No best rate is known after that: all are tried again.
     assert protocol.next_trials([BASELINE, *lost]) == [Trial(3200, rate) for rate in RATES]
-    assert protocol.bracket([BASELINE, *lost]) == (800, None)
+    assert protocol.bounds([BASELINE, *lost]) == (800, None)
 
 
 def test_a_seed_that_did_not_train_asks_for_the_other_rates() -> None:
     protocol = small(seeds=(0, 1))
-    records = [BASELINE]
+    results = [BASELINE]
     for seed in (0, 1):
-        records += at(800, {0.004: 0.6, 0.008: 0.7, 0.016: 0.65}, seed)
-    assert protocol.next_trials(records) == [Trial(3200, 0.008, 0), Trial(3200, 0.008, 1)]
-    records += [*at(3200, {0.008: 0.79}), Record(Trial(3200, 0.008, 1), "collapsed", 0.5)]
+        results += at(800, {0.004: 0.6, 0.008: 0.7, 0.016: 0.65}, seed)
+    assert protocol.next_trials(results) == [Trial(3200, 0.008, 0), Trial(3200, 0.008, 1)]
+    results += [*at(3200, {0.008: 0.79}), TrialResult(Trial(3200, 0.008, 1), "collapsed", 0.5)]
     others = [Trial(3200, rate, seed) for rate in (0.004, 0.016) for seed in (0, 1)]
-    assert protocol.next_trials(records) == others
+    assert protocol.next_trials(results) == others
 
 
 def test_a_step_waits_for_all_its_trials() -> None:
     protocol = small()
-    records = [BASELINE, *at(800, {0.004: 0.79})]  # It passes already.
-    assert protocol.next_trials(records) == [Trial(800, 0.008), Trial(800, 0.016)]
+    results = [BASELINE, *at(800, {0.004: 0.79})]  # It passes already.
+    assert protocol.next_trials(results) == [Trial(800, 0.008), Trial(800, 0.016)]
 
 
 def test_the_threshold_is_a_share_of_the_best_full_metric() -> None:
-    records = [BASELINE, *at(800, {0.004: 0.6, 0.008: 0.6, 0.016: 0.65})]
-    assert small(satisfaction=0.8).bracket(records) == (None, 800)
-    assert small(satisfaction=0.9).bracket(records) == (800, None)
+    results = [BASELINE, *at(800, {0.004: 0.6, 0.008: 0.6, 0.016: 0.65})]
+    assert small(target_fraction=0.8).bounds(results) == (None, 800)
+    assert small(target_fraction=0.9).bounds(results) == (800, None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d90.search.protocols import Grid
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 
 
 def test_the_paper_grid() -> None:
@@ -17,28 +17,28 @@ def test_the_paper_grid() -> None:
     assert (dims[0], dims[-1]) == (10, 10_000)
     # 100 values of ratio 1.072: 10.7 and 11.5 round to the same 11.
     assert len(dims) == 99
-    assert Grid().bound() == 2 + len(dims) * 4
+    assert Grid().max_trials() == 2 + len(dims) * 4
 
 
 def test_every_dimension_rate_and_seed() -> None:
     grid = Grid(
         min_dim=10,
         max_dim=1000,
-        count=3,
+        num_dims=3,
         learning_rates=(0.1, 0.2),
-        full_learning_rates=(1e-4,),
+        baseline_learning_rates=(1e-4,),
         seeds=(0, 7),
     )
-    baseline = Record(Trial(None, 1e-4, 0), "ok", metric=0.8)
+    baseline = TrialResult(Trial(None, 1e-4, 0), "ok", metric=0.8)
     expected = [Trial(d, lr, s) for d in (10, 100, 1000) for lr in (0.1, 0.2) for s in (0, 7)]
     assert grid.next_trials([baseline]) == expected
-    done = Record(expected[0], "diverged")
+    done = TrialResult(expected[0], "diverged")
     assert grid.next_trials([baseline, done]) == expected[1:]
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(2, 200))
 def test_dimensions_are_ascending_whole_and_even_in_log(low: int, more: int, count: int) -> None:
-    dims = Grid(min_dim=low, max_dim=low + more, count=count).dimensions()
+    dims = Grid(min_dim=low, max_dim=low + more, num_dims=count).dimensions()
     assert (dims[0], dims[-1]) == (low, low + more)
     assert all(a < b for a, b in pairwise(dims))
     assert len(dims) <= count
@@ -53,5 +53,5 @@ def test_one_dimension() -> None:
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_ends_are_included(count: int) -> None:
-    dims = Grid(min_dim=7, max_dim=7001, count=count).dimensions()
+    dims = Grid(min_dim=7, max_dim=7001, num_dims=count).dimensions()
     assert (dims[0], dims[-1]) == (7, 7001)

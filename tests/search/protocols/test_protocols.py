@@ -13,36 +13,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d90.errors import D90Error
-from d90.search.protocols import PROTOCOLS, Bisect, Grid, Listed, Protocol, make
-from d90.search.trial import Record, Status, Trial
+from d90.search.protocols import PROTOCOLS, Bisect, Grid, Listed, Protocol, make_protocol
+from d90.search.trial import Status, Trial, TrialResult
 
 FULL = (5e-5, 1e-4)
 RATES = (0.004, 0.008, 0.016)
 SMALL: dict[str, Protocol] = {
     "bisect": Bisect(min_dim=10, max_dim=40_000, ratio=2.0, learning_rates=RATES, seeds=(0, 1)),
-    "grid": Grid(min_dim=10, max_dim=100, count=5, learning_rates=RATES, seeds=(0, 1)),
+    "grid": Grid(min_dim=10, max_dim=100, num_dims=5, learning_rates=RATES, seeds=(0, 1)),
     "list": Listed(dims=(100, 10), learning_rates=RATES, seeds=(0, 1)),
 }
 
 
 def finish(
-    protocol: Protocol, run: Callable[[Trial], Record], *, batch: int | None = None
-) -> list[Record]:
+    protocol: Protocol, run: Callable[[Trial], TrialResult], *, batch: int | None = None
+) -> list[TrialResult]:
     """Run a protocol to its end, `batch` trials (or all there are) at a time."""
-    records: list[Record] = []
-    while trials := protocol.next_trials(records):
-        records += [run(trial) for trial in trials[:batch]]
-    return records
+    results: list[TrialResult] = []
+    while trials := protocol.next_trials(results):
+        results += [run(trial) for trial in trials[:batch]]
+    return results
 
 
-def logistic(d90: float) -> Callable[[Trial], Record]:
+def logistic(d90: float) -> Callable[[Trial], TrialResult]:
     """A model whose curve crosses 0.9 * 0.8 at that d, at every learning rate and seed."""
 
-    def run(trial: Trial) -> Record:
+    def run(trial: Trial) -> TrialResult:
         if trial.d is None:
-            return Record(trial, "ok", metric=0.8)
+            return TrialResult(trial, "ok", metric=0.8)
         odds = math.log(0.22 / 0.08) + 2 * math.log(trial.d / d90)
-        return Record(trial, "ok", metric=0.5 + 0.3 / (1 + math.exp(-odds)))
+        return TrialResult(trial, "ok", metric=0.5 + 0.3 / (1 + math.exp(-odds)))
 
     return run
 
@@ -57,50 +57,50 @@ class TestContract:
         protocol = SMALL[name]
         baseline = [Trial(None, rate, 0) for rate in FULL]
         assert protocol.next_trials([]) == baseline
-        one = [Record(baseline[1], "ok", metric=0.8)]
+        one = [TrialResult(baseline[1], "ok", metric=0.8)]
         assert protocol.next_trials(one) == baseline[:1]
 
     @pytest.mark.parametrize("status", ["collapsed", "diverged", "failed"])
     def test_nothing_to_search_without_a_baseline(self, name: str, status: Status) -> None:
-        lost = [Record(Trial(None, rate, 0), status, metric=0.5) for rate in FULL]
+        lost = [TrialResult(Trial(None, rate, 0), status, metric=0.5) for rate in FULL]
         assert SMALL[name].next_trials(lost) == []
-        assert SMALL[name].bound(lost) == 0
-        assert SMALL[name].bracket(lost) == (None, None)
+        assert SMALL[name].max_trials(lost) == 0
+        assert SMALL[name].bounds(lost) == (None, None)
 
     def test_no_trial_twice_whatever_comes_of_it(self, name: str) -> None:
         statuses: Sequence[Status] = ("ok", "collapsed", "diverged", "failed")
 
-        def run(trial: Trial) -> Record:
+        def run(trial: Trial) -> TrialResult:
             status = "ok" if trial.is_full else statuses[hash(trial) % 4]
-            return Record(trial, status, metric=0.8)
+            return TrialResult(trial, status, metric=0.8)
 
-        trials = [record.trial for record in finish(SMALL[name], run, batch=2)]
-        assert len(trials) == len(set(trials)) <= SMALL[name].bound()
+        trials = [result.trial for result in finish(SMALL[name], run, batch=2)]
+        assert len(trials) == len(set(trials)) <= SMALL[name].max_trials()
 
     @settings(max_examples=30, deadline=None)
     @given(d90=st.floats(5, 100_000), batch=st.integers(1, 7))
     def test_the_bound_holds_at_every_step(self, name: str, d90: float, batch: int) -> None:
         protocol, run = SMALL[name], logistic(d90)
-        records: list[Record] = []
-        bound = protocol.bound()
-        while trials := protocol.next_trials(records):
-            left = protocol.bound(records)
-            assert len(trials) <= left <= bound - len(records)
-            records += [run(trial) for trial in trials[:batch]]
-        assert protocol.bound(records) == 0
-        assert {record.trial.d for record in records} <= {None, *protocol.dimensions()}
+        results: list[TrialResult] = []
+        bound = protocol.max_trials()
+        while trials := protocol.next_trials(results):
+            left = protocol.max_trials(results)
+            assert len(trials) <= left <= bound - len(results)
+            results += [run(trial) for trial in trials[:batch]]
+        assert protocol.max_trials(results) == 0
+        assert {result.trial.d for result in results} <= {None, *protocol.dimensions()}
 
     @settings(max_examples=20, deadline=None)
     @given(d90=st.floats(5, 100_000), batch=st.integers(1, 7))
     def test_the_path_does_not_depend_on_how_many_run_at_once(
         self, name: str, d90: float, batch: int
     ) -> None:
-        together = {r.trial for r in finish(SMALL[name], logistic(d90))}
+        process_group = {r.trial for r in finish(SMALL[name], logistic(d90))}
         apart = {r.trial for r in finish(SMALL[name], logistic(d90), batch=batch)}
-        assert together == apart
+        assert process_group == apart
 
     def test_all_finished_means_bracketed(self, name: str) -> None:
-        failing, passing = SMALL[name].bracket(finish(SMALL[name], logistic(60)))
+        failing, passing = SMALL[name].bounds(finish(SMALL[name], logistic(60)))
         assert failing is not None
         assert passing is not None
         assert failing < 60 <= passing
@@ -110,12 +110,12 @@ class TestContract:
         [
             ({"learning_rates": ()}, "learning_rates is empty"),
             ({"learning_rates": (0.1, -1.0)}, r"learning_rates has -1\.0: .*positive"),
-            ({"full_learning_rates": (math.inf,)}, "full_learning_rates has inf"),
+            ({"baseline_learning_rates": (math.inf,)}, "baseline_learning_rates has inf"),
             ({"learning_rates": (0.1, 0.1)}, r"learning_rates has 0\.1 twice"),
             ({"seeds": ()}, "seeds is empty"),
             ({"seeds": (0, -1)}, "seeds has -1: expected whole numbers from 0 to"),
-            ({"satisfaction": 0.0}, r"satisfaction is 0\.0"),
-            ({"satisfaction": 1.1}, r"satisfaction is 1\.1"),
+            ({"target_fraction": 0.0}, r"target_fraction is 0\.0"),
+            ({"target_fraction": 1.1}, r"target_fraction is 1\.1"),
         ],
     )
     def test_bad_arguments(self, name: str, arguments: dict[str, Any], message: str) -> None:
@@ -127,24 +127,30 @@ class TestContract:
 
 def test_bracket_ignores_a_dimension_with_trials_left() -> None:
     protocol = SMALL["list"]
-    records = finish(protocol, logistic(60))
-    unfinished = [r for r in records if r.trial != Trial(100, 0.016, 1)]
-    assert protocol.bracket(records) == (10, 100)
-    assert protocol.bracket(unfinished) == (10, None)
+    results = finish(protocol, logistic(60))
+    unfinished = [r for r in results if r.trial != Trial(100, 0.016, 1)]
+    assert protocol.bounds(results) == (10, 100)
+    assert protocol.bounds(unfinished) == (10, None)
 
 
 def test_bracket_of_a_curve_that_is_not_monotone() -> None:
-    protocol = Listed(dims=(10, 20, 40, 80), learning_rates=(0.01,), full_learning_rates=(1e-4,))
+    protocol = Listed(
+        dims=(10, 20, 40, 80), learning_rates=(0.01,), baseline_learning_rates=(1e-4,)
+    )
     metrics = {None: 0.8, 10: 0.5, 20: 0.75, 40: 0.6, 80: 0.78}
-    records = finish(protocol, lambda trial: Record(trial, "ok", metric=metrics[trial.d]))
-    assert protocol.bracket(records) == (10, 20)
+    results = finish(protocol, lambda trial: TrialResult(trial, "ok", metric=metrics[trial.d]))
+    assert protocol.bounds(results) == (10, 20)
 
 
 def test_make_passes_what_the_protocol_takes() -> None:
-    assert make("list", dims=[100, 10]).dimensions() == (10, 100)
-    assert make("grid", min_dim=10, max_dim=1000, count=3).dimensions() == (10, 100, 1000)
-    assert make("grid").dimensions() == Grid().dimensions()
-    assert make("bisect", max_dim=1000).dimensions()[-1] == 1000
+    assert make_protocol("list", dims=[100, 10]).dimensions() == (10, 100)
+    assert make_protocol("grid", min_dim=10, max_dim=1000, num_dims=3).dimensions() == (
+        10,
+        100,
+        1000,
+    )
+    assert make_protocol("grid").dimensions() == Grid().dimensions()
+    assert make_protocol("bisect", max_dim=1000).dimensions()[-1] == 1000
 
 
 @pytest.mark.parametrize(
@@ -153,19 +159,19 @@ def test_make_passes_what_the_protocol_takes() -> None:
         ("bisct", {}, "unknown protocol 'bisct': did you mean 'bisect'"),
         ("grid", {"dims": [10]}, "'grid' takes no dims: .*protocol list"),
         ("list", {"dims": [10], "min_dim": 5}, "'list' takes no min_dim: .*bisect or grid"),
-        ("bisect", {"count": 5}, "'bisect' takes no count"),
+        ("bisect", {"num_dims": 5}, "'bisect' takes no num_dims"),
         ("list", {}, "protocol 'list' needs dims"),
         ("list", {"dims": []}, "dims is empty"),
         ("list", {"dims": [0]}, "dims has 0"),
         ("list", {"dims": [10, 10]}, "dims has 10 twice"),
         ("grid", {"min_dim": 100, "max_dim": 10}, "min_dim is 100 and max_dim 10"),
-        ("grid", {"count": 1}, "count is 1"),
+        ("grid", {"num_dims": 1}, "num_dims is 1"),
         ("bisect", {"min_dim": 0}, "min_dim has 0"),
     ],
 )
 def test_make_refuses(name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(D90Error, match=message):
-        make(name, **arguments)
+        make_protocol(name, **arguments)
 
 
 def test_no_torch() -> None:
@@ -173,8 +179,8 @@ def test_no_torch() -> None:
     code = (
         "import sys, d90.search.curve, d90.search.protocols, d90.storage.store; "
         "import d90.search.estimate as e; "
-        "from d90.search.trial import Record, Trial; "
-        "e.estimate([Record(Trial(d, .1, s), 'ok', .8) for d in (None, 1, 2) for s in (0, 1)],"
+        "from d90.search.trial import Trial, TrialResult; "
+        "e.estimate([TrialResult(Trial(d, .1, s), 'ok', .8) for d in (None, 1, 2) for s in (0, 1)],"
         " majority=.1); "
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )

@@ -17,9 +17,9 @@ import pytest
 from tests.helpers.postgres import Server
 
 from d90.errors import D90Error
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 from d90.storage import database
-from d90.storage.database import connect_arguments, parse
+from d90.storage.database import connect_arguments, parse_url
 from d90.storage.locks import DRIVER, AdvisoryLock
 from d90.storage.locks import advisory as module
 from d90.storage.store import Store, StudyStore
@@ -31,8 +31,8 @@ def name_of(url: str) -> str:
     return url.rsplit("/", 1)[1]
 
 
-def ok(trial: Trial = TRIAL) -> Record:
-    return Record(trial, "ok", metric=0.5)
+def ok(trial: Trial = TRIAL) -> TrialResult:
+    return TrialResult(trial, "ok", metric=0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,7 @@ def test_taken_over(postgres: Server, postgres_url: str, is_still_there: bool) -
             if is_still_there:
                 assert_refused(old, running)
         assert_refused(old, running)
-    assert Store(postgres_url).records(old.name) == [ok()]
+    assert Store(postgres_url).results(old.name) == [ok()]
     trials = store._storage.get_all_trials(old._study_id)
     assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"]
 
@@ -173,9 +173,9 @@ def test_either_end_finds_out_within_the_time_that_is_promised(postgres_url: str
 
 
 def test_what_the_url_says_wins() -> None:
-    url = parse("postgresql://user@host/d90?connect_timeout=3")
+    url = parse_url("postgresql://user@host/d90?connect_timeout=3")
     assert "connect_timeout" not in connect_arguments(url)
-    assert connect_arguments(parse("mysql+pymysql://host/x")) == {}
+    assert connect_arguments(parse_url("mysql+pymysql://host/x")) == {}
 
 
 DRIVER_CODE = """
@@ -212,7 +212,7 @@ def test_a_driver_that_was_killed_keeps_nothing(
     started = time.monotonic()
     with Store(postgres_url).study(SETTINGS, "x") as study:
         assert time.monotonic() - started < 2
-        assert study.records() == []
+        assert study.results() == []
 
 
 def test_a_stopped_driver_loses_its_lock_with_its_connection(
@@ -237,7 +237,7 @@ class TestAway:
             postgres.drop_connections(name_of(postgres_url))
             assert study.reuse(Trial(30, 0.01), "key") == ok(Trial(30, 0.01))
             study.finish(other, ok(other.trial))
-        assert len(Store(postgres_url).records(study.name)) == 3
+        assert len(Store(postgres_url).results(study.name)) == 3
 
     @pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
     def test_the_server_is_away_for_a_moment(
@@ -248,15 +248,15 @@ class TestAway:
             postgres.stop(crash=crash)
             threading.Timer(1.0, postgres.start).start()
             study.finish(handle, ok())
-        first, last = [record.getMessage() for record in caplog.records]
+        first, last = [result.getMessage() for result in caplog.records]
         assert "does not answer (" in first and "trying again for 60 seconds" in first
         assert "answers again: the study goes on" in last
         assert "\n" not in first + last
-        assert Store(postgres_url).records(study.name) == [ok()]
+        assert Store(postgres_url).results(study.name) == [ok()]
 
     def test_it_stays_away(self, postgres: Server, postgres_url: str) -> None:
         def study_whose_server_goes() -> None:
-            with Store(postgres_url, patience=1.0).study(SETTINGS, "x") as study:
+            with Store(postgres_url, retry_seconds=1.0).study(SETTINGS, "x") as study:
                 handle = study.start(TRIAL, "key")
                 study.finish(handle, ok())
                 lost = study.start(Trial(20, 0.01), "lost")
@@ -271,7 +271,7 @@ class TestAway:
         finally:
             postgres.start()
         with Store(postgres_url).study(SETTINGS, "x") as study:
-            assert study.records() == [ok()]
+            assert study.results() == [ok()]
             study.finish(study.start(Trial(20, 0.01), "lost"), ok(Trial(20, 0.01)))
 
     def test_a_server_that_is_not_there_is_said_at_once(self, tmp_path: Path) -> None:
@@ -315,4 +315,4 @@ def test_what_is_written_twice_is_there_once(
     kept = [trial for trial in trials if "record" in trial.user_attrs]
     assert sorted(trial.user_attrs["trial"]["d"] for trial in kept) == [10, 20, 30]
     assert {trial.state.name for trial in kept} == {"COMPLETE"}
-    assert len(Store(postgres_url).records(study.name)) == 3
+    assert len(Store(postgres_url).results(study.name)) == 3

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 
 from d90.errors import D90Error
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 from d90.storage.locks import DRIVER, LeaseLock
 from d90.storage.locks import lease as module
 from d90.storage.store import Store
@@ -133,15 +133,15 @@ def test_a_study_under_a_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(store, "_file", None)  # So that it has no lock file.
     with store.study({"a": 1}, "x") as study:
         handle = study.start(trial, "key")
-        study.finish(handle, Record(trial, "ok", metric=0.5))
+        study.finish(handle, TrialResult(trial, "ok", metric=0.5))
         running = study.start(Trial(20, 0.01), "other")
         store._storage.set_study_user_attr(study._study_id, DRIVER, lease())
         for write in (
             lambda: study.start(Trial(30, 0.01), "third"),
-            lambda: study.finish(running, Record(running.trial, "ok", metric=0.5)),
+            lambda: study.finish(running, TrialResult(running.trial, "ok", metric=0.5)),
             lambda: study.reuse(Trial(30, 0.01), "key"),
             lambda: study.set_facts({"D": 1}),
         ):
             with pytest.raises(D90Error, match="on elsewhere"):
                 write()
-    assert store.records(study.name) == [Record(trial, "ok", metric=0.5)]
+    assert store.results(study.name) == [TrialResult(trial, "ok", metric=0.5)]

@@ -34,20 +34,20 @@ def bound(
         from d90 import adapters
         from d90.adapters.certificate import certify
         from d90.adapters.model import load
-        from d90.adapters.predict import check_classes, predictions
+        from d90.adapters.predict import check_classes, predict
         from d90.bounds.check import check_delta
         from d90.tasks import load_task
 
         check_delta(delta)
-        found = adapters.load(file)
-        data = load_task(task, text_columns=found.use.text_columns)
+        found = adapters.load_adapter(file)
+        data = load_task(task, text_columns=found.task.text_columns)
         check_classes(found, data)
         model = load(base, found)
         validation = data.evaluation[data.primary]
         wrong = {}
         for name, split in (("train", data.train), ("validation", validation)):
             with rows_shown(f"running the {name} split") as on_rows:
-                answers = predictions(model, split, batch_size=batch_size, on_rows=on_rows)
+                answers = predict(model, split, batch_size=batch_size, on_rows=on_rows)
             wrong[name] = sum(a != b for a, b in zip(answers, split.labels, strict=True))
     certificate = certify(
         found,
@@ -68,7 +68,7 @@ def _show(certificate) -> None:
 
     assert isinstance(certificate, Certificate)
     paid = rows_table("paid for", "bits")
-    for payment in certificate.payments:
+    for payment in certificate.code_lengths:
         paid.add_row(payment.choice, f"{payment.bits:,.1f}")
     paid.add_row("in all", f"{certificate.bits:,.1f}")
     errors = rows_table("error", "")

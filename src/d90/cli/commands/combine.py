@@ -13,7 +13,7 @@ from d90.cli.adapter_options import FilesArgument, say
 def combine(
     files: FilesArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
-    how: Annotated[str, typer.Option(help="mean or sum.")] = "mean",
+    reduction: Annotated[str, typer.Option(help="mean or sum.")] = "mean",
 ) -> None:
     """The mean or the sum of task files that share a projection, a base and their classes.
 
@@ -22,6 +22,6 @@ def combine(
     from d90 import adapters
     from d90.adapters.arithmetic import combine as combined
 
-    found = combined([adapters.load(file) for file in files], how)
+    found = combined([adapters.load_adapter(file) for file in files], reduction)
     size = found.save(output)
-    say(f"{output}: the {how} of {len(files)} files, {size:,} bytes")
+    say(f"{output}: the {reduction} of {len(files)} files, {size:,} bytes")

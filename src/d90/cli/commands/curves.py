@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from d90.cli.sweep import Links, composition
+from d90.cli.sweep import Links, sweep_command
 
 if TYPE_CHECKING:
-    from d90.experiments.sweep import Measured
+    from d90.experiments.sweep import SweepResult
     from d90.report.document import Document
 
 
-def _report(measured: Measured, links: Links, command: str) -> Document:
+def _report(measured: SweepResult, links: Links, command: str) -> Document:
     from d90.report.paper.figure1 import curves as document
 
     return document(measured.summaries, measured.failures, links=links, command=command)
 
 
-curves = composition(
+curves = sweep_command(
     """Figure 1: metric against d of each MODEL, with full and 0.9 lines, one panel a task.
 
     Finished runs are kept: the same command goes on where it was stopped.
 
-    Example: d90 curves roberta-base roberta-large --tasks mrpc qqp --count 20 --plan
+    Example: d90 curves roberta-base roberta-large --tasks mrpc qqp --num-dims 20 --dry-run
     """,
     _report,
     name="curves",

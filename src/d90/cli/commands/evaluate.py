@@ -17,7 +17,7 @@ def evaluate(
     task: Annotated[str, typer.Argument(help=TASK_HELP, metavar="TASK")],
     base: BaseModel = None,
     batch_size: BatchSize = 64,
-    eval_limit: Annotated[int | None, typer.Option(help="Evaluation rows, at most.")] = None,
+    max_eval_samples: Annotated[int | None, typer.Option(help="Evaluation rows, at most.")] = None,
     text_columns: Annotated[
         str | None,
         typer.Option(
@@ -39,14 +39,14 @@ def evaluate(
         from d90.adapters.model import load
         from d90.tasks import load_task
 
-        found = adapters.load(file)
-        use = found.use
+        found = adapters.load_adapter(file)
+        use = found.task
         data = load_task(
             task,
             text_columns=use.text_columns if text_columns is None else names(text_columns),
             label_column=label_column,
             metric=use.metric,
-            eval_limit=eval_limit,
+            max_eval_samples=max_eval_samples,
         )
         prediction.check_classes(found, data)
         model = load(base, found)

@@ -40,10 +40,10 @@ def generalization(
     """
     from d90.report.paper.figures4_5 import check_runs
     from d90.report.paper.figures4_5 import generalization as document
-    from d90.search.finished import load_studies
+    from d90.search.summary import load_summaries
 
     check_runs(runs)
-    summaries = load_studies(studies)
+    summaries = load_summaries(studies)
     check_folder(output)
     command = command_line()
     report = document(summaries, runs=runs, delta=delta, command=command)

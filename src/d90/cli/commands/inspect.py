@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from d90.adapters import TaskFile
+from d90.adapters import Adapter
 from d90.cli.adapter_options import File, rows_table, say
 
 
@@ -23,7 +23,7 @@ def inspect(
     """
     from d90 import adapters
 
-    found, size = adapters.load(file), file.stat().st_size
+    found, size = adapters.load_adapter(file), file.stat().st_size
     if as_json:
         print(json.dumps(_facts(found, size), indent=2))
         return
@@ -35,25 +35,25 @@ def inspect(
     say(table)
 
 
-def _facts(file: TaskFile, size: int) -> dict[str, Any]:
+def _facts(file: Adapter, size: int) -> dict[str, Any]:
     return {
         "bytes": size,
-        "code": file.code,
-        "bits_a_number": file.bits / file.space.d,
-        **asdict(file.space),
+        "code": file.codec,
+        "bits_a_number": file.bits / file.subspace.d,
+        **asdict(file.subspace),
         "base": asdict(file.base),
-        **asdict(file.use),
-        "reached": None if math.isnan(file.use.reached) else file.use.reached,
-        "numbers": [float(number) for number in file.numbers],
+        **asdict(file.task),
+        "reached": None if math.isnan(file.task.metric_value) else file.task.metric_value,
+        "numbers": [float(number) for number in file.parameters],
     }
 
 
-def _rows(file: TaskFile, size: int) -> list[tuple[str, str]]:
-    space, base, use = file.space, file.base, file.use
+def _rows(file: Adapter, size: int) -> list[tuple[str, str]]:
+    space, base, use = file.subspace, file.base, file.task
     of_lam = f", {space.m} of them lam" if space.m else ""
     largest = float(abs(file.z).max(initial=0))
     return [
-        ("file", f"{size:,} bytes, {file.code}, {file.bits / space.d:.2f} bits a number"),
+        ("file", f"{size:,} bytes, {file.codec}, {file.bits / space.d:.2f} bits a number"),
         ("numbers", f"{space.d:,}{of_lam}; the largest of z is {largest:.3g}"),
         ("weights", f"D = {space.D:,}"),
         (
@@ -64,7 +64,10 @@ def _rows(file: TaskFile, size: int) -> list[tuple[str, str]]:
         ("seeds", f"projection {space.seed}, head {space.head_seed} (philox-v1)"),
         ("base", " at ".join(filter(None, (base.name, base.revision))) + f" ({base.dtype})"),
         ("fingerprint", base.fingerprint),
-        ("task", f"{use.task}: {', '.join(use.text_columns)}; {use.max_length} tokens at most"),
+        ("task", f"{use.name}: {', '.join(use.text_columns)}; {use.max_length} tokens at most"),
         ("classes", ", ".join(use.labels)),
-        ("reached", "unknown" if math.isnan(use.reached) else f"{use.metric} {use.reached:.4f}"),
+        (
+            "reached",
+            "unknown" if math.isnan(use.metric_value) else f"{use.metric} {use.metric_value:.4f}",
+        ),
     ]

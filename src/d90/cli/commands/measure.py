@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from d90.cli.option_groups import takes
+from d90.cli.option_groups import with_options
 from d90.cli.options import (
     MODEL_HELP,
     SUBSPACE,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from d90.experiments.study import Study
 
 
-@takes(
+@with_options(
     subspace=subspace_options,
     search=search_options,
     training=training_options,
@@ -56,12 +56,12 @@ def measure(
 
     Example: d90 measure minilm-l6 wordnet-supersense --dims 30,100,300,1000
 
-    With --plan it says what that would run, and in what time and memory, and stops.
+    With --dry-run it says what that would run, and in what time and memory, and stops.
     """
-    from d90.cli.output import check_plan, silence
+    from d90.cli.output import check_dry_run, silence
 
     protocol = search.protocol()
-    check_plan(files.plan)
+    check_dry_run(files.dry_run)
     with silence(files.quiet):
         from d90.experiments import study as measurement
 
@@ -71,10 +71,10 @@ def measure(
             method=method,
             protocol=protocol,
             **subspace,
-            **training.keywords(search.full_epochs),
+            **training.keywords(search.baseline_epochs),
             **data,
         )
-        if files.plan:
+        if files.dry_run:
             _show_plan(study)
         else:
             _run(study, files)
@@ -93,10 +93,10 @@ def _run(study: Study, files: Files) -> None:
     from d90.report import write_report
 
     folder = files.output or Path("reports") / study.name
-    executor = files.make_executor(study.executor)
+    executor = files.make_executor(study.runner)
     store = open_store(files.store, folder)
     with Display(Console(), quiet=files.quiet or rank() > 0) as display:
-        summary = run(study, store, executor=executor, listener=display, command=command_line())
+        summary = run(study, store, executor=executor, callback=display, command=command_line())
     if rank() > 0:
         return
     show(summary, write_report(summary, folder), quiet=files.quiet)

@@ -15,10 +15,10 @@ import typer
 from d90.cli.adapter_options import BaseModel, BatchSize, File, rows_shown, say
 from d90.cli.output import silence
 from d90.cli.parsing import names
-from d90.errors import D90Error, unknown
+from d90.errors import D90Error, unknown_name
 
 if TYPE_CHECKING:
-    from d90.adapters import Use
+    from d90.adapters import TaskInfo
 
 Row = dict[str, Any]
 
@@ -61,19 +61,19 @@ def predict(
     """
     from d90 import adapters
 
-    found = adapters.load(file)
-    columns = found.use.text_columns if text_columns is None else names(text_columns)
-    rows = _rows(texts or [], source, columns, found.use)
+    found = adapters.load_adapter(file)
+    columns = found.task.text_columns if text_columns is None else names(text_columns)
+    rows = _rows(texts or [], source, columns, found.task)
     write = _writer(format, output)
     with silence(quiet):
         from d90.adapters.model import load
-        from d90.adapters.predict import probabilities
+        from d90.adapters.predict import predict_probabilities
 
         model = load(base, found)
         with rows_shown("predicting", quiet=quiet) as on_rows:
-            shares = probabilities(model, rows, batch_size=batch_size, on_rows=on_rows)
+            shares = predict_probabilities(model, rows, batch_size=batch_size, on_rows=on_rows)
     answers = [
-        _answer(row, share, found.use) for row, share in zip(rows, shares.tolist(), strict=True)
+        _answer(row, share, found.task) for row, share in zip(rows, shares.tolist(), strict=True)
     ]
     content = write(answers)
     if output is None:
@@ -85,7 +85,7 @@ def predict(
 
 
 def _rows(
-    texts: Sequence[str], source: Path | None, columns: Sequence[str], use: Use
+    texts: Sequence[str], source: Path | None, columns: Sequence[str], use: TaskInfo
 ) -> list[tuple[str, ...]]:
     """The texts to label, one tuple a row."""
     if (source is None) == (not texts):
@@ -120,7 +120,7 @@ def _read(source: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _answer(texts: tuple[str, ...], shares: Sequence[float], use: Use) -> Row:
+def _answer(texts: tuple[str, ...], shares: Sequence[float], use: TaskInfo) -> Row:
     label = max(range(len(shares)), key=shares.__getitem__)
     return {
         **dict(zip(use.text_columns, texts, strict=True)),
@@ -156,14 +156,14 @@ def _writer(format: str | None, output: Path | None) -> Callable[[Sequence[Row]]
     ending = "" if output is None else output.suffix.removeprefix(".")
     name = format or (ending if ending in FORMATS else "jsonl")
     if name not in FORMATS:
-        raise unknown("format", name, FORMATS)
+        raise unknown_name("format", name, FORMATS)
     return FORMATS[name]
 
 
 def _save(content: str, output: Path) -> None:
-    from d90.utils.files import write_whole
+    from d90.utils.files import atomic_write
 
     try:
-        write_whole(output, content)
+        atomic_write(output, content)
     except OSError as error:
         raise D90Error(f"--output '{output}' cannot be written ({error.strerror}).") from error

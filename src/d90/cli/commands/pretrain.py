@@ -1,4 +1,4 @@
-"""`d90 pretrain`: masked language modelling from scratch, with checkpoints."""
+"""`d90 pretrain`: masked language modeling from scratch, with checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from d90.cli.config import from_file
 from d90.cli.parsing import names, whole_numbers, whole_pairs
 
 if TYPE_CHECKING:
-    from d90.pretraining.plan import Pretraining
+    from d90.pretraining.plan import PretrainJob
 
 CORPUS_HELP = (
     "Text: files or folders of .txt, .txt.gz, .jsonl or .parquet (column text), or ids of hub "
@@ -58,33 +58,35 @@ def pretrain(
         Path | None,
         _option("Folder of a tokenizer, for one trained on the corpus.", MODEL),
     ] = None,
-    document_limit: Annotated[int | None, _option("Documents, at most.", TEXT)] = None,
-    held_out: Annotated[
+    max_documents: Annotated[int | None, _option("Documents, at most.", TEXT)] = None,
+    validation_fraction: Annotated[
         float, _option("Share of the documents that is never trained on.", TEXT)
     ] = 0.01,
     max_length: Annotated[int, _option("Tokens a block.", TEXT)] = 128,
-    pieces: Annotated[
+    sequence_length_schedule: Annotated[
         str | None,
         _option(
             "Read blocks as pieces of LENGTH tokens up to update STEP: small models find out much "
-            "sooner that neighbours tell of a token.",
+            "sooner that neighbors tell of a token.",
             TRAINING,
             metavar="LENGTH:STEP,...",
         ),
     ] = None,
-    steps: Annotated[int, _option("Updates.", TRAINING)] = 10_000,
+    max_steps: Annotated[int, _option("Updates.", TRAINING)] = 10_000,
     batch_size: Annotated[int, _option("Blocks a forward pass.", TRAINING)] = 64,
-    accumulation: Annotated[int, _option("Batches an update.", TRAINING)] = 1,
+    gradient_accumulation_steps: Annotated[int, _option("Batches an update.", TRAINING)] = 1,
     learning_rate: Annotated[
         float | None,
         _option("Peak.", TRAINING, show_default="0.001, wider models less"),
     ] = None,
-    warmup: Annotated[float, _option("Share of the steps in which it rises.", TRAINING)] = 0.06,
+    warmup_ratio: Annotated[
+        float, _option("Share of the steps in which it rises.", TRAINING)
+    ] = 0.06,
     seed: Annotated[int, _option("Of weights, order, masks and dropout.", TRAINING)] = 0,
     precision: Annotated[
         str, _option("Autocast: auto (bf16 where the machine has it), bf16 or no.", TRAINING)
     ] = "auto",
-    minutes: Annotated[
+    max_minutes: Annotated[
         float | None,
         _option("Stop after so many, with a checkpoint; the same command goes on.", TRAINING),
     ] = None,
@@ -99,7 +101,9 @@ def pretrain(
         int | None,
         _option("Updates between evaluations.", FILES, show_default="a fiftieth of the steps"),
     ] = None,
-    eval_blocks: Annotated[int, _option("Held-out blocks to evaluate on, at most.", FILES)] = 512,
+    max_eval_blocks: Annotated[
+        int, _option("Held-out blocks to evaluate on, at most.", FILES)
+    ] = 512,
     log_with: Annotated[
         str | None, _option("A tracker of accelerate, such as tensorboard.", FILES)
     ] = None,
@@ -112,14 +116,14 @@ def pretrain(
             is_eager=True,
         ),
     ] = None,
-    plan: Annotated[bool, _option("Print size, memory and time, and stop.", FILES)] = False,
+    dry_run: Annotated[bool, _option("Print size, memory and time, and stop.", FILES)] = False,
     quiet: Annotated[bool, _option("Print the last line only.", FILES)] = False,
 ) -> None:
-    """Pre-train a RoBERTa on CORPUS from scratch: masked language modelling, with checkpoints.
+    """Pre-train a RoBERTa on CORPUS from scratch: masked language modeling, with checkpoints.
 
     The same command goes on where it was stopped, at any moment, with the same result.
 
-    Example: d90 pretrain texts/ -o micro --size micro --steps 10000
+    Example: d90 pretrain texts/ -o micro --size micro --max-steps 10000
     """
     from d90.cli.output import silence
 
@@ -127,47 +131,49 @@ def pretrain(
     with silence(quiet):
         from d90.pretraining import plan as job
 
-        wanted = job.plan(
+        wanted = job.plan_pretraining(
             corpus,
             size=size,
             model_config=model_config,
             vocab_size=vocab_size,
             tokenizer=tokenizer,
-            held_out=held_out,
-            document_limit=document_limit,
-            steps=steps,
+            validation_fraction=validation_fraction,
+            max_documents=max_documents,
+            max_steps=max_steps,
             rate=learning_rate,
             checkpoint_every=checkpoint_every,
             checkpoints=steps_listed,
             evaluate_every=eval_every,
             max_length=max_length,
-            pieces=() if pieces is None else whole_pairs("--pieces", pieces),
+            sequence_length_schedule=()
+            if sequence_length_schedule is None
+            else whole_pairs("--sequence-length-schedule", sequence_length_schedule),
             batch_size=batch_size,
-            accumulation=accumulation,
-            warmup=warmup,
-            evaluation_blocks=eval_blocks,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            warmup_ratio=warmup_ratio,
+            max_eval_blocks=max_eval_blocks,
             seed=seed,
             precision=precision,
             log_with=log_with,
         )
-        if plan:
+        if dry_run:
             _show_plan(wanted)
         else:
-            _run(wanted, output, minutes, quiet)
+            _run(wanted, output, max_minutes, quiet)
 
 
-def _show_plan(job: Pretraining) -> None:
+def _show_plan(job: PretrainJob) -> None:
     from d90.cli.pretrain_progress import show_plan
 
     show_plan(job, Console())
 
 
-def _run(job: Pretraining, folder: Path, minutes: float | None, quiet: bool) -> None:
+def _run(job: PretrainJob, folder: Path, minutes: float | None, quiet: bool) -> None:
     from d90.cli.output import command_line
     from d90.cli.pretrain_progress import Display, show
-    from d90.pretraining.pretrain import run
+    from d90.pretraining.pretrain import pretrain
 
     command = command_line()
     with Display(Console(), quiet=quiet) as display:
-        summary = run(job, folder, minutes=minutes, listener=display, command=command)
+        summary = pretrain(job, folder, max_minutes=minutes, callback=display, command=command)
     show(summary, folder, Console())

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from d90.cli.sweep import Links, composition
+from d90.cli.sweep import Links, sweep_command
 
 if TYPE_CHECKING:
-    from d90.experiments.sweep import Measured
+    from d90.experiments.sweep import SweepResult
     from d90.report.document import Document
 
 
-def _report(measured: Measured, links: Links, command: str) -> Document:
+def _report(measured: SweepResult, links: Links, command: str) -> Document:
     from d90.report.paper.figure3 import scaling as document
 
     return document(measured.summaries, measured.failures, links=links, command=command)
 
 
-scaling = composition(
+scaling = sweep_command(
     """Figure 3: d90 of each MODEL against its number of parameters, with the rank correlation.
 
     d is searched for by bisection unless another protocol is named. Finished runs are kept: the
     same command goes on where it was stopped.
 
-    Example: d90 scaling roberta-base roberta-large gpt2 --tasks mrpc --plan
+    Example: d90 scaling roberta-base roberta-large gpt2 --tasks mrpc --dry-run
     """,
     _report,
     name="scaling",

@@ -18,9 +18,9 @@ def similarity(
     Example: d90 similarity mrpc.safetensors qqp.safetensors
     """
     from d90 import adapters
-    from d90.adapters.arithmetic import cosines
+    from d90.adapters.arithmetic import cosine_similarities
 
-    found = cosines([adapters.load(file) for file in files])
+    found = cosine_similarities([adapters.load_adapter(file) for file in files])
     names = [file.name.removesuffix(".safetensors") for file in files]
     if csv:
         print(",".join(["file", *names]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from d90.cli.option_groups import takes
+from d90.cli.option_groups import with_options
 from d90.cli.options import (
     Files,
     Search,
@@ -22,14 +22,14 @@ from d90.cli.options import (
 )
 from d90.cli.output import silence
 from d90.cli.parsing import whole_numbers
-from d90.cli.sweep import STUDIES, Links, Methods, Tasks, compose_cells, run_cells
+from d90.cli.sweep import STUDIES, Links, Methods, Tasks, build_items, run_items
 
 if TYPE_CHECKING:
-    from d90.experiments.sweep import Measured
+    from d90.experiments.sweep import SweepResult
     from d90.report.document import Document
 
 
-@takes(
+@with_options(
     subspace=subspace_options,
     search=search_options,
     training=training_options,
@@ -59,20 +59,20 @@ def trajectory(
     are left out of the figure and named in the table. Finished runs are kept: the same command
     goes on where it was stopped.
 
-    Example: d90 trajectory runs/mini --tasks sst2 mrpc --plan
+    Example: d90 trajectory runs/mini --tasks sst2 mrpc --dry-run
     """
     protocol = search.protocol(default="bisect")
     with silence(files.quiet):
-        from d90.experiments.trajectory import along, checkpoint_models
+        from d90.experiments.trajectory import checkpoint_models, join_checkpoints
         from d90.report.paper.figure2 import trajectory as document
 
         chosen = None if checkpoints is None else whole_numbers("--checkpoints", checkpoints)
         steps = checkpoint_models(folder, chosen)
-        options = {**subspace, **training.keywords(search.full_epochs), **data}
-        cells = compose_cells(list(steps), tasks, methods, protocol, options)
+        options = {**subspace, **training.keywords(search.baseline_epochs), **data}
+        items = build_items(list(steps), tasks, methods, protocol, options)
 
-        def report(measured: Measured, links: Links, command: str) -> Document:
-            points = along(folder, steps, measured.summaries)
+        def report(measured: SweepResult, links: Links, command: str) -> Document:
+            points = join_checkpoints(folder, steps, measured.summaries)
             return document(points, measured.failures, links=links, command=command)
 
-        run_cells(cells, files, f"trajectory-{folder.resolve().name}", report)
+        run_items(items, files, f"trajectory-{folder.resolve().name}", report)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from d90.cli.adapter_options import rows_table, say
-from d90.cli.option_groups import takes
+from d90.cli.option_groups import with_options
 from d90.cli.options import (
     MODEL_HELP,
     SUBSPACE,
@@ -30,13 +30,13 @@ from d90.errors import D90Error
 
 if TYPE_CHECKING:
     from d90.adapters.quantize import Candidate
-    from d90.experiments.tune import Choice, Try, Tuning
+    from d90.experiments.tune import AdapterTuner, CodecChoice, CodecTrial
     from d90.training import Progress as Step
 
 FILE = "File"
 
 
-@takes(subspace=subspace_options, training=training_options, data=data_options)
+@with_options(subspace=subspace_options, training=training_options, data=data_options)
 def tune(
     model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar="MODEL")],
     task: Annotated[str, typer.Argument(help=TASK_HELP, metavar="TASK")],
@@ -61,7 +61,7 @@ def tune(
         ),
     ] = "16",
     tolerance: Annotated[float, option("What --bits auto may lose of the metric.", FILE)] = 0.005,
-    quantised_epochs: Annotated[
+    qat_epochs: Annotated[
         int, option("Passes of training through the rounding to levels.", FILE)
     ] = 0,
     quiet: Annotated[bool, option("Print the last line only.", FILE)] = False,
@@ -79,25 +79,25 @@ def tune(
     from d90.cli.output import silence
 
     with silence(quiet):
-        from d90.distributed.process_group import agreed
+        from d90.distributed.process_group import raise_on_all_ranks
         from d90.experiments import study as measurement
-        from d90.experiments.tune import Tuning, check_choice
-        from d90.search.protocols import make
+        from d90.experiments.tune import AdapterTuner, check_choice
+        from d90.search.protocols import make_protocol
 
-        check_choice(bits, tolerance, quantised_epochs)
-        with agreed():
+        check_choice(bits, tolerance, qat_epochs)
+        with raise_on_all_ranks():
             if rank() == 0:
                 _check_output(output)
         study = measurement.plan(
             model,
             task,
             method=method,
-            protocol=make("list", dims=[d], learning_rates=[learning_rate], seeds=[seed]),
+            protocol=make_protocol("list", dims=[d], learning_rates=[learning_rate], seeds=[seed]),
             **subspace,
             **training.keywords(),
             **data,
         )
-        _run(Tuning(study, quantised_epochs=quantised_epochs), output, bits, tolerance, quiet)
+        _run(AdapterTuner(study, qat_epochs=qat_epochs), output, bits, tolerance, quiet)
 
 
 def _check_output(output: Path) -> None:
@@ -108,23 +108,23 @@ def _check_output(output: Path) -> None:
     check_folder(output.parent)
 
 
-def _run(tuning: Tuning, output: Path, bits: str, tolerance: float, quiet: bool) -> None:
+def _run(tuning: AdapterTuner, output: Path, bits: str, tolerance: float, quiet: bool) -> None:
     folder = tuning.checkpoint_folder(output)
     with _Display(quiet=quiet or rank() > 0) as display:
         display.begin(tuning)
         file = tuning.train(folder=folder, on_progress=display.progressed)
-        choice = tuning.choose(file, bits, tolerance=tolerance, on_try=display.tried)
+        choice = tuning.choose_codec(file, bits, tolerance=tolerance, on_try=display.tried)
     if rank() > 0:
         return
     size = choice.file.save(output)
     shutil.rmtree(folder, ignore_errors=True)
     if not quiet:
-        _show(tuning, file.use.reached, choice, all_tried=bits == "auto")
+        _show(tuning, file.task.metric_value, choice, all_tried=bits == "auto")
     name = tuning.metric_name
     say(f"{output}: d = {tuning.trial.d:,}, {size:,} bytes, {name} {choice.metric:.4f}")
 
 
-def _show(tuning: Tuning, float32: float, choice: Choice, *, all_tried: bool) -> None:
+def _show(tuning: AdapterTuner, float32: float, choice: CodecChoice, *, all_tried: bool) -> None:
     if all_tried:
         table = rows_table("code", "bytes", tuning.metric_name, "kept")
         for tried in choice.tried:
@@ -161,7 +161,7 @@ class _Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def begin(self, tuning: Tuning) -> None:
+    def begin(self, tuning: AdapterTuner) -> None:
         space, settings = tuning.space, tuning.settings
         self._epoch = math.ceil(len(tuning.data.train) / settings.batch_size)
         self._say(
@@ -180,7 +180,7 @@ class _Display:
         if step.step % self._epoch == 0 or step.step == step.steps:
             self._say(f"after {step.step:,} of {step.steps:,} updates: {step.metric:.4f}")
 
-    def tried(self, candidate: Candidate, found: Try) -> None:
+    def tried(self, candidate: Candidate, found: CodecTrial) -> None:
         self._bar.update(self._shown, description=f"{candidate.name}: {found.metric:.4f}")
 
     def _say(self, line: str) -> None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from d90.errors import unknown
+from d90.errors import unknown_name
 
 if TYPE_CHECKING:
-    from d90.projections.kernels.native import Rows
+    from d90.projections.kernels.native import RowBlock
 
 KERNELS = ("auto", "native", "reference", "triton")
 
@@ -34,22 +34,22 @@ class Kernel(Protocol):
     first has the docstrings.
     """
 
-    def projects(self, name: str, d: int) -> bool: ...
+    def supports(self, name: str, d: int) -> bool: ...
 
     def apply(
-        self, name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]
+        self, name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]
     ) -> None: ...
 
     def adjoint(
-        self, name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[Rows]
+        self, name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]
     ) -> None: ...
 
 
-def wanted() -> str:
+def requested_kernel() -> str:
     """The kernel asked for by the environment variable D90_KERNEL, a name of `KERNELS`."""
     name = os.environ.get("D90_KERNEL", "auto")
     if name not in KERNELS:
-        raise unknown("kernel in D90_KERNEL", name, KERNELS)
+        raise unknown_name("kernel in D90_KERNEL", name, KERNELS)
     return name
 
 
@@ -94,7 +94,7 @@ def implementation(
     raise RuntimeError(f"D90_KERNEL={wanted} {problem}, or choose another kernel")
 
 
-def chosen(vector: Tensor, *long: Tensor) -> str:
+def select_kernel(vector: Tensor, *long: Tensor) -> str:
     """native, triton or reference for these tensors: `implementation`, asked of this machine.
 
     Args:
@@ -108,7 +108,7 @@ def chosen(vector: Tensor, *long: Tensor) -> str:
     if len({tensor.device for tensor in tensors}) > 1:
         return "reference"
     return implementation(
-        wanted(),
+        requested_kernel(),
         vector.device.type,
         [tensor.dtype for tensor in tensors],
         lambda name: _load(name) is not None,
@@ -122,14 +122,14 @@ def kernel(name: str, d: int, vector: Tensor, *long: Tensor) -> Kernel | None:
     Args:
         name: of the projection; empty for one without kernels.
         d: its dimension.
-        vector, long: as in `chosen`.
+        vector, long: as in `select_kernel`.
 
     Raises:
         RuntimeError: see `implementation`.
     """
-    choice = chosen(vector, *long) if name else "reference"
+    choice = select_kernel(vector, *long) if name else "reference"
     found = None if choice == "reference" else _load(choice)
-    return found if found is not None and found.projects(name, d) else None
+    return found if found is not None and found.supports(name, d) else None
 
 
 def _load(name: str) -> Kernel | None:
@@ -147,7 +147,7 @@ def _triton() -> Kernel | None:
     try:
         from d90.projections.kernels import triton
     except ImportError as problem:
-        if wanted() == "auto":
+        if requested_kernel() == "auto":
             warnings.warn(
                 f"triton cannot be imported ({problem}): the slower torch reference serves on the "
                 "GPU.",

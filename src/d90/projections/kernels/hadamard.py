@@ -23,7 +23,7 @@ _MASK = -(2**16)
 
 
 def hadamard(x: Tensor) -> Tensor:
-    """`x H` along the last axis, H in Sylvester order and not normalised (H H = n I).
+    """`x H` along the last axis, H in Sylvester order and not normalized (H H = n I).
 
     The way is chosen by the device: products with small matrices on a GPU, else the butterfly.
 

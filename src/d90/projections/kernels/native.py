@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 import d90.projections.kernels
-from d90.projections.kernels.dispatch import chosen, wanted
+from d90.projections.kernels.dispatch import requested_kernel, select_kernel
 from d90.rng.normal_table import FALLS, INTERCEPTS, TAIL_FALLS, TAIL_INTERCEPTS
-from d90.rng.philox import lane_orders
+from d90.rng.philox import lane_permutations
 
 _LIBRARY = "libd90.so"
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
 _NUMBERS = {"dense": 0, "sparse": 1, "fastfood": 2, "onehot": 3}
 
 
-class Rows(NamedTuple):
+class RowBlock(NamedTuple):
     """Consecutive rows of P that belong to one contiguous tensor, float32 or bfloat16.
 
     Attributes:
@@ -67,10 +67,10 @@ def serves(vector: Tensor, *long: Tensor) -> bool:
     Raises:
         RuntimeError: when D90_KERNEL=native asks for a library that is not there.
     """
-    return chosen(vector, *long) == "native"
+    return select_kernel(vector, *long) == "native"
 
 
-def projects(name: str, d: int) -> bool:
+def supports(name: str, d: int) -> bool:
     """Whether there is a kernel for this projection of this dimension."""
     return name in _NUMBERS
 
@@ -81,7 +81,7 @@ def library() -> ctypes.CDLL | None:
     try:
         found = _load()
     except OSError as problem:
-        if wanted() == "native":
+        if requested_kernel() == "native":
             raise RuntimeError(f"D90_KERNEL=native, but {problem}") from problem
         warnings.warn(
             f"the native kernel is not available ({problem}): the slower torch reference serves. "
@@ -91,7 +91,7 @@ def library() -> ctypes.CDLL | None:
         )
         return None
     lines = (*INTERCEPTS, *FALLS, *TAIL_INTERCEPTS, *TAIL_FALLS)
-    orders = bytes(lane for order in lane_orders() for lane in order)
+    orders = bytes(lane for order in lane_permutations() for lane in order)
     found.d90_set_tables((ctypes.c_uint16 * len(lines))(*lines), orders)
     return found
 
@@ -118,18 +118,18 @@ def _place() -> Path:
     return present[0]
 
 
-def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
+def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> None:
     """`target = source + scale * (P z)[start:...]` for each run of rows, which are in order."""
     _call("d90_apply", name, d, D, seed, z, rows)
 
 
-def adjoint(name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[Rows]) -> None:
+def adjoint(name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) -> None:
     """`out = sum of scale * P[start:...]^T source` over the runs of rows, which are in order."""
     _call("d90_adjoint", name, d, D, seed, out, rows)
 
 
 def _call(
-    function: str, name: str, d: int, D: int, seed: int, vector: Tensor, rows: Sequence[Rows]
+    function: str, name: str, d: int, D: int, seed: int, vector: Tensor, rows: Sequence[RowBlock]
 ) -> None:
     found = library()
     assert found is not None
@@ -171,7 +171,7 @@ def _interruptions(raised: list[BaseException]) -> Iterator[int]:
             raised.append(problem)
 
 
-def _segment(run: Rows) -> _Segment:
+def _segment(run: RowBlock) -> _Segment:
     tensors = [t for t in (run.source, run.target) if t is not None]
     return _Segment(
         run.start,

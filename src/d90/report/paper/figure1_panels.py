@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from d90.report import wording
 from d90.report.document import Figure
-from d90.report.plotting import INK, SOFT, colours, short
+from d90.report.plotting import INK, SOFT, colors, short
 from d90.report.study_table import short_name, short_names
 from d90.search.summary import Summary
 
@@ -37,7 +37,7 @@ def panels(summaries: Sequence[Summary]) -> Figure:
         name="figure1",
         caption=(
             "The best metric over the learning rates at each d, averaged over seeds. Horizontal "
-            "lines: full fine-tuning (solid) and the threshold (dashed), in the model's colour; "
+            "lines: full fine-tuning (solid) and the threshold (dashed), in the model's color; "
             f"the majority class (dotted, grey). A diamond is d90.{kinds}"
         ),
         alternative=f"Metric against d for each study. {found}.",
@@ -55,7 +55,7 @@ def _draw(summaries: Sequence[Summary]) -> Drawing:
     width = LEFT + RIGHT + columns * PANEL_WIDTH + (columns - 1) * GAP_X
     height = foot + TOP + rows * PANEL_HEIGHT + (rows - 1) * GAP_Y
     figure = Drawing(figsize=(width, height))
-    shades = colours(names)
+    shades = colors(names)
     for i, task in enumerate(tasks):
         row, column = divmod(i, columns)
         x = LEFT + column * (PANEL_WIDTH + GAP_X)
@@ -79,21 +79,21 @@ def _panel(axes: Axes, summaries: Sequence[Summary], shades: dict[str, str]) -> 
     axes.set_xlabel("d (trained numbers)")
     axes.set_ylabel(summaries[0].metric)
     for summary in summaries:
-        colour = shades[summary.model]
+        color = shades[summary.model]
         points = [(point.d, point.best) for point in summary.curve]
         if points:
             line = DASHES[summary.method]
             axes.plot(
-                *zip(*points, strict=True), color=colour, linewidth=1, linestyle=line, zorder=2
+                *zip(*points, strict=True), color=color, linewidth=1, linestyle=line, zorder=2
             )
-            axes.plot(*zip(*points, strict=True), ".", color=colour, markersize=2.5, zorder=2)
+            axes.plot(*zip(*points, strict=True), ".", color=color, markersize=2.5, zorder=2)
         for level, dashes in ((summary.full_metric, "-"), (summary.threshold, (0, (5, 2)))):
             if level is not None:
-                axes.axhline(level, color=colour, linewidth=0.6, linestyle=dashes, zorder=1)
+                axes.axhline(level, color=color, linewidth=0.6, linestyle=dashes, zorder=1)
         heights = {point.d: point.best for point in summary.curve}
         if summary.d90 in heights:
             height = heights[summary.d90]
-            axes.plot(summary.d90, height, "D", color=colour, markeredgecolor=INK, markersize=5)
+            axes.plot(summary.d90, height, "D", color=color, markeredgecolor=INK, markersize=5)
     majority = max(summary.majority for summary in summaries)
     axes.axhline(majority, color=SOFT, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1)
     _ticks(axes)

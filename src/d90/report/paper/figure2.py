@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from d90.report import wording
 from d90.report.document import Document, Figure, Table, Value
-from d90.report.plotting import SOFT, colours, markers, short
+from d90.report.plotting import SOFT, colors, markers, short
 from d90.report.study_table import (
     cells_table,
     correlation_table,
@@ -112,7 +112,7 @@ def _draw(placed: Sequence[Checkpoint]) -> Drawing:
     axes = figure.add_axes((0.13, 0.24, 0.73, 0.72))
     axes.set_yscale("log")
     names = [line(checkpoint.summary) for checkpoint in placed]
-    shades, shapes = colours(names), markers(names)
+    shades, shapes = colors(names), markers(names)
     for name in shades:
         points = sorted((c for c in placed if line(c.summary) == name), key=lambda c: c.step)
         xy = [(c.step, c.summary.d90) for c in points]

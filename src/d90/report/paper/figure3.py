@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from d90.report import wording
 from d90.report.document import Document, Figure, Table
-from d90.report.plotting import colours, markers, short
+from d90.report.plotting import colors, markers, short
 from d90.report.study_table import (
     cells_table,
     correlation_table,
@@ -78,7 +78,7 @@ def _figure(placed: Sequence[Summary]) -> Figure:
     return Figure(
         name="figure3",
         caption=(
-            "d90 against the number of parameters D, one point a study; colour is the family of "
+            "d90 against the number of parameters D, one point a study; color is the family of "
             "the model, shape the task. Bars are intervals over projection seeds."
         ),
         alternative=f"d90 against D. {found}.",
@@ -88,7 +88,7 @@ def _figure(placed: Sequence[Summary]) -> Figure:
 
 def _draw(placed: Sequence[Summary]) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
-    shades = colours(_kind(summary) for summary in placed)
+    shades = colors(_kind(summary) for summary in placed)
     shapes = markers(line(s) for s in placed)
     foot = 0.14 + LEGEND_ROW * math.ceil((len(shades) + len(shapes)) / LEGEND_COLUMNS)
     axes = figure.add_axes((0.12, foot, 0.84, 0.96 - foot))
@@ -97,11 +97,11 @@ def _draw(placed: Sequence[Summary]) -> Drawing:
     names = short_names(summary.model for summary in placed)
     for summary in placed:
         shape = shapes[line(summary)]
-        colour = shades[_kind(summary)]
-        axes.plot([summary.D], [summary.d90 or 0], shape, color=colour, markersize=4.5, alpha=0.9)
+        color = shades[_kind(summary)]
+        axes.plot([summary.D], [summary.d90 or 0], shape, color=color, markersize=4.5, alpha=0.9)
         low, high = summary.interval or (None, None)
         if low is not None and high is not None:
-            axes.plot([summary.D, summary.D], [low, high], color=colour, linewidth=0.8)
+            axes.plot([summary.D, summary.D], [low, high], color=color, linewidth=0.8)
     highest = {name: max(s.d90 or 0 for s in placed if s.model == name) for name in names}
     for summary in placed:
         if summary.d90 == highest[summary.model]:

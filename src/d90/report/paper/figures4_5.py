@@ -13,10 +13,10 @@ from functools import partial
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from d90.bounds import finite_hypotheses
+from d90.bounds import occam_hoeffding
 from d90.errors import D90Error
 from d90.report.document import Document, Figure, Table, Value
-from d90.report.plotting import INK, colours, markers, short
+from d90.report.plotting import INK, colors, markers, short
 from d90.report.study_table import (
     cells_table,
     correlation_table,
@@ -26,10 +26,10 @@ from d90.report.study_table import (
     without_d90,
 )
 from d90.search.correlation import Correlation, spearman
-from d90.search.curve import data_points
+from d90.search.curve import valid_results
 from d90.search.estimate import relative_generalization_gap
 from d90.search.summary import Summary
-from d90.search.trial import Record
+from d90.search.trial import TrialResult
 
 WIDTH, HEIGHT = 4.4, 3.3
 MOST_SHAPES = 6
@@ -43,7 +43,7 @@ RUNS = ("best", "d90")
 
 
 @dataclass(frozen=True)
-class Place:
+class StudyPoint:
     """A study in Figures 4 and 5.
 
     Attributes:
@@ -55,7 +55,7 @@ class Place:
     """
 
     summary: Summary
-    run: Record
+    run: TrialResult
     gap: float | None
     bound: float | None
 
@@ -96,7 +96,7 @@ def generalization(
         sentences=(
             "The paper finds that a smaller d90 goes with a higher evaluation accuracy and a "
             "smaller gap: a negative rho with accuracy, a positive one with the gap.",
-            _said_of_bounds(placed, delta, bits),
+            _bounds_sentence(placed, delta, bits),
         ),
         warnings=(*others, *without_d90(summaries)),
         tables=(
@@ -111,28 +111,28 @@ def generalization(
     )
 
 
-def _place(summary: Summary, runs: str, delta: float, bits: int) -> Place:
-    everything = data_points(summary.trials)
-    at_d90 = _best([record for record in everything if record.trial.d == summary.d90])
+def _place(summary: Summary, runs: str, delta: float, bits: int) -> StudyPoint:
+    everything = valid_results(summary.trials)
+    at_d90 = _best([result for result in everything if result.trial.d == summary.d90])
     run = _best(everything) if runs == "best" else at_d90
     evaluated, trained = run.metric, run.train_metric
     gap = None
     if evaluated is not None and trained is not None and evaluated < 1:
         gap = relative_generalization_gap(trained, evaluated)
-    return Place(summary, run, gap, _bound(summary, at_d90, delta, bits))
+    return StudyPoint(summary, run, gap, _bound(summary, at_d90, delta, bits))
 
 
-def _best(records: Sequence[Record]) -> Record:
-    return max(records, key=lambda record: record.metric or 0.0)
+def _best(results: Sequence[TrialResult]) -> TrialResult:
+    return max(results, key=lambda result: result.metric or 0.0)
 
 
-def _bound(summary: Summary, run: Record, delta: float, bits: int) -> float | None:
+def _bound(summary: Summary, run: TrialResult, delta: float, bits: int) -> float | None:
     """Theorem 1 for the best run at d90: its numbers, and which of the study's runs it is."""
     examples = summary.examples.get("train_metric")
     if examples is None or run.train_metric is None or summary.d90 is None:
         return None
     paid = described_bits(summary, bits)
-    return finite_hypotheses(1 - run.train_metric, bits=paid, examples=examples, delta=delta)
+    return occam_hoeffding(1 - run.train_metric, bits=paid, examples=examples, delta=delta)
 
 
 def described_bits(summary: Summary, bits: int = BITS) -> float:
@@ -146,28 +146,28 @@ def described_bits(summary: Summary, bits: int = BITS) -> float:
 
 def _most_epochs(summary: Summary) -> int:
     training = summary.settings.get("training", {})
-    if training.get("steps"):
-        size = training.get("batch_size", 1) * training.get("accumulation", 1)
+    if training.get("max_steps"):
+        size = training.get("batch_size", 1) * training.get("gradient_accumulation_steps", 1)
         an_epoch = math.ceil(summary.examples.get("train", 1) / size)
-        return max(1, math.ceil(training["steps"] / an_epoch))
+        return max(1, math.ceil(training["max_steps"] / an_epoch))
     return max(1, training.get("epochs", 1))
 
 
-def _accuracy(place: Place) -> float | None:
+def _accuracy(place: StudyPoint) -> float | None:
     return place.run.metric
 
 
-def _gap(place: Place) -> float | None:
+def _gap(place: StudyPoint) -> float | None:
     return place.gap
 
 
-QUANTITIES: Mapping[Callable[[Place], float | None], str] = {
+QUANTITIES: Mapping[Callable[[StudyPoint], float | None], str] = {
     _accuracy: "evaluation accuracy",
     _gap: "relative generalization gap",
 }
 
 
-def _correlations(placed: Sequence[Place]) -> list[tuple[str, str, Correlation | None]]:
+def _correlations(placed: Sequence[StudyPoint]) -> list[tuple[str, str, Correlation | None]]:
     """Of each quantity with d90: over everything, and within each task and method."""
     groups = {"everything": list(placed)}
     for place in placed:
@@ -182,7 +182,7 @@ def _correlations(placed: Sequence[Place]) -> list[tuple[str, str, Correlation |
 
 
 def _correlation(
-    places: Sequence[Place], quantity: Callable[[Place], float | None]
+    places: Sequence[StudyPoint], quantity: Callable[[StudyPoint], float | None]
 ) -> Correlation | None:
     points = [(p.summary.d90 or 0, y) for p in places if (y := quantity(p)) is not None]
     return spearman(*zip(*points, strict=True)) if points else None
@@ -198,7 +198,7 @@ def _answer(found: Sequence[tuple[str, str, Correlation | None]]) -> str:
     return "; ".join(parts) or "No study has a d90 in accuracy."
 
 
-def _said_of_bounds(placed: Sequence[Place], delta: float, bits: int) -> str:
+def _bounds_sentence(placed: Sequence[StudyPoint], delta: float, bits: int) -> str:
     known = [place for place in placed if place.bound is not None]
     if not known:
         return "No bound: the studies do not say on how many examples they trained."
@@ -212,7 +212,7 @@ def _said_of_bounds(placed: Sequence[Place], delta: float, bits: int) -> str:
     )
 
 
-def _table(placed: Sequence[Place]) -> Table:
+def _table(placed: Sequence[StudyPoint]) -> Table:
     names = short_names(place.summary.model for place in placed)
     columns = ("task", "model", "method", "d90", "run", "accuracy", "train accuracy", "gap")
     rows = tuple(
@@ -231,14 +231,14 @@ def _table(placed: Sequence[Place]) -> Table:
     return Table("generalization", "Generalization", columns, rows)
 
 
-def _bounds_table(placed: Sequence[Place]) -> Table:
+def _bounds_table(placed: Sequence[StudyPoint]) -> Table:
     names = short_names(place.summary.model for place in placed)
     columns = ("task", "model", "d90", "bits", "examples", "bound", "majority error", "vacuous")
     rows = tuple(_bound_row(place, names) for place in placed if place.bound is not None)
     return Table("bounds", "Theorem 1: a bound on the error of the best run at d90", columns, rows)
 
 
-def _bound_row(place: Place, names: Mapping[str, str]) -> tuple[Value, ...]:
+def _bound_row(place: StudyPoint, names: Mapping[str, str]) -> tuple[Value, ...]:
     summary, chance = place.summary, 1 - place.summary.majority
     return (
         short_name(summary.task),
@@ -253,7 +253,7 @@ def _bound_row(place: Place, names: Mapping[str, str]) -> tuple[Value, ...]:
 
 
 def _figure(
-    placed: Sequence[Place], name: str, quantity: Callable[[Place], float | None]
+    placed: Sequence[StudyPoint], name: str, quantity: Callable[[StudyPoint], float | None]
 ) -> Figure:
     label = QUANTITIES[quantity]
     found = "; ".join(
@@ -270,13 +270,13 @@ def _figure(
 
 
 def _draw(
-    placed: Sequence[Place], quantity: Callable[[Place], float | None], label: str
+    placed: Sequence[StudyPoint], quantity: Callable[[StudyPoint], float | None], label: str
 ) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
     axes = figure.add_axes((0.13, 0.27, 0.83, 0.69))
     axes.set_xscale("log")
     names = short_names(place.summary.model for place in placed)
-    shades = colours(short_name(place.summary.task) for place in placed)
+    shades = colors(short_name(place.summary.task) for place in placed)
     shapes = markers(names.values())
     for place in placed:
         height = quantity(place)

@@ -93,5 +93,5 @@ def _compared(summaries: Sequence[Summary]) -> str:
     near = sum(max(a / b, b / a) <= published.RATIO for a, b in pairs)
     return (
         f"{near} of {len(pairs)} agree with the paper within a factor of {published.RATIO}, the "
-        "spacing of its own values; neighbouring values of ours may lie further apart."
+        "spacing of its own values; neighboring values of ours may lie further apart."
     )

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
-from d90.errors import D90Error, unknown
-from d90.search.protocols.base import FULL_LEARNING_RATES, LEARNING_RATES, Protocol
+from d90.errors import D90Error, unknown_name
+from d90.search.protocols.base import BASELINE_LEARNING_RATES, LEARNING_RATES, Protocol
 from d90.search.protocols.bisect import Bisect
 from d90.search.protocols.grid import Grid
 from d90.search.protocols.listed import Listed
 
 __all__ = [
-    "FULL_LEARNING_RATES",
+    "BASELINE_LEARNING_RATES",
     "LEARNING_RATES",
     "PROTOCOLS",
     "Bisect",
     "Grid",
     "Listed",
     "Protocol",
-    "make",
+    "make_protocol",
 ]
 
 PROTOCOLS: dict[str, type[Protocol]] = {
@@ -29,17 +29,17 @@ PROTOCOLS: dict[str, type[Protocol]] = {
 }
 
 
-def make(
+def make_protocol(
     name: str,
     *,
     dims: Sequence[int] | None = None,
     min_dim: int | None = None,
     max_dim: int | None = None,
-    count: int | None = None,
+    num_dims: int | None = None,
     learning_rates: Sequence[float] = LEARNING_RATES,
-    full_learning_rates: Sequence[float] = FULL_LEARNING_RATES,
+    baseline_learning_rates: Sequence[float] = BASELINE_LEARNING_RATES,
     seeds: Sequence[int] = (0,),
-    satisfaction: float = 0.9,
+    target_fraction: float = 0.9,
 ) -> Protocol:
     """The protocol of that name; None leaves an argument at the protocol's own default.
 
@@ -48,22 +48,22 @@ def make(
         dims: the dimensions (`list` only, which needs them).
         min_dim: smallest d (`grid` and `bisect`).
         max_dim: largest d (`grid` and `bisect`).
-        count: number of dimensions (`grid`).
+        num_dims: number of dimensions (`grid`).
         learning_rates: of the subspace runs.
-        full_learning_rates: of the baseline.
+        baseline_learning_rates: of the baseline.
         seeds: projection seeds.
-        satisfaction: share of the full metric that counts as reaching it.
+        target_fraction: share of the full metric that counts as reaching it.
 
     Raises:
         D90Error: for an unknown name, an argument out of its range or one the protocol has no
             use for.
 
-    >>> make("list", dims=[10, 100]).dimensions()
+    >>> make_protocol("list", dims=[10, 100]).dimensions()
     (10, 100)
     """
     if name not in PROTOCOLS:
-        raise unknown("protocol", name, PROTOCOLS)
-    own = {"dims": dims, "min_dim": min_dim, "max_dim": max_dim, "count": count}
+        raise unknown_name("protocol", name, PROTOCOLS)
+    own = {"dims": dims, "min_dim": min_dim, "max_dim": max_dim, "num_dims": num_dims}
     given = {key: value for key, value in own.items() if value is not None}
     for key in given:
         if not _accepts(PROTOCOLS[name], key):
@@ -76,9 +76,9 @@ def make(
         raise D90Error("protocol 'list' needs dims: list them, as in 10,100,1000.")
     return PROTOCOLS[name](
         learning_rates=learning_rates,
-        full_learning_rates=full_learning_rates,
+        baseline_learning_rates=baseline_learning_rates,
         seeds=seeds,
-        satisfaction=satisfaction,
+        target_fraction=target_fraction,
         **given,
     )
 

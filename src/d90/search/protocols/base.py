@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from numbers import Integral
 
 from d90.errors import D90Error
-from d90.search.curve import curve, full_metric, reaches
-from d90.search.trial import Record, Trial
+from d90.search.curve import curve, full_metric, passes
+from d90.search.trial import Trial, TrialResult
 
 LEARNING_RATES = (0.002, 0.004, 0.008, 0.016)
 """Four subspace learning rates, as the paper tries four; `d90.training` scales them with d."""
 
-FULL_LEARNING_RATES = (5e-5, 1e-4)
+BASELINE_LEARNING_RATES = (5e-5, 1e-4)
 """Learning rates of the full fine-tuning baseline."""
 
 LARGEST_D, LARGEST_SEED = 2**53, 2**64 - 1
@@ -29,33 +29,33 @@ class Protocol(ABC):
     The full fine-tuning baseline comes first, `Trial(None, lr, 0)` at each of its learning rates.
     A d *passes* when its best metric (mean over seeds of the best over learning rates) reaches
 
-        threshold = satisfaction * best full fine-tuning metric.
+        threshold = target_fraction * best full fine-tuning metric.
 
     Without a usable baseline there is nothing to search: the protocol is finished. Runs that
     collapsed, diverged or failed are finished too: none is asked for twice.
 
     Args:
         learning_rates: of the subspace runs; they mean the same at every d (`d90.training`).
-        full_learning_rates: of the baseline.
+        baseline_learning_rates: of the baseline.
         seeds: projection seeds; every d is tried with each of them.
-        satisfaction: share of the full metric that counts as reaching it, in (0, 1].
+        target_fraction: share of the full metric that counts as reaching it, in (0, 1].
 
     Raises:
         D90Error: for an argument out of its range.
     """
 
     learning_rates: Sequence[float] = LEARNING_RATES
-    full_learning_rates: Sequence[float] = FULL_LEARNING_RATES
+    baseline_learning_rates: Sequence[float] = BASELINE_LEARNING_RATES
     seeds: Sequence[int] = (0,)
-    satisfaction: float = 0.9
+    target_fraction: float = 0.9
 
     def __post_init__(self) -> None:
         check_rates("learning_rates", self.learning_rates)
-        check_rates("full_learning_rates", self.full_learning_rates)
+        check_rates("baseline_learning_rates", self.baseline_learning_rates)
         check_integers("seeds", self.seeds, at_least=0, at_most=LARGEST_SEED)
-        if not 0 < self.satisfaction <= 1:
+        if not 0 < self.target_fraction <= 1:
             raise D90Error(
-                f"satisfaction is {self.satisfaction}: expected a share above 0 and at most 1 "
+                f"target_fraction is {self.target_fraction}: expected a number in (0, 1] "
                 "(the paper's is 0.9)."
             )
 
@@ -64,70 +64,70 @@ class Protocol(ABC):
         """Every d that the protocol may try, ascending."""
 
     @abstractmethod
-    def within(self, low: int, high: int) -> Protocol:
+    def clip(self, low: int, high: int) -> Protocol:
         """The same protocol with every d from `low` to `high`, as a model of few weights needs.
 
         Raises:
             D90Error: when no d is left.
         """
 
-    def search(self, records: Sequence[Record], threshold: float) -> list[Trial]:
+    def search(self, results: Sequence[TrialResult], threshold: float) -> list[Trial]:
         """Subspace trials that may run now, none of them done: here, all of them at once.
 
         Args:
             records: so far, the whole baseline among them.
             threshold: the metric that passes.
         """
-        return undone(trials(self.dimensions(), self.learning_rates, self.seeds), records)
+        return pending(trials(self.dimensions(), self.learning_rates, self.seeds), results)
 
-    def most_left(self, records: Sequence[Record], threshold: float | None) -> int:
+    def max_remaining(self, results: Sequence[TrialResult], threshold: float | None) -> int:
         """Most subspace trials still to come; the threshold is None while it is not known."""
-        return len(undone(trials(self.dimensions(), self.learning_rates, self.seeds), records))
+        return len(pending(trials(self.dimensions(), self.learning_rates, self.seeds), results))
 
-    def next_trials(self, records: Iterable[Record]) -> list[Trial]:
+    def next_trials(self, results: Iterable[TrialResult]) -> list[Trial]:
         """All trials that may run now, in order; empty when the protocol is finished.
 
         An executor may run several at once; it leaves out those that it is running already.
         """
-        records = list(records)
-        baseline = undone(self._baseline(), records)
+        results = list(results)
+        baseline = pending(self._baseline(), results)
         if baseline:
             return baseline
-        threshold = self._threshold(records)
-        return [] if threshold is None else self.search(records, threshold)
+        threshold = self._threshold(results)
+        return [] if threshold is None else self.search(results, threshold)
 
-    def bound(self, records: Iterable[Record] = ()) -> int:
+    def max_trials(self, results: Iterable[TrialResult] = ()) -> int:
         """Most trials that it can still ask for; without records, most that it can ask in all."""
-        records = list(records)
-        baseline = undone(self._baseline(), records)
-        threshold = None if baseline else self._threshold(records)
+        results = list(results)
+        baseline = pending(self._baseline(), results)
+        threshold = None if baseline else self._threshold(results)
         if threshold is None and not baseline:
             return 0
-        return len(baseline) + self.most_left(records, threshold)
+        return len(baseline) + self.max_remaining(results, threshold)
 
-    def bracket(self, records: Iterable[Record]) -> tuple[int | None, int | None]:
+    def bounds(self, results: Iterable[TrialResult]) -> tuple[int | None, int | None]:
         """(largest d that fails, smallest d that passes) so far, for display.
 
         Only a d with no trial left to run counts. Where the curve is not monotone, the failing d
         is the largest below the passing one. A d at which nothing trained fails.
         """
-        records = list(records)
-        threshold = self._threshold(records)
+        results = list(results)
+        threshold = self._threshold(results)
         if threshold is None:
             return None, None
-        tried = {r.trial.d for r in records if r.trial.d is not None}
-        decided = tried - {trial.d for trial in self.next_trials(records)}
-        reached = {p.d for p in curve(records) if reaches(p.best, threshold)}
+        tried = {r.trial.d for r in results if r.trial.d is not None}
+        decided = tried - {trial.d for trial in self.next_trials(results)}
+        reached = {p.d for p in curve(results) if passes(p.best, threshold)}
         passing = min(decided & reached, default=None)
         failing = [d for d in decided - reached if passing is None or d < passing]
         return max(failing, default=None), passing
 
     def _baseline(self) -> list[Trial]:
-        return [Trial(None, rate, 0) for rate in self.full_learning_rates]
+        return [Trial(None, rate, 0) for rate in self.baseline_learning_rates]
 
-    def _threshold(self, records: Sequence[Record]) -> float | None:
-        full = full_metric(records)
-        return None if full is None else self.satisfaction * full
+    def _threshold(self, results: Sequence[TrialResult]) -> float | None:
+        full = full_metric(results)
+        return None if full is None else self.target_fraction * full
 
 
 def trials(dims: Iterable[int], rates: Sequence[float], seeds: Sequence[int]) -> list[Trial]:
@@ -135,9 +135,9 @@ def trials(dims: Iterable[int], rates: Sequence[float], seeds: Sequence[int]) ->
     return [Trial(d, rate, seed) for d in dims for rate in rates for seed in seeds]
 
 
-def undone(wanted: Iterable[Trial], records: Iterable[Record]) -> list[Trial]:
+def pending(wanted: Iterable[Trial], results: Iterable[TrialResult]) -> list[Trial]:
     """The wanted trials that no record finishes."""
-    done = {record.trial for record in records}
+    done = {result.trial for result in results}
     return [trial for trial in wanted if trial not in done]
 
 
@@ -183,7 +183,7 @@ def check_range(min_dim: int, max_dim: int) -> None:
         )
 
 
-def range_within(min_dim: int, max_dim: int, low: int, high: int) -> dict[str, int]:
+def clip_range(min_dim: int, max_dim: int, low: int, high: int) -> dict[str, int]:
     """The part of a range of dimensions that lies in another: `min_dim` and `max_dim`.
 
     Raises:

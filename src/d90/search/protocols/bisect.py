@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from d90.errors import D90Error
-from d90.search.curve import curve, data_points, reaches
+from d90.search.curve import curve, passes, valid_results
 from d90.search.protocols.base import (
     Protocol,
     check_range,
     check_rates,
-    range_within,
+    clip_range,
+    pending,
     trials,
-    undone,
 )
 from d90.search.protocols.grid import log_spaced
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 
 LARGE = 10_000
 """From this d on one fixed learning rate is used (the paper's figure)."""
@@ -31,7 +31,7 @@ class Bisect(Protocol):
     The rungs run from min_dim to max_dim, both included, each about `ratio` times the one before
     (the values of the paper's Table 1 lie on a ladder of ratio 1.157). The search takes the middle
     rung between the largest d known to fail and the smallest known to pass, until they are
-    neighbours; before anything is known they lie just outside the ladder, so that its two ends are
+    neighbors; before anything is known they lie just outside the ladder, so that its two ends are
     tried only when everything between fails, or passes.
 
     Learning rates follow the paper, "reusing the best learning rates for d < 10,000 and a fixed
@@ -77,44 +77,46 @@ class Bisect(Protocol):
         steps = round(math.log(self.max_dim / self.min_dim) / math.log(self.ratio))
         return log_spaced(self.min_dim, self.max_dim, max(steps, 1) + 1)
 
-    def within(self, low: int, high: int) -> Bisect:
-        return replace(self, **range_within(self.min_dim, self.max_dim, low, high))
+    def clip(self, low: int, high: int) -> Bisect:
+        return replace(self, **clip_range(self.min_dim, self.max_dim, low, high))
 
-    def search(self, records: Sequence[Record], threshold: float) -> list[Trial]:
+    def search(self, results: Sequence[TrialResult], threshold: float) -> list[Trial]:
         """Trials of the step that the search has come to, none of them done."""
-        return self._descend(records, threshold)[2]
+        return self._descend(results, threshold)[2]
 
-    def most_left(self, records: Sequence[Record], threshold: float | None) -> int:
+    def max_remaining(self, results: Sequence[TrialResult], threshold: float | None) -> int:
         """The longest path that is left, every learning rate tried at each of its dimensions."""
         dims = self.dimensions()
         if threshold is None:
             return self._longest(dims)
-        low, high, due = self._descend(records, threshold)
+        low, high, due = self._descend(results, threshold)
         if not due:
             return 0
         middle = (low + high) // 2
-        here = len(undone(self._all_at(dims[middle]), records))
+        here = len(pending(self._all_at(dims[middle]), results))
         return here + max(
             self._longest(dims[low + 1 : middle]), self._longest(dims[middle + 1 : high])
         )
 
-    def _descend(self, records: Sequence[Record], threshold: float) -> tuple[int, int, list[Trial]]:
+    def _descend(
+        self, results: Sequence[TrialResult], threshold: float
+    ) -> tuple[int, int, list[Trial]]:
         """Replay the search: rungs (failing, passing), exclusive, and the trials due between."""
         dims = self.dimensions()
-        points = {point.d: point for point in curve(records)}
+        points = {point.d: point for point in curve(results)}
         low, high = -1, len(dims)
         best_rates: list[float] = []
         while high - low > 1:
             middle = (low + high) // 2
             d = dims[middle]
             steps = self._steps(d, best_rates)
-            due = self._due(steps, records, threshold)
+            due = self._due(steps, results, threshold)
             if due:
                 return low, high, due
             if d < LARGE:
-                best_rates += self._best_rates(d, records)
+                best_rates += self._best_rates(d, results)
             point = points.get(d)
-            if point is not None and reaches(point.best, threshold):
+            if point is not None and passes(point.best, threshold):
                 high = middle
             else:
                 low = middle
@@ -129,7 +131,7 @@ class Bisect(Protocol):
         return [trials([d], first, self.seeds), trials([d], others, self.seeds)]
 
     def _due(
-        self, steps: Sequence[list[Trial]], records: Sequence[Record], threshold: float
+        self, steps: Sequence[list[Trial]], results: Sequence[TrialResult], threshold: float
     ) -> list[Trial]:
         """What is left of the first unfinished step; nothing when an earlier one passes.
 
@@ -138,22 +140,22 @@ class Bisect(Protocol):
         """
         reached: list[Trial] = []
         for step in steps:
-            due = undone(step, records)
+            due = pending(step, results)
             if due:
                 return due
             reached += step
-            points = curve([record for record in records if record.trial in reached])
+            points = curve([result for result in results if result.trial in reached])
             all_trained = bool(points) and len(points[0].by_seed) == len(self.seeds)
-            if all_trained and reaches(points[0].best, threshold):
+            if all_trained and passes(points[0].best, threshold):
                 return []
         return []
 
-    def _best_rates(self, d: int, records: Sequence[Record]) -> list[float]:
+    def _best_rates(self, d: int, results: Sequence[TrialResult]) -> list[float]:
         """The best learning rate at d, in a list; empty when nothing trained there."""
         metrics: dict[float, list[float]] = {}
-        for record in data_points(records):
-            if record.trial.d == d and record.metric is not None:
-                metrics.setdefault(record.trial.learning_rate, []).append(record.metric)
+        for result in valid_results(results):
+            if result.trial.d == d and result.metric is not None:
+                metrics.setdefault(result.trial.learning_rate, []).append(result.metric)
         ranked = [rate for rate in self.learning_rates if rate in metrics]
         return sorted(ranked, key=lambda rate: (-len(metrics[rate]), -fmean(metrics[rate])))[:1]
 

@@ -18,11 +18,11 @@ class Listed(Protocol):
     Raises:
         D90Error: for no dimension, one below 1, or one given twice.
 
-    >>> from d90.search.trial import Record, Trial
-    >>> protocol = Listed(dims=(10, 100), learning_rates=(0.01,), full_learning_rates=(1e-4,))
+    >>> from d90.search.trial import TrialResult, Trial
+    >>> protocol = Listed(dims=(10, 100), learning_rates=(0.01,), baseline_learning_rates=(1e-4,))
     >>> protocol.next_trials([])
     [Trial(d=None, learning_rate=0.0001, seed=0)]
-    >>> baseline = Record(Trial(None, 1e-4, 0), "ok", metric=0.8)
+    >>> baseline = TrialResult(Trial(None, 1e-4, 0), "ok", metric=0.8)
     >>> [trial.d for trial in protocol.next_trials([baseline])]
     [10, 100]
     """
@@ -36,7 +36,7 @@ class Listed(Protocol):
     def dimensions(self) -> tuple[int, ...]:
         return tuple(sorted(self.dims))
 
-    def within(self, low: int, high: int) -> Listed:
+    def clip(self, low: int, high: int) -> Listed:
         inside = tuple(d for d in self.dims if low <= d <= high)
         if not inside:
             raise none_within(low, high)

@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from d90.search.protocols.base import Protocol
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 
 
-def ahead(protocol: Protocol, records: Sequence[Record], limit: int) -> list[Trial]:
+def speculative_trials(
+    protocol: Protocol, results: Sequence[TrialResult], limit: int
+) -> list[Trial]:
     """Trials that may be asked for once those that are asked for now have ended, nearest first.
 
     What is asked for now is imagined to pass and to fail, what is then asked for again, and so on:
@@ -22,7 +24,7 @@ def ahead(protocol: Protocol, records: Sequence[Record], limit: int) -> list[Tri
         limit: how many to find; the last step may bring some more.
     """
     found: dict[Trial, None] = {}
-    worlds = deque([list(records)])
+    worlds = deque([list(results)])
     is_now = True
     while worlds and len(found) < limit:
         world = worlds.popleft()
@@ -34,9 +36,9 @@ def ahead(protocol: Protocol, records: Sequence[Record], limit: int) -> list[Tri
     return list(found)
 
 
-def _outcomes(trials: Sequence[Trial]) -> Iterator[list[Record]]:
+def _outcomes(trials: Sequence[Trial]) -> Iterator[list[TrialResult]]:
     """All of them pass; all of them fail, unless they are the baseline, without which it ends."""
     if trials:
-        yield [Record(trial, "ok", metric=1.0) for trial in trials]
+        yield [TrialResult(trial, "ok", metric=1.0) for trial in trials]
     if any(not trial.is_full for trial in trials):
-        yield [Record(trial, "collapsed") for trial in trials]
+        yield [TrialResult(trial, "collapsed") for trial in trials]

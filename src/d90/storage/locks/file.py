@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from d90.errors import FULL, D90Error, no_space
+from d90.errors import DISK_FULL_ERRNOS, D90Error, disk_full
 from d90.storage.locks.base import busy, identity
 
 _held: set[str] = set()
@@ -66,8 +66,8 @@ class FileLock:
         """Nothing to check: the kernel keeps the lock as long as this process lives."""
 
     def _refused(self, error: OSError) -> D90Error:
-        if error.errno in FULL:
-            return no_space(f"lock '{self._path}'", error.errno)
+        if error.errno in DISK_FULL_ERRNOS:
+            return disk_full(f"lock '{self._path}'", error.errno)
         return D90Error(
             f"cannot lock study '{self._study}': {self._path}: {error.strerror}; put the "
             "store where you can write."

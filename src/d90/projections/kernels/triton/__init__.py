@@ -12,26 +12,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from d90.projections.kernels.native import Rows
+from d90.projections.kernels.native import RowBlock
 from d90.projections.kernels.triton import fastfood, onehot
 from d90.projections.kernels.triton.segments import stop
 
 _PROJECTIONS = {"fastfood": fastfood, "onehot": onehot}
 
 
-def projects(name: str, d: int) -> bool:
+def supports(name: str, d: int) -> bool:
     """Whether there is a kernel for this projection of this dimension."""
     return name in _PROJECTIONS and d <= _PROJECTIONS[name].LARGEST
 
 
-def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
+def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> None:
     """`target = source + scale * (P z)[start:...]` for each run of rows, which are in order."""
     _check(D, rows)
     with torch.cuda.device_of(z):
         _PROJECTIONS[name].apply(d, D, seed, z, rows)
 
 
-def adjoint(name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[Rows]) -> None:
+def adjoint(name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) -> None:
     """`out = sum of scale * P[start:...]^T source` over the runs of rows, which are in order.
 
     The same bits on every run: no two floating point numbers are added in an order that depends on
@@ -42,8 +42,8 @@ def adjoint(name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[Ro
         _PROJECTIONS[name].adjoint(d, D, seed, out, rows)
 
 
-def _check(D: int, rows: Sequence[Rows]) -> None:
+def _check(D: int, rows: Sequence[RowBlock]) -> None:
     ends = [0, *(stop(run) for run in rows)]
-    starts = [*(run.start for run in rows), D]
-    if any(start < end for end, start in zip(ends, starts, strict=True)):
+    row_offsets = [*(run.start for run in rows), D]
+    if any(start < end for end, start in zip(ends, row_offsets, strict=True)):
         raise ValueError(f"rows out of order or out of range for D = {D}")

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from d90.projections.kernels.native import Rows
+from d90.projections.kernels.native import RowBlock
 from d90.projections.kernels.triton.random import (
     LANES,
     SQUARE,
@@ -45,7 +45,7 @@ _PARTIAL = 3 * 2**20
 """Numbers in the partial sums of the adjoint, at most: 12 MB."""
 
 
-def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
+def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> None:
     """See `d90.projections.kernels.triton.apply`."""
     lines, orders, _ = tables(z.device)
     bits, tile, warps = _shape(d)
@@ -57,7 +57,7 @@ def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
         )
 
 
-def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[Rows]) -> None:
+def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) -> None:
     """See `d90.projections.kernels.triton.adjoint`.
 
     Each program sums its tiles one after another; torch sums the programs, in a fixed order.
@@ -84,7 +84,7 @@ def _shape(d: int) -> tuple[int, int, int]:
 
 @triton.jit
 def hadamard(x: tl.tensor, BITS: tl.constexpr, TILE: tl.constexpr):
-    """The transform of each 2^BITS entries of x, (TILE,), not normalised."""
+    """The transform of each 2^BITS entries of x, (TILE,), not normalized."""
     for level in tl.static_range(BITS):
         pairs = tl.reshape(x, (TILE >> (level + 1), 2, 1 << level))
         left, right = tl.split(tl.permute(pairs, (0, 2, 1)))

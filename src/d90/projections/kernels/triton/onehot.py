@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from d90.projections.kernels.native import Rows
+from d90.projections.kernels.native import RowBlock
 from d90.projections.kernels.triton.random import LANES, flipped, order_of, row_words, tables
 from d90.projections.kernels.triton.segments import collect, emit, launches, overlap
 from d90.rng import philox
@@ -36,10 +36,10 @@ _SPREAD = 2**14
 """Numbers in the copies of a short gradient: additions to one number wait for one another."""
 
 
-def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
+def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> None:
     """See `d90.projections.kernels.triton.apply`."""
     _, orders, _ = tables(z.device)
-    # Sixteen neighbours from any column on, without a remainder.
+    # Sixteen neighbors from any column on, without a remainder.
     wrapped = z.repeat(1 + -(-_WRAP // d))[: d + _WRAP]
     norm = math.sqrt(d / D)
     for launch in launches(rows, _TILE, z.device):
@@ -48,7 +48,7 @@ def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[Rows]) -> None:
         )
 
 
-def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[Rows]) -> None:
+def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) -> None:
     """See `d90.projections.kernels.triton.adjoint`.
 
     Columns are random, so the sums are atomic additions, of whole numbers: those have no order. The

@@ -1,6 +1,6 @@
 """philox-v1 in registers, for Triton kernels: the bits of src/d90/rng/philox.py, the specification.
 
-Random numbers come by tiles: TILE neighbouring entries from a multiple of TILE on, TILE a power of
+Random numbers come by tiles: TILE neighboring entries from a multiple of TILE on, TILE a power of
 two and at least 256. A tile is `TILE / 256` squares of sixteen rows of sixteen lanes. Numbers of
 rows are shaped (squares, 16); numbers of entries (squares, 16, 16) or (TILE,).
 """
@@ -37,7 +37,7 @@ def tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """
     intercepts, falls = (*INTERCEPTS, *TAIL_INTERCEPTS), (*FALLS, *TAIL_FALLS)
     lines = [height << 16 | fall for height, fall in zip(intercepts, falls, strict=True)]
-    orders = philox.lane_orders()
+    orders = philox.lane_permutations()
     inverses = [[order.index(lane) for lane in range(philox.LANES)] for order in orders]
     return (
         torch.tensor(lines, dtype=torch.int32, device=device),

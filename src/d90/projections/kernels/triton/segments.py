@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from d90.projections.kernels.native import Rows
+from d90.projections.kernels.native import RowBlock
 
 FIELDS = tl.constexpr(5)
 
@@ -42,7 +42,7 @@ class Launch(NamedTuple):
     options: dict[str, Any]
 
 
-def launches(rows: Sequence[Rows], tile: int, device: torch.device) -> Iterator[Launch]:
+def launches(rows: Sequence[RowBlock], tile: int, device: torch.device) -> Iterator[Launch]:
     """One launch for each type among the tensors."""
     for dtype, kind in _TYPES.items():
         runs = [run for run in rows if _long(run).dtype == dtype and _long(run).numel()]
@@ -54,7 +54,7 @@ def launches(rows: Sequence[Rows], tile: int, device: torch.device) -> Iterator[
             yield Launch(table, first, last - first, constants)
 
 
-def _table(rows: Sequence[Rows], device: torch.device) -> Tensor:
+def _table(rows: Sequence[RowBlock], device: torch.device) -> Tensor:
     """Lines of no rows are added up to a power of two: a tile reads all of them at once."""
     lines = [_line(run) for run in rows]
     missing = triton.next_power_of_2(len(lines)) - len(lines)
@@ -62,19 +62,19 @@ def _table(rows: Sequence[Rows], device: torch.device) -> Tensor:
     return torch.tensor(lines, dtype=torch.int64).to(device, non_blocking=True)
 
 
-def _line(run: Rows) -> list[int]:
+def _line(run: RowBlock) -> list[int]:
     source = run.source.data_ptr() if run.source is not None else 0
     target = run.target.data_ptr() if run.target is not None else 0
     (scale,) = struct.unpack("<i", struct.pack("<f", run.scale))
     return [run.start, stop(run), source, target, scale]
 
 
-def stop(run: Rows) -> int:
+def stop(run: RowBlock) -> int:
     """The row behind the last of a run."""
     return run.start + _long(run).numel()
 
 
-def _long(run: Rows) -> Tensor:
+def _long(run: RowBlock) -> Tensor:
     tensor = run.target if run.source is None else run.source
     assert tensor is not None
     return tensor
