@@ -1,5 +1,5 @@
 # make demo   make the environment and measure d90 of a real model on a real task
-# make test   make the environment if needed; lint, types and tests
+# make test   make the environment if needed; lint, the direction of imports, types and tests
 # make sanitize  the kernel tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 # make bench  measure what it costs, against copying the weights, full fine-tuning and PEFT
 # make fuzz   feed 200,000 mutated task files to the reader
@@ -15,7 +15,7 @@ bench_stamp := .venv/.installed-bench
 
 DEMO_TASK ?= wordnet-supersense
 DEMO_FLAGS ?= --projection onehot --dims 3000,10000,30000,100000 --learning-rates 0.008 \
-	--full-learning-rates 1e-4 --epochs 2 --train-limit 3000 --eval-limit 1000
+	--baseline-learning-rates 1e-4 --epochs 2 --max-train-samples 3000 --max-eval-samples 1000
 
 # Such as --quick, --only training or --threads 4.
 BENCH_FLAGS ?=
@@ -34,8 +34,9 @@ demo: $(stamp)
 test: $(stamp)
 	$(venv_python) -m ruff check .
 	$(venv_python) -m ruff format --check .
+	$(venv_python) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	$(venv_python) -m pyright
-	HF_HUB_OFFLINE=1 $(venv_python) -m pytest -q
+	HF_HUB_OFFLINE=1 $(venv_python) -m pytest -q -n 2 --dist worksteal
 
 # The sanitizer's library has to come first in a Python that was not built with it.
 sanitize: $(stamp)
