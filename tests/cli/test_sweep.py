@@ -84,7 +84,7 @@ def test_plan_trains_nothing(d90: Command, ready_folder: Path, toy_folder: Path)
     assert not Path("d90.db").exists() and not Path("reports").exists()
 
 
-def test_tasks_with_spaces_and_commas(tmp_path: Path) -> None:
+def test_tasks_are_separated_by_commas(tmp_path: Path) -> None:
     folder = tmp_path / "a, b"
     folder.mkdir()
     assert split(["mrpc,qqp", str(folder), "sst2"]) == ["mrpc", "qqp", str(folder), "sst2"]

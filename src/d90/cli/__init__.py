@@ -31,7 +31,6 @@ from d90.cli.commands import (
     trajectory,
     tune,
 )
-from d90.cli.help import Command, Group, is_narrow
 from d90.distributed.launcher import destroy_process_group, rank, world_size
 from d90.errors import D90Error, single_line
 
@@ -46,8 +45,7 @@ app = typer.Typer(
     name="d90",
     help="How many numbers does it take to fine-tune a language model?",
     epilog="Start with: d90 measure minilm-l6 wordnet-supersense --dims 30,100,300,1000",
-    cls=Group,
-    rich_markup_mode=None if is_narrow() else "rich",
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -82,7 +80,7 @@ TOGETHER = ("measure", "table", "curves", "trajectory", "scaling", "tune")
 
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
-        app.command(name, cls=Command, rich_help_panel=panel)(command)
+        app.command(name, rich_help_panel=panel)(command)
 
 
 @app.callback(invoke_without_command=True)

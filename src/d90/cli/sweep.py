@@ -38,9 +38,9 @@ Models = Annotated[list[str], typer.Argument(help=f"Each: {MODEL_HELP}", metavar
 Tasks = Annotated[
     list[str],
     option(
-        f"One or more, after the models, with spaces or commas. Each: {TASK_HELP}",
+        f"Tasks, separated by commas. Each: {TASK_HELP}",
         STUDIES,
-        metavar="TASK...",
+        metavar="TASK,...",
     ),
 ]
 Methods = Annotated[

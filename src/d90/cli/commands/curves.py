@@ -22,7 +22,7 @@ curves = sweep_command(
 
     Finished runs are kept: the same command goes on where it was stopped.
 
-    Example: d90 curves roberta-base roberta-large --tasks mrpc qqp --num-dims 20 --dry-run
+    Example: d90 curves roberta-base roberta-large --tasks mrpc,qqp --num-dims 20 --dry-run
     """,
     _report,
     name="curves",

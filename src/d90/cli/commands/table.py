@@ -23,7 +23,7 @@ table = sweep_command(
     The paper's numbers stand beside those of the same models. Finished runs are kept: the same
     command goes on where it was stopped.
 
-    Example: d90 table roberta-base bert-base-cased --tasks mrpc qqp --dry-run
+    Example: d90 table roberta-base bert-base-cased --tasks mrpc,qqp --dry-run
     """,
     _report,
     name="table",

@@ -59,7 +59,7 @@ def trajectory(
     are left out of the figure and named in the table. Finished runs are kept: the same command
     goes on where it was stopped.
 
-    Example: d90 trajectory runs/mini --tasks sst2 mrpc --dry-run
+    Example: d90 trajectory runs/mini --tasks sst2,mrpc --dry-run
     """
     protocol = search.protocol(default="bisect")
     with silence(files.quiet):
