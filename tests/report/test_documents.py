@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_generalization_by_hand() -> None:
         settings={"training": {"epochs": 4, "batch_size": 32, "max_steps": None}},
     )
     assert summary.d90 == 100
-    assert described_bits(summary) == pytest.approx(100 * 32 + 1.584962500721156 + 2)
+    assert described_bits(summary, 32) == pytest.approx(100 * 32 + 1.584962500721156 + 2)
     tables = {table.name: table for table in generalization([summary]).tables}
     (row,) = tables["generalization"].rows
     assert row[4:7] == ("full", 0.8, 1.0)
@@ -158,6 +159,13 @@ def test_generalization_by_hand() -> None:
     assert row[7] == pytest.approx((0.9 - 0.75) / (1 - 0.75))
 
 
+def test_the_table_of_bounds_counts_the_bits_of_the_bound() -> None:
+    summary = study(runs(EIGHT), d90=72, examples={"train": 1000, "train_metric": 10_000})
+    tables = {t.name: t for t in generalization([summary], bits=8).tables}
+    (row,) = tables["bounds"].rows
+    assert row[3] == math.ceil(72 * 8 + math.log2(len(summary.trials)) + math.log2(1))
+
+
 def test_generalization_pays_for_the_epochs_that_steps_make() -> None:
     summary = study(
         runs(EIGHT),
@@ -165,7 +173,7 @@ def test_generalization_pays_for_the_epochs_that_steps_make() -> None:
         examples={"train": 1000},
         settings={"training": {"epochs": 4, "batch_size": 10, "max_steps": 250}},
     )
-    choices = described_bits(summary) - 320
+    choices = described_bits(summary, 32) - 320
     assert 2**choices == pytest.approx(len(summary.trials) * 3)
 
 

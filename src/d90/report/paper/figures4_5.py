@@ -102,7 +102,7 @@ def generalization(
         tables=(
             _table(placed),
             correlation_table(found if placed else ()),
-            _bounds_table(placed),
+            _bounds_table(placed, bits),
             cells_table(summaries, {}),
         ),
         figures=figures if placed else (),
@@ -135,7 +135,7 @@ def _bound(summary: Summary, run: TrialResult, delta: float, bits: int) -> float
     return occam_hoeffding(1 - run.train_metric, bits=paid, examples=examples, delta=delta)
 
 
-def described_bits(summary: Summary, bits: int = BITS) -> float:
+def described_bits(summary: Summary, bits: int) -> float:
     """Bits that describe the best run at d90: d numbers, and every choice made by looking.
 
     The choices are which run of the study (its d, learning rate and seed) and which of its epochs.
@@ -231,20 +231,20 @@ def _table(placed: Sequence[StudyPoint]) -> Table:
     return Table("generalization", "Generalization", columns, rows)
 
 
-def _bounds_table(placed: Sequence[StudyPoint]) -> Table:
+def _bounds_table(placed: Sequence[StudyPoint], bits: int) -> Table:
     names = short_names(place.summary.model for place in placed)
     columns = ("task", "model", "d90", "bits", "examples", "bound", "majority error", "vacuous")
-    rows = tuple(_bound_row(place, names) for place in placed if place.bound is not None)
+    rows = tuple(_bound_row(place, names, bits) for place in placed if place.bound is not None)
     return Table("bounds", "Theorem 1: a bound on the error of the best run at d90", columns, rows)
 
 
-def _bound_row(place: StudyPoint, names: Mapping[str, str]) -> tuple[Value, ...]:
+def _bound_row(place: StudyPoint, names: Mapping[str, str], bits: int) -> tuple[Value, ...]:
     summary, chance = place.summary, 1 - place.summary.majority
     return (
         short_name(summary.task),
         names[summary.model],
         summary.d90,
-        math.ceil(described_bits(summary)),
+        math.ceil(described_bits(summary, bits)),
         summary.examples.get("train_metric"),
         place.bound,
         chance,
