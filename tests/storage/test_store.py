@@ -221,7 +221,7 @@ class TestOnce:
     def test_a_record_of_another_trial(self, place: str | Path) -> None:
         with Store(place).study(SETTINGS, "x") as study:
             handle = study.start(TRIAL, "key")
-            with pytest.raises(ValueError, match="the record is of"):
+            with pytest.raises(ValueError, match="the result is of"):
                 study.finish(handle, ok(Trial(7, 0.01)))
 
     def test_a_run_left_unfinished_is_failed_and_may_start_again(self, place: str | Path) -> None:
@@ -309,7 +309,7 @@ class TestOneDriver:
         self.made_at_once(postgres.url("d90_empty"))
 
     def made_at_once(self, place: str | Path) -> None:
-        code = "study.finish(study.start(Trial(1, .1), 'k'), Record(Trial(1, .1), 'ok', .5))"
+        code = "study.finish(study.start(Trial(1, .1), 'k'), TrialResult(Trial(1, .1), 'ok', .5))"
         drivers = [driver_process(place, code, prefix=name) for name in ("a", "b", "c")]
         assert [driver.wait() for driver in drivers] == [0, 0, 0]
         assert len(Store(place).studies()) == 3
@@ -412,7 +412,7 @@ class TestBadStores:
                 "import os; from d90.storage.store import Store; from d90.errors import D90Error\n"
                 f"store = Store({str(path)!r})\n"
                 "if os.geteuid() == 0: os.setuid(65534)\n"
-                f"print(len(store.records({study.name!r})))\n"
+                f"print(len(store.results({study.name!r})))\n"
                 f"for what in (lambda: Store({folder + '/new.db'!r}),\n"
                 f"    lambda: store.study({SETTINGS!r}, 'x').__enter__(),\n"
                 "    lambda: store.study({'new': 1}, 'x').__enter__()):\n"
@@ -433,7 +433,7 @@ DRIVER = """
 import sys
 import time
 from d90.search.protocols import Listed
-from d90.search.trial import Record, Trial
+from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Store
 with Store(sys.argv[1]).study({"driver": 1}, sys.argv[2]) as study:
 """
@@ -441,10 +441,10 @@ with Store(sys.argv[1]).study({"driver": 1}, sys.argv[2]) as study:
 # Short runs; the metric is a function of the trial, as in a seeded study.
 LOOP = """
     protocol = Listed(dims=range(10, 22), learning_rates=(0.01, 0.02))
-    while trials := protocol.next_trials(study.records()):
+    while trials := protocol.next_trials(study.results()):
         handle = study.start(trials[0], repr(trials[0]))
         metric = 0.5 + (hash(trials[0]) % 1000 if trials[0].d else 300) / 2000
-        study.finish(handle, Record(handle.trial, "ok", metric=metric))
+        study.finish(handle, TrialResult(handle.trial, "ok", metric=metric))
         print(flush=True)
         time.sleep(0.03)
 """
