@@ -1,6 +1,7 @@
 """The benchmarks run and write what they should; no time is tested."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -20,14 +21,19 @@ def test_a_quick_run_writes_entries_and_figures(tmp_path):
     finally:
         torch.set_num_threads(threads)
     assert done.exit_code == 0, done.output
-    found = json.loads(path.read_text())
-    assert found[0]["name"] == "machine" and found[0]["about"]["quick"]
-    assert len({entry["name"] for entry in found}) == len(found)
-    kinds = {entry["about"]["kind"] for entry in found}
+    machine, *measured = json.loads(path.read_text())
+    assert machine["name"] == "machine" and machine["about"]["quick"]
+    assert machine["about"]["skipped"] == {}
+    assert len({entry["name"] for entry in measured}) == len(measured)
+    kinds = {entry["about"]["kind"] for entry in measured}
     assert {"kernel", "scaling", "memory", "step", "step ratio"} <= kinds
-    for entry in found:
-        assert entry["value"] >= 0
-        assert ("at_most" in entry) == ("holds" in entry)
+    with_target = {entry["about"]["kind"] for entry in measured if "at_most" in entry}
+    assert {"kernel", "memory", "step ratio"} <= with_target
+    for entry in measured:
+        assert 0 < entry.get("low", entry["value"]) <= entry["value"] < math.inf, entry
+        assert entry["value"] <= entry.get("high", math.inf), entry
+        met = entry["value"] <= entry["at_most"] if "at_most" in entry else None
+        assert entry.get("holds") is met, entry
     assert list(tmp_path.glob("bench-figures/*.svg"))
     text = tables.markdown(entries.read(path))
     assert "## Bars" in text and "## Training" in text

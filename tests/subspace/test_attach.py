@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -402,11 +401,20 @@ def test_the_same_seed_is_the_same_model_and_another_is_not(
     assert not torch.equal(outputs[0], outputs[2])
 
 
-def test_d_equal_to_D_and_to_one() -> None:
-    for d, projection in itertools.product((1, 8), ("fastfood", "onehot")):
-        model = nn.Linear(3, 2)
-        randomize(attach(model, d=d, projection=projection))
-        model(torch.ones(1, 3)).sum().backward()
+@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("d", [1, 8])
+def test_d_equal_to_D_and_to_one(d: int, projection: str) -> None:
+    model = nn.Linear(3, 2)
+    theta_0 = torch.cat([p.detach().flatten() for p in model.parameters()])
+    subspace = attach(model, d=d, projection=projection, scale="model", seed=5)
+    randomize(subspace)
+    model(torch.ones(1, 3)).sum().backward()
+    P = make_projection(projection, D=8, d=d, seed=5)
+    z, gradient = subspace.z.detach(), torch.cat([torch.ones(6), torch.ones(2)])
+    torch.testing.assert_close(subspace.z.grad, P.adjoint(gradient, 0, 8))
+    subspace.materialize()
+    theta = torch.cat([model.weight.detach().flatten(), model.bias.detach()])
+    torch.testing.assert_close(theta, theta_0 + P.apply(z, 0, 8))
 
 
 @pytest.mark.parametrize(
