@@ -1,8 +1,8 @@
-"""Trials on a Ray cluster: one task of Ray Core each.
+"""Trials on a Ray cluster: one Ray Core task per trial.
 
-The weights and the tokenized texts are put into Ray's object store once and read once by each
+The weights and the tokenized examples are put into Ray's object store once and read once by each
 worker process, so nodes need neither the model nor the data on their disks. Ray is imported when
-an executor is made: it is an extra, `d90[ray]`.
+an executor is created: it is an extra, `d90[ray]`.
 """
 
 from __future__ import annotations
@@ -34,26 +34,25 @@ from d90.executors.runner import TrialRunner
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
 
-SECONDS = 0.2
-"""How often the driver looks whether a new trial is to be watched, and a worker whether its trial
-is cancelled."""
+POLL_SECONDS = 0.2
+"""How often the driver checks for newly submitted trials, and a worker for cancellation."""
 
 UNLIMITED = 100_000
-"""Trials that Ray is given at once, where no number is asked for: it keeps those that wait."""
+"""Trials submitted to Ray at once when `workers` is None: Ray queues those that have to wait."""
 
 
 class RayExecutor:
-    """An executor of a Ray cluster, or of one that is started here for as long as it is needed.
+    """An executor on a Ray cluster, or on one that is started here and shut down at the end.
 
-    A trial whose worker or node dies starts again elsewhere, three times at most.
+    A trial whose worker or node dies is restarted elsewhere, three attempts in all.
 
     Args:
-        trainer: what runs a trial, loaded in this process.
-        workers: trials at once; None for as many as the cluster has room for.
+        runner: runs a trial; loaded in this process.
+        workers: maximum number of concurrent trials; None for as many as the cluster has room for.
         address: of a cluster, as `ray.init` takes it (`auto`, `host:port`, `ray://host:port`). None
             for the one that RAY_ADDRESS names, or for a new one on this machine.
-        cpus_per_trial: cores that a trial takes, and its threads; below 1 it has one thread.
-        gpus_per_trial: GPUs that a trial takes; a part of one lets trials share it.
+        cpus_per_trial: cores per trial, and its number of threads; below 1 it has one thread.
+        gpus_per_trial: GPUs per trial; with a fraction, trials share a GPU.
 
     Raises:
         D90Error: ray is not installed, the cluster cannot be reached, or no node of it has room.
@@ -71,160 +70,178 @@ class RayExecutor:
         self.workers = workers or UNLIMITED
         self._cpus, self._gpus = cpus_per_trial, gpus_per_trial
         self._runner = runner
-        self._is_ours = _connect(address)
-        self._seen, self._slots = -math.inf, 0
+        self._owns_cluster = _connect(address)
+        self._slots_checked, self._slots = -math.inf, 0
         if self.slots == 0:
-            self._leave()
+            self._disconnect()
             raise D90Error(
                 f"no node of the Ray cluster has {cpus_per_trial:g} CPU and {gpus_per_trial:g} GPU "
-                "for a trial: lower --cpus-per-trial or --gpus-per-trial, or add nodes."
+                "for a trial: lower cpus_per_trial or gpus_per_trial, or add nodes."
             )
         self._calls: dict[Trial, _Call] = {}
-        self._lock = Lock()
-        self._over = Event()
-        self._watch = Thread(target=self._watch_calls, name="d90-ray", daemon=True)
+        self._failure: D90Error | None = None
+        self._lock = Lock()  # Guards `_calls` and `_failure`.
+        self._stopped = Event()
+        self._watcher = Thread(target=self._watch, name="d90-ray", daemon=True)
 
     @property
     def slots(self) -> int:
-        """How many trials have room on the nodes there are, looked up every ten seconds."""
-        if monotonic() > self._seen + 10:
-            self._slots, self._seen = _slots(self._cpus, self._gpus), monotonic()
+        """How many trials the nodes have room for now, looked up every ten seconds."""
+        if monotonic() > self._slots_checked + 10:
+            self._slots, self._slots_checked = _slots(self._cpus, self._gpus), monotonic()
         return min(self._slots, self.workers)
 
     def __enter__(self) -> RayExecutor:
         import ray
 
-        self._shared = ray.put(self._runner)
-        self._watch.start()
+        self._runner_ref = ray.put(self._runner)
+        self._watcher.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._watch.join()
-        for call in [*self._calls.values()]:
-            call.end()
-            call.future.set_exception(study_ended())
-        self._leave()
+        self._stopped.set()
+        self._watcher.join()
+        for call in self._fail_all(study_ended()):
+            call.cancel()
+        self._disconnect()
 
     def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
-        """Give the trial to Ray, in `Executor`'s terms."""
+        """Submit the trial to Ray; see `Executor.submit`."""
         call = _Call(trial, on_progress, Future(), self._start(trial), started=monotonic())
         with self._lock:
-            self._calls[trial] = call
+            failure = self._failure
+            if failure is None:
+                self._calls[trial] = call
+        if failure is not None:
+            call.future.set_exception(failure)
         return call.future
 
     def cancel(self, trial: Trial) -> None:
-        """End the trial at its next update, in `Executor`'s terms."""
+        """Stop the trial at its next optimizer step; see `Executor.cancel`."""
         with self._lock:
             call = self._calls.pop(trial, None)
         if call is not None:
-            call.end()
+            call.cancel()
 
     def _start(self, trial: Trial) -> Any:
         task = _task().options(num_cpus=self._cpus, num_gpus=self._gpus)
-        # In a list, a reference is handed on and not read: a worker reads it once, not every time.
-        return task.remote([self._shared], trial, max(int(self._cpus), 1))
+        # Inside a list, a reference is passed on, not resolved: a worker reads it only once.
+        return task.remote([self._runner_ref], trial, max(int(self._cpus), 1))
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         import ray
 
-        if self._is_ours:
+        if self._owns_cluster:
             ray.shutdown()
 
-    def _watch_calls(self) -> None:
-        """In a thread: hand on what workers say, until the study is over."""
+    def _watch(self) -> None:
+        """Thread: forward messages from the workers; if it fails, so does every pending trial."""
+        try:
+            while not self._stopped.is_set():
+                self._forward_ready()
+        except Exception as error:
+            message = f"watching the Ray cluster failed: {type(error).__name__}: {_message(error)}."
+            failure = D90Error(message)
+            failure.__cause__ = error
+            self._fail_all(failure)
+
+    def _forward_ready(self) -> None:
         import ray
 
-        while not self._over.is_set():
-            with self._lock:
-                calls = {call.said: call for call in self._calls.values()}
-            if not calls:
-                self._over.wait(SECONDS)
-                continue
-            ready, _ = ray.wait([*calls], num_returns=1, timeout=SECONDS)
-            for said in ready:
-                self._hear(calls[said])
+        with self._lock:
+            calls = {call.stream: call for call in self._calls.values()}
+        if not calls:
+            self._stopped.wait(POLL_SECONDS)
+            return
+        ready, _ = ray.wait([*calls], num_returns=1, timeout=POLL_SECONDS)
+        for stream in ready:
+            self._handle_message(calls[stream])
 
-    def _hear(self, call: _Call) -> None:
-        """One thing that a worker said, or its death."""
+    def _handle_message(self, call: _Call) -> None:
+        """Handle one message from a worker, or its death."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
         try:
-            said = ray.get(next(call.said))
+            message = ray.get(next(call.stream))
         except RayTaskError as error:
-            self._settle(call, error=D90Error(_said(error.cause)))
+            self._settle(call, error=D90Error(_message(error.cause)))
         except (RayError, StopIteration) as error:
-            self._try_again(call, error)
+            self._retry(call, error)
         else:
-            if isinstance(said, TrialResult):
-                self._settle(call, result=replace(said, trial=call.trial))
+            if isinstance(message, TrialResult):
+                self._settle(call, result=replace(message, trial=call.trial))
             else:
-                self._tell(call, cast(Progress, said))
+                self._report_progress(call, cast(Progress, message))
 
-    def _tell(self, call: _Call, progress: Progress) -> None:
-        """Hand progress on; a callback that raises ends its trial, and not the watch."""
+    def _report_progress(self, call: _Call, progress: Progress) -> None:
+        """Forward progress; a callback that raises ends its own trial only."""
         try:
             call.on_progress(progress)
         except Exception as error:
-            call.end()
+            call.cancel()
             self._settle(call, error=error)
 
-    def _try_again(self, call: _Call, error: Exception) -> None:
-        if not self._is_current(call):
-            return
+    def _retry(self, call: _Call, error: Exception) -> None:
         if call.attempt == ATTEMPTS:
             seconds = monotonic() - call.started
-            self._settle(
-                call, result=worker_died(call.trial, ATTEMPTS, _said(error), seconds=seconds)
-            )
+            result = worker_died(call.trial, ATTEMPTS, _message(error), seconds=seconds)
+            self._settle(call, result=result)
             return
-        again = replace(call, said=self._start(call.trial), attempt=call.attempt + 1)
         with self._lock:
             if self._calls.get(call.trial) is call:
-                self._calls[call.trial] = again
+                stream = self._start(call.trial)
+                self._calls[call.trial] = replace(call, stream=stream, attempt=call.attempt + 1)
 
     def _settle(
         self, call: _Call, *, result: TrialResult | None = None, error: Exception | None = None
     ) -> None:
-        if not self._is_current(call):
-            return
+        """Complete the future of a call, unless the call was cancelled or restarted."""
+        # Tested and removed under one lock: `cancel` may run at the same time.
         with self._lock:
+            if self._calls.get(call.trial) is not call:
+                return
             del self._calls[call.trial]
         if result is not None:
             call.future.set_result(result)
         else:
             call.future.set_exception(error)
 
-    def _is_current(self, call: _Call) -> bool:
-        return self._calls.get(call.trial) is call
+    def _fail_all(self, error: D90Error) -> list[_Call]:
+        """Fail every pending call, and those that are still to be submitted."""
+        with self._lock:
+            calls, self._failure = [*self._calls.values()], error
+            self._calls.clear()
+        for call in calls:
+            call.future.set_exception(error)
+        return calls
 
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A trial that Ray has.
+    """A trial submitted to Ray.
 
     Attributes:
-        said: Ray's generator of what its worker says.
-        attempt: how often it was started.
-        started: when, on the driver's clock.
+        stream: Ray's generator of the worker's messages.
+        attempt: how many times it has been started.
+        started: time of the first start, on the driver's monotonic clock.
     """
 
     trial: Trial
     on_progress: OnProgress
     future: Future[TrialResult]
-    said: Any
+    stream: Any
     attempt: int = 1
     started: float = 0.0
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         import ray
 
-        ray.cancel(self.said)
+        ray.cancel(self.stream)
 
 
 def _connect(address: str | None) -> bool:
-    """Connect to the cluster; whether that was done here, and is to be undone.
+    """Connect to the cluster; returns whether this call connected, and so has to disconnect.
 
     Raises:
         D90Error: ray is not installed, or the cluster cannot be reached.
@@ -238,94 +255,97 @@ def _connect(address: str | None) -> bool:
     if ray.is_initialized():
         return False
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    alone: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
-        # Without copies of the workers' output: the driver's own display says it all.
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **alone)
+        # Workers' output is not copied to the driver, which has its own progress display.
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise D90Error(
-            f"cannot reach the Ray cluster at '{address}': {_said(error)}; start one with "
-            "`ray start --head`, or leave --address out."
+            f"cannot reach the Ray cluster at '{address}': {_message(error)}; start one with "
+            "`ray start --head`, or leave out the address."
         ) from error
     return True
 
 
 def _slots(cpus: float, gpus: float) -> int:
-    """How many trials have room on the nodes of the cluster."""
+    """How many trials the nodes of the cluster have room for."""
     import ray
 
     def room(resources: dict[str, float]) -> int:
-        wanted = {"CPU": cpus, "GPU": gpus}
-        shares = [resources.get(name, 0) / need for name, need in wanted.items() if need > 0]
-        return int(min(shares)) if shares else 0
+        required = {"CPU": cpus, "GPU": gpus}
+        fits = [resources.get(name, 0) / need for name, need in required.items() if need > 0]
+        return int(min(fits)) if fits else 0
 
     return sum(room(node["Resources"]) for node in ray.nodes() if node["Alive"])
 
 
 @cache
 def _task() -> Any:
-    """The task that runs a trial. What is retried is decided by the driver, not by Ray: a second
-    attempt says other things than the first, and Ray would skip as many as were heard before."""
+    """The Ray task that runs a trial.
+
+    Retries are up to the driver: Ray would skip as many messages of a second attempt as it had
+    received from the first, and they are not the same messages.
+    """
     import ray
 
     return ray.remote(max_retries=0, num_returns="streaming")(_run)
 
 
 _runners: dict[str, TrialRunner] = {}
-"""What this worker has loaded, by the reference to it."""
+"""The runner this worker has loaded, by its object reference."""
 
 
 def _run(shared: list[Any], trial: Trial, threads: int) -> Iterator[Progress | TrialResult]:
-    """What a worker does: its progress, then the record."""
+    """The worker's side: yields progress, then the result."""
     import ray
 
     name = shared[0].hex()
     if name not in _runners:
         _runners.clear()  # One model at a time.
         _runners[name] = ray.get(shared[0])
-    said: SimpleQueue[Progress | TrialResult | Exception] = SimpleQueue()
+    messages: SimpleQueue[Progress | TrialResult | Exception] = SimpleQueue()
     is_cancelled = Event()
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         if is_cancelled.is_set():
             raise Cancelled
-        said.put(progress)
+        messages.put(progress)
 
     def train() -> None:
-        torch.set_num_threads(threads)  # Of this thread: OpenMP keeps one number for each.
+        torch.set_num_threads(threads)  # Of this thread: OpenMP keeps one number per thread.
         try:
-            said.put(_runners[name].run(trial, throttle(tell)))
+            messages.put(_runners[name].run(trial, throttle(report)))
         except Cancelled:
             pass
         except Exception as error:
-            said.put(error)
+            messages.put(error)
 
     thread = Thread(target=train, name="d90-trial", daemon=True)
     thread.start()
     try:
-        yield from _until_record(said, thread)
+        yield from _until_result(messages, thread)
     finally:
         is_cancelled.set()
         thread.join()
 
 
-def _until_record(
-    said: SimpleQueue[Progress | TrialResult | Exception], thread: Thread
+def _until_result(
+    messages: SimpleQueue[Progress | TrialResult | Exception], thread: Thread
 ) -> Iterator[Progress | TrialResult]:
     while True:
         try:
-            # Ray interrupts a cancelled task between two steps of Python, not in a wait.
-            what = said.get(timeout=SECONDS)
+            # Ray interrupts a cancelled task between Python instructions, not during a wait.
+            message = messages.get(timeout=POLL_SECONDS)
         except Empty:
-            if not thread.is_alive() and said.empty():
+            if not thread.is_alive() and messages.empty():
                 return
             continue
-        if isinstance(what, Exception):
-            raise what
-        yield what
-        if isinstance(what, TrialResult):
+        if isinstance(message, Exception):
+            raise message
+        yield message
+        if isinstance(message, TrialResult):
             return
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return single_line(error).rstrip(".")
