@@ -1,8 +1,8 @@
 # make demo   make the environment and measure d90 of a real model on a real task
-# make test   make the environment if needed; lint, the direction of imports, types and tests
+# make test   make the environment if needed; lint, imports, types and tests
 # make sanitize  the kernel tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 # make bench  measure what it costs, against copying the weights, full fine-tuning and PEFT
-# make fuzz   feed 200,000 mutated task files to the reader
+# make fuzz   feed 200,000 mutated adapters to the reader
 # make faults kill, fill, drop and restart under studies, 60 times, and compare their answers
 # make clean  remove what those made
 
@@ -10,8 +10,10 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 # Names are relative and programs run as `python -m`: the folder's name may hold a space.
 venv_python := .venv/bin/python
-stamp := .venv/.installed
-bench_stamp := .venv/.installed-bench
+# The editable install maps module by module: other names of modules, another stamp.
+modules := $(shell find src -name '*.py' | LC_ALL=C sort | cksum | tr ' ' -)
+stamp := .venv/.installed-$(modules)
+bench_stamp := $(stamp)-bench
 
 DEMO_TASK ?= wordnet-supersense
 DEMO_FLAGS ?= --projection onehot --dims 3000,10000,30000,100000 --learning-rates 0.008 \
@@ -34,7 +36,7 @@ demo: $(stamp)
 test: $(stamp)
 	$(venv_python) -m ruff check .
 	$(venv_python) -m ruff format --check .
-	$(venv_python) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+	$(venv_python) -c "from importlinter.cli import lint_imports_command as lint; lint(['--no-logo'])"
 	$(venv_python) -m pyright
 	HF_HUB_OFFLINE=1 $(venv_python) -m pytest -q -n 2 --dist worksteal
 
@@ -44,25 +46,26 @@ sanitize: $(stamp)
 	$(venv_python) -m cmake --build build/sanitize
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 D90_LIBRARY=build/sanitize/libd90.so D90_KERNEL=native \
-		$(venv_python) -m pytest -q tests/kernels/test_native.py tests/projections/test_contract.py
+		$(venv_python) -m pytest -q tests/projections/kernels/test_native.py tests/projections/test_contract.py
 
 bench: $(bench_stamp)
 	HF_HUB_OFFLINE=1 $(venv_python) -m benchmarks $(BENCH_FLAGS)
 
 fuzz: $(stamp)
 	$(venv_python) -m pip install $(PIP_FLAGS) -c constraints.txt "atheris>=3"
-	$(venv_python) scripts/fuzz_task_files.py -runs=$(FUZZ_RUNS)
+	$(venv_python) scripts/fuzz_adapters.py -runs=$(FUZZ_RUNS)
 
 faults: $(stamp)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(venv_python) -m tests.faults $(FAULTS_FLAGS)
 
 clean:
-	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build demo .hypothesis .*_cache
 
-# Installed again when the dependencies or the native code change.
+# Installed again when the dependencies, the native code or the list of modules change.
 $(stamp): pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*)
 	test -x $(venv_python) || "$(PYTHON)" -m venv .venv
 	$(venv_python) -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[demo,dev]"
+	rm -f .venv/.installed*
 	touch $@
 
 # Only the benchmarks need what d90 is compared to.

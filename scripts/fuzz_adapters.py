@@ -1,12 +1,12 @@
-"""Feed mutated task files to the reader: a named error or a valid file, never anything else.
+"""Feed mutated adapters to the reader: it must raise `D90Error` or return a valid adapter.
 
     pip install 'd90[fuzz]'
-    python scripts/fuzz_task_files.py -runs=200000
+    python scripts/fuzz_adapters.py -runs=200000
 
-Coverage-guided (atheris, libFuzzer's options). It starts from the golden files of the tests. Most
-mutants get a right checksum and a right header length, or nothing behind these checks would ever be
-reached. What is read must be written again to the same bytes; an input that takes more than
-64 MB or 5 seconds is a finding.
+Coverage-guided, with atheris and libFuzzer's options; the corpus starts from the golden files of the
+tests. Most mutants are given a valid checksum and header length, without which no code behind these
+checks would be reached. An adapter that was read must serialize to the same bytes. An input that
+takes more than 64 MB or 5 seconds is a failure.
 """
 
 from __future__ import annotations
@@ -25,45 +25,45 @@ from d90.errors import D90Error
 atheris: Any = import_module("atheris")  # It has no types.
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "adapters" / "golden"
-EVERY = 20_000
+REPORT_EVERY = 20_000
 counts = {"valid": 0, "refused": 0}
 
 
 def one_input(data: bytes) -> None:
-    """Read a file; anything but `D90Error` is a finding."""
+    """Read one input; any exception but `D90Error` is a failure."""
     done = sum(counts.values())
-    if done and done % EVERY == 0:  # libFuzzer ends the process: there is no last word.
+    if done and done % REPORT_EVERY == 0:  # libFuzzer ends the process, so there is no summary at the end.
         print(f"{done:,} inputs: {counts}", flush=True)
     try:
-        file = adapter.from_bytes(data)
+        parsed = adapter.from_bytes(data)
     except D90Error:
         counts["refused"] += 1
         return
     counts["valid"] += 1
-    assert file.parameters.shape == (file.subspace.d,)
-    assert file.to_bytes() == data, "read and written again it is another file"
+    assert parsed.parameters.shape == (parsed.subspace.d,)
+    assert parsed.to_bytes() == data, "reading and writing changed the bytes"
 
 
 def mutate(data: bytes, size: int, seed: int) -> bytes:
-    """libFuzzer's own mutations: of the whole file, of its numbers, or of one of its words.
+    """Mutate the whole file, its parameters, or one metadata value.
 
-    The last two get a right header and checksum: else nothing behind these would be reached.
+    The last two keep the header and the checksum valid.
     """
-    found = parts(data)
-    if found is None or seed % 4 == 0:
+    content = parts(data)
+    if content is None or seed % 4 == 0:
         return atheris.Mutate(data, size)
-    words, kind, body = dict(found.metadata), found.kind, found.data
+    metadata, kind, body = dict(content.metadata), content.kind, content.data
     if seed % 4 == 1:
         body = atheris.Mutate(body, size)
         body = body[: len(body) - len(body) % container.SIZES[kind]]
     else:
-        name = sorted(words)[seed // 4 % len(words)]
-        words[name] = atheris.Mutate(words[name].encode(), 200).decode("latin-1")
-    return container.pack(container.Content(words, kind, body))[:size]
+        name = sorted(metadata)[seed // 4 % len(metadata)]
+        metadata[name] = atheris.Mutate(metadata[name].encode(), 200).decode("latin-1")
+    return container.pack(container.Content(metadata, kind, body))[:size]
 
 
 def parts(data: bytes) -> container.Content | None:
-    """The words and numbers of a file with a right checksum; None of any other."""
+    """The metadata and parameters of a file with a valid checksum, else None."""
     try:
         return container.unpack(data)
     except D90Error:
@@ -71,7 +71,7 @@ def parts(data: bytes) -> container.Content | None:
 
 
 def instrument(module: ModuleType) -> None:
-    """Watch which lines of a module's own functions and methods are reached."""
+    """Collect coverage of the functions and methods that a module defines."""
     for value in vars(module).values():
         if getattr(value, "__module__", None) != module.__name__:
             continue
@@ -83,7 +83,7 @@ def instrument(module: ModuleType) -> None:
 
 
 def main() -> None:
-    """Fuzz, from the golden files on."""
+    """Fuzz, starting from the golden files."""
     with tempfile.TemporaryDirectory() as corpus:
         for path in GOLDEN.glob("*.safetensors"):
             (Path(corpus) / path.name).write_bytes(path.read_bytes())
