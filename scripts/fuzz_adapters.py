@@ -3,8 +3,8 @@
     pip install 'd90[fuzz]'
     python scripts/fuzz_adapters.py -runs=200000
 
-Coverage-guided, with atheris and libFuzzer's options; the corpus starts from the golden files of the
-tests. Most mutants are given a valid checksum and header length, without which no code behind these
+Coverage-guided, with atheris and libFuzzer's options; the corpus starts from the tests' golden
+files. Most mutants are given a valid checksum and header length, without which no code behind these
 checks would be reached. An adapter that was read must serialize to the same bytes. An input that
 takes more than 64 MB or 5 seconds is a failure.
 """
@@ -32,7 +32,7 @@ counts = {"valid": 0, "refused": 0}
 def one_input(data: bytes) -> None:
     """Read one input; any exception but `D90Error` is a failure."""
     done = sum(counts.values())
-    if done and done % REPORT_EVERY == 0:  # libFuzzer ends the process, so there is no summary at the end.
+    if done and done % REPORT_EVERY == 0:  # libFuzzer ends the process: no summary.
         print(f"{done:,} inputs: {counts}", flush=True)
     try:
         parsed = adapter.from_bytes(data)
