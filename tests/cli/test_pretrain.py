@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from d90.cli import pretrain_progress
+from d90.cli.progress import pretrain as pretrain_progress
 from d90.pretraining import pretrain
 from d90.pretraining.checkpoints import checkpoints
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from d90.cli.progress import duration
+from d90.cli.progress.study import duration
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepItem
 from d90.search.trial import Trial

@@ -123,7 +123,7 @@ def run_items(items: Sequence[SweepItem], files: Files, name: str, report: Repor
 
         show_plans(items)
         return
-    from d90.cli.progress import Display
+    from d90.cli.progress.study import Display
     from d90.experiments.sweep import run_sweep
 
     folder = files.output or Path("reports") / name

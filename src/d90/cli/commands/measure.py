@@ -88,7 +88,7 @@ def _show_plan(study: Study) -> None:
 
 def _run(study: Study, files: Files) -> None:
     from d90.cli.output import command_line, open_store, show
-    from d90.cli.progress import Display
+    from d90.cli.progress.study import Display
     from d90.experiments.study import run
     from d90.report import write_report
 

@@ -163,14 +163,14 @@ def pretrain(
 
 
 def _show_plan(job: PretrainJob) -> None:
-    from d90.cli.pretrain_progress import show_plan
+    from d90.cli.progress.pretrain import show_plan
 
     show_plan(job, Console())
 
 
 def _run(job: PretrainJob, folder: Path, minutes: float | None, quiet: bool) -> None:
     from d90.cli.output import command_line
-    from d90.cli.pretrain_progress import Display, show
+    from d90.cli.progress.pretrain import Display, show
     from d90.pretraining.pretrain import pretrain
 
     command = command_line()

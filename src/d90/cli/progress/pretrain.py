@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from d90.cli.progress import duration
+from d90.cli.progress.study import duration
 from d90.pretraining.checkpoints import Evaluation
 from d90.pretraining.config import PretrainConfig
 from d90.pretraining.dataset import Corpus

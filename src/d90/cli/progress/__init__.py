@@ -1,0 +1,1 @@
+"""What the terminal shows while something runs: live on a terminal, plain lines elsewhere."""
