@@ -53,7 +53,7 @@ def test_a_study_and_the_same_command_again(measure: Command, executed: list[Tri
 
     again = measure(*options)
     assert again.code == 0
-    assert "runs done before: 4" in again.out
+    assert "trials already finished: 4" in again.out
     assert len(executed) == 4
     assert summary("a report")["trials"] == found["trials"]
 

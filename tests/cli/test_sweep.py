@@ -45,7 +45,7 @@ def test_table_and_then_generalization(d90: Command, ready_folder: Path, toy_fol
     page = Path("out 1/index.html").read_text()
     assert all(f"studies/{path.name}/index.html" in page for path in studies)
     again = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--output", "out 1")
-    assert again.out.count("runs done before: 3") == 2 and "rate 0.01, seed" not in again.out
+    assert again.out.count("trials already finished: 3") == 2 and "rate 0.01, seed" not in again.out
 
     said = d90("generalization", "out 1", "--output", "out 2")
     assert (said.code, said.err) == (0, "")
@@ -62,7 +62,7 @@ def test_scaling_and_curves_share_runs(
     assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
     assert len(rows("reports/scaling/studies.csv")) == 2
     said = d90("curves", *models, "--tasks", toy_folder, "--methods", "said", *QUICK, *DIMS)
-    assert "runs done before" in said.out and "ok (0 s)" not in said.out
+    assert "trials already finished" in said.out and "ok (0 s)" not in said.out
     assert Path("reports/curves/figure1.png").stat().st_size > 1000
 
 

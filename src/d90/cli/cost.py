@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from d90.cli.progress.study import duration
+from d90.cli.output import format_seconds
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepItem
 from d90.search.trial import Trial
@@ -56,7 +56,7 @@ def show_plan(study: Study) -> None:
         found = costs(study)
     for name, cost in found.items():
         table.add_row(
-            name, f"{cost.count:,}", duration(cost.seconds), f"{cost.memory / 1e9:.2f} GB"
+            name, f"{cost.count:,}", format_seconds(cost.seconds), f"{cost.memory / 1e9:.2f} GB"
         )
     seconds = sum(cost.count * cost.seconds for cost in found.values())
     console.print(Text(f"{study.model_name} on {study.task.name}: D = {study.D:,}", style="bold"))
@@ -69,7 +69,7 @@ def show_plan(study: Study) -> None:
         f"full fine-tuning: {', '.join(f'{rate:g}' for rate in search.baseline_learning_rates)}",
         f"seeds: {', '.join(map(str, search.seeds))}",
         f"memory: {available_memory(executor.device) / 1e9:.1f} GB free on {executor.device}",
-        f"time: at most {duration(seconds)}",
+        f"time: at most {format_seconds(seconds)}",
     ):
         console.print(line, highlight=False)
 
@@ -98,12 +98,13 @@ def show_plans(items: Sequence[SweepItem]) -> None:
             f"{dims[0]:,} to {dims[-1]:,}",
             f"{count:,}",
             f"{most / 1e9:.2f} GB",
-            duration(seconds),
+            format_seconds(seconds),
         )
         runs, total, memory = runs + count, total + seconds, max(memory, most)
     console.print(table)
     console.print(
-        f"in all, at most: {runs:,} runs, {memory / 1e9:.2f} GB, {duration(total)}", highlight=False
+        f"in all, at most: {runs:,} runs, {memory / 1e9:.2f} GB, {format_seconds(total)}",
+        highlight=False,
     )
 
 

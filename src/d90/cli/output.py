@@ -70,6 +70,22 @@ def open_store(url: str, folder: Path) -> Store | None:
         return store
 
 
+def print_line(line: str, console: Console | None = None) -> None:
+    """Print one line as it is: not wrapped, not highlighted, no markup in names."""
+    (console or Console()).print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration in the unit that suits it.
+
+    >>> [format_seconds(seconds) for seconds in (4.2, 312, 8000)]
+    ['4 s', '5 min', '2.2 h']
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"
+
+
 def show(summary: Summary, paths: ReportPaths, *, quiet: bool) -> None:
     """Print the table, the answer and where the report is; the answer alone when quiet."""
     from d90.report import render_text

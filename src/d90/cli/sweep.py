@@ -123,19 +123,19 @@ def run_items(items: Sequence[SweepItem], files: Files, name: str, report: Repor
 
         show_plans(items)
         return
-    from d90.cli.progress.study import Display
+    from d90.cli.progress.study import StudyProgress
     from d90.experiments.sweep import run_sweep
 
     folder = files.output or Path("reports") / name
     store = open_store(files.store, folder)
     command = command_line()
-    with Display(Console(), quiet=files.quiet or rank() > 0) as display:
+    with StudyProgress(Console(), quiet=files.quiet or rank() > 0) as progress:
         measured = run_sweep(
             items,
             store,
             executor=files.make_executor,
             folder=folder / "studies" if rank() == 0 else None,
-            callback=display,
+            callback=progress,
             command=command,
         )
     if rank() > 0:

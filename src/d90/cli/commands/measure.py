@@ -88,15 +88,15 @@ def _show_plan(study: Study) -> None:
 
 def _run(study: Study, files: Files) -> None:
     from d90.cli.output import command_line, open_store, show
-    from d90.cli.progress.study import Display
+    from d90.cli.progress.study import StudyProgress
     from d90.experiments.study import run
     from d90.report import write_report
 
     folder = files.output or Path("reports") / study.name
     executor = files.make_executor(study.runner)
     store = open_store(files.store, folder)
-    with Display(Console(), quiet=files.quiet or rank() > 0) as display:
-        summary = run(study, store, executor=executor, callback=display, command=command_line())
+    with StudyProgress(Console(), quiet=files.quiet or rank() > 0) as progress:
+        summary = run(study, store, executor=executor, callback=progress, command=command_line())
     if rank() > 0:
         return
     show(summary, write_report(summary, folder), quiet=files.quiet)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from d90.cli.progress.study import duration
+from d90.cli.output import format_seconds
 from d90.pretraining.checkpoints import Evaluation
 from d90.pretraining.config import PretrainConfig
 from d90.pretraining.dataset import Corpus
@@ -77,7 +77,7 @@ class Display(PretrainCallback, AbstractContextManager["Display"]):
         self._bars.update(self._steps, completed=progress.step)
         self._losses.plain = f"loss {progress.loss:.3f}{self._perplexity}"
         an_update = (monotonic() - self._began) / (progress.step - self._first)
-        left = duration(an_update * (progress.steps - progress.step))
+        left = format_seconds(an_update * (progress.steps - progress.step))
         self._speed.plain = f"{self._tokens / an_update:,.0f} tokens/s, {left} left"
 
     def on_evaluate(self, evaluation: Evaluation) -> None:
@@ -87,7 +87,7 @@ class Display(PretrainCallback, AbstractContextManager["Display"]):
         self._say(
             f"update {evaluation.step:>8,}  loss {train}  held out "
             f"{evaluation.validation_loss:.3f}  perplexity {evaluation.perplexity:,.1f}  "
-            f"({duration(evaluation.seconds)})"
+            f"({format_seconds(evaluation.seconds)})"
         )
 
     def _say(self, line: str) -> None:
@@ -130,7 +130,7 @@ def show_plan(job: PretrainJob, console: Console) -> None:
         f"checkpoints: {kept}, {kept * 4 * found.D / 1e9:.2f} GB",
         f"memory: {found.memory / 1e9:.2f} GB of {available_memory(device) / 1e9:.1f} GB free "
         f"on {device}",
-        f"time: {duration(found.seconds)} and what it takes to read the corpus, "
+        f"time: {format_seconds(found.seconds)} and what it takes to read the corpus, "
         f"{found.tokens / found.seconds:,.0f} tokens/s",
     ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)

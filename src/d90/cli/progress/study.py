@@ -1,52 +1,109 @@
-"""What a person sees while a study runs: live on a terminal, one line a run elsewhere."""
+"""What the terminal shows while trials run: live on a terminal, one line a trial elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from statistics import fmean
+from threading import Lock
 from time import monotonic
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
+from d90.cli.output import format_seconds, print_line
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepCallback, SweepItem
 from d90.search.trial import Trial, TrialResult
-from d90.training import Progress as Step
+from d90.training import Progress
 
 RECENT = 10
-"""The time left is judged by so many runs."""
+"""The expected duration of a trial is the mean of so many finished ones."""
+
+WIDE = 72
+"""Columns from which on a trial's line has room for its loss and metric."""
+
+MAX_SHOWN = 5
+"""Trials that have a line of their own while they run."""
 
 
-class Display(SweepCallback, AbstractContextManager["Display"]):
-    """Studies, runs and steps done and left, the run under way, the bracket of d and the time left.
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial under way.
 
-    Written for 40 columns and more. `quiet` prints nothing at all.
+    Attributes:
+        began: when it began, in seconds of the display's clock.
+        progress: its last report; None before the first one.
     """
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console, self._quiet = console, quiet
-        self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()
-        )
-        self._studies = self._bars.add_task("studies", total=None, visible=False)
-        self._runs = self._bars.add_task("runs", total=None)
-        self._steps = self._bars.add_task("step", total=None, visible=False)
-        self._run, self._search = Text(), Text()
+    began: float
+    progress: Progress | None = None
+
+    def seconds_left(self, now: float, expected: float | None) -> float | None:
+        """The time that it still takes, by its own speed; before it has one, `expected`."""
+        if self.progress is None:
+            return expected
+        done = self.progress.step / self.progress.steps
+        return (now - self.began) * (1 - done) / done
+
+    def seconds_in_all(self, now: float) -> float | None:
+        """Its whole duration, by its own speed; None before its first report."""
+        if self.progress is None:
+            return None
+        return (now - self.began) * self.progress.steps / self.progress.step
+
+
+def seconds_left(
+    running: Collection[RunningTrial], remaining: int, finished: Sequence[float], now: float
+) -> float | None:
+    """The time until all trials have run, at most; None while no trial has reported.
+
+    The remaining work is spread over the workers in use, and takes no less than the longest of the
+    trials under way.
+
+    Args:
+        running: the trials under way, one a worker.
+        remaining: trials that the protocol can still ask for, those under way included.
+        finished: durations of finished trials, in seconds.
+        now: the display's clock.
+    """
+    known = [seconds for trial in running if (seconds := trial.seconds_in_all(now)) is not None]
+    if not (finished or known):
+        return None
+    expected = fmean(finished or known)
+    left = [trial.seconds_left(now, expected) or 0.0 for trial in running]
+    work = sum(left) + expected * max(remaining - len(left), 0)
+    return max([work / max(len(left), 1), *left])
+
+
+class StudyProgress(SweepCallback, AbstractContextManager["StudyProgress"]):
+    """Studies and trials done and left, the trials under way, the bracket of d and the time left.
+
+    Args:
+        console: where it is shown; live where that is a terminal.
+        quiet: print nothing at all.
+        clock: seconds, of any origin.
+    """
+
+    def __init__(
+        self, console: Console, *, quiet: bool = False, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._console, self._quiet, self._clock = console, quiet, clock
+        self._lock = Lock()  # Executors report progress from threads of their own.
+        self._running: dict[Trial, RunningTrial] = {}
+        self._studies: tuple[int, int] | None = None
+        self._finished: list[float] = []
+        self._done, self._remaining, self._bracket = 0, 0, ""
         self._live: Live | None = None
         if console.is_terminal and not quiet:
-            shown = Group(self._bars, self._run, self._search)
-            self._live = Live(shown, console=console, transient=True)
-        self._began = monotonic()
-        self._seconds: list[float] = []
-        self._left = 0
-        self._bracket = ""
+            self._live = Live(self, console=console, transient=True)
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> StudyProgress:
         if self._live is not None:
             self._live.start()
         return self
@@ -61,80 +118,104 @@ class Display(SweepCallback, AbstractContextManager["Display"]):
             self._live.stop()
 
     def on_item_begin(self, item: SweepItem, number: int, count: int) -> None:
-        self._say(f"study {number} of {count}: {item.name}")
-        self._bars.update(self._studies, completed=number - 1, total=count, visible=True)
+        self._print(f"study {number} of {count}: {item.name}")
+        self._studies = number - 1, count
 
     def on_study_begin(self, study: Study, results: Sequence[TrialResult]) -> None:
-        self._say(
+        self._print(
             f"{study.model_name} on {study.task.name}: D = {study.D:,}, "
             f"{study.subspace['method'].upper()}, {study.subspace['projection']}, "
             f"scale {study.subspace['scale']}, majority {study.majority:.3f}"
         )
         if results:
-            self._say(f"runs done before: {len(results)}")
-        self._advance(study, results)
+            self._print(f"trials already finished: {len(results)}")
+        with self._lock:
+            self._running.clear()
+        self._update(study, results)
 
     def on_trial_begin(self, trial: Trial) -> None:
-        self._began = monotonic()
-        self._bars.reset(self._steps, total=None, visible=True)
-        self._run.plain = _name(trial)
+        with self._lock:
+            self._running[trial] = RunningTrial(self._clock())
 
-    def on_progress(self, trial: Trial, progress: Step) -> None:
-        self._bars.update(self._steps, completed=progress.step, total=progress.steps)
-        metric = "" if progress.metric is None else f", metric {progress.metric:.3f}"
-        self._run.plain = f"{_name(trial)}: loss {progress.loss:.3f}{metric}"
-        done = progress.step / progress.steps
-        elapsed = monotonic() - self._began
-        a_run = fmean(self._seconds) if self._seconds else elapsed / done
-        seconds = elapsed / done * (1 - done) + a_run * (self._left - 1)
-        self._search.plain = f"{self._bracket}at most {duration(seconds)} left"
+    def on_progress(self, trial: Trial, progress: Progress) -> None:
+        with self._lock:
+            if trial in self._running:  # A cancelled trial may still report.
+                began = self._running[trial].began
+                self._running[trial] = RunningTrial(began, progress)
 
     def on_trial_end(
         self, study: Study, result: TrialResult, results: Sequence[TrialResult], *, reused: bool
     ) -> None:
+        with self._lock:
+            self._running.pop(result.trial, None)
         metric = "-" if result.metric is None else f"{result.metric:.4f}"
-        how = "from another study" if reused else duration(result.seconds)
-        why = f": {result.message}" if result.message else ""
-        self._say(f"{_name(result.trial):<34} {metric:>7}  {result.status} ({how}){why}")
-        self._bars.update(self._steps, visible=False)
-        self._run.plain = ""
-        self._advance(study, results)
+        source = "from another study" if reused else format_seconds(result.seconds)
+        reason = f": {result.message}" if result.message else ""
+        self._print(
+            f"{_trial_name(result.trial):<34} {metric:>7}  {result.status} ({source}){reason}"
+        )
+        self._update(study, results)
 
-    def _advance(self, study: Study, results: Sequence[TrialResult]) -> None:
-        self._seconds = [result.seconds for result in results[-RECENT:]]
-        self._left = study.protocol.max_trials(results)
+    def on_trial_cancelled(self, trial: Trial) -> None:
+        with self._lock:
+            self._running.pop(trial, None)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The live display as it is now."""
+        with self._lock:
+            running = dict(self._running)
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(ratio=1, min_width=1)
+        table.add_column(no_wrap=True, justify="right")
+        if self._studies is not None:
+            _add_bar(table, "studies", *self._studies)
+        _add_bar(table, "trials", self._done, self._done + self._remaining)
+        for trial, state in list(running.items())[:MAX_SHOWN]:
+            _add_trial(table, trial, state.progress, is_wide=options.max_width >= WIDE)
+        yield table
+        if len(running) > MAX_SHOWN:
+            yield Text(f"and {len(running) - MAX_SHOWN} more trials")
+        seconds = seconds_left(running.values(), self._remaining, self._finished, self._clock())
+        time = "" if seconds is None else f"at most {format_seconds(seconds)} left"
+        yield Text(", ".join(filter(None, (self._bracket, time))))
+
+    def _update(self, study: Study, results: Sequence[TrialResult]) -> None:
+        self._finished = [result.seconds for result in results[-RECENT:]]
+        self._done, self._remaining = len(results), study.protocol.max_trials(results)
         name = f"d{100 * study.protocol.target_fraction:g}"
         self._bracket = _bracket(name, *study.protocol.bounds(results))
-        self._bars.update(self._runs, completed=len(results), total=len(results) + self._left)
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if not self._quiet:
-            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+            print_line(line, self._console)
 
 
-def _name(trial: Trial) -> str:
-    what = "full fine-tuning" if trial.is_full else f"d = {trial.d:,}"
-    seed = "" if trial.is_full else f", seed {trial.seed}"
-    return f"{what}, rate {trial.learning_rate:g}{seed}"
+def _add_bar(table: Table, name: str, done: int, total: int, *details: str) -> None:
+    table.add_row(name, ProgressBar(total, done), f"{done:,}/{total:,}", *details)
+
+
+def _add_trial(table: Table, trial: Trial, progress: Progress | None, *, is_wide: bool) -> None:
+    if progress is None:
+        table.add_row(_trial_name(trial), ProgressBar(1, 0))
+        return
+    metric = "" if progress.metric is None else f", metric {progress.metric:.3f}"
+    details = [f"loss {progress.loss:.3f}{metric}"] if is_wide else []
+    _add_bar(table, _trial_name(trial), progress.step, progress.steps, *details)
+
+
+def _trial_name(trial: Trial) -> str:
+    if trial.is_full:
+        return f"full fine-tuning, rate {trial.learning_rate:g}"
+    return f"d = {trial.d:,}, rate {trial.learning_rate:g}, seed {trial.seed}"
 
 
 def _bracket(name: str, failing: int | None, passing: int | None) -> str:
-    """The bracket as far as it is known, and a comma.
+    """Where d90 lies as far as is known.
 
     >>> _bracket("d90", 100, 1000), _bracket("d90", None, 100), _bracket("d90", None, None)
-    ('100 < d90 ≤ 1,000, ', 'd90 ≤ 100, ', '')
+    ('100 < d90 ≤ 1,000', 'd90 ≤ 100', '')
     """
     low = "" if failing is None else f"{failing:,} < "
     high = "" if passing is None else f" ≤ {passing:,}"
-    return f"{low}{name}{high}, " if low or high else ""
-
-
-def duration(seconds: float) -> str:
-    """The time in the unit that suits it.
-
-    >>> [duration(seconds) for seconds in (4.2, 312, 8000)]
-    ['4 s', '5 min', '2.2 h']
-    """
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"
+    return f"{low}{name}{high}" if low or high else ""

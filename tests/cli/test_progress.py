@@ -1,0 +1,141 @@
+"""The display of a study, with a clock of its own and a console that records."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from d90.cli.progress.study import MAX_SHOWN, RunningTrial, StudyProgress, seconds_left
+from d90.search.protocols import make_protocol
+from d90.search.trial import Trial, TrialResult
+from d90.training import Progress
+
+FULL, SMALL, LARGE = Trial(None, 0.01), Trial(10, 0.01), Trial(100, 0.01)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def at(step: int, metric: float | None = None) -> Progress:
+    return Progress(step, 100, 0.5, metric)
+
+
+def finished(trial: Trial, seconds: float = 60.0, metric: float = 0.9) -> TrialResult:
+    return TrialResult(trial, "ok", metric=metric, seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def display(clock: Clock) -> StudyProgress:
+    return StudyProgress(Console(file=io.StringIO(), width=100), clock=clock)
+
+
+@pytest.fixture
+def study() -> Any:
+    """As much of a study as the display reads: d = 10 and d = 100 after one baseline."""
+    protocol = make_protocol(
+        "list", dims=[10, 100], learning_rates=[0.01], baseline_learning_rates=[0.01]
+    )
+    return SimpleNamespace(protocol=protocol)
+
+
+def lines(display: StudyProgress, width: int = 100) -> list[str]:
+    """What the terminal shows, without the bars."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, _environ={})
+    console.print(display)
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue().splitlines()
+    assert max(map(len, shown)) <= width
+    return [" ".join(word for word in line.split() if set(word) - {*"━╸╺"}) for line in shown]
+
+
+def test_trials_that_run_at_once(display: StudyProgress, study: Any, clock: Clock) -> None:
+    display.on_trial_end(study, finished(FULL), [finished(FULL)], reused=False)
+    display.on_trial_begin(SMALL)
+    clock.now += 20
+    display.on_trial_begin(LARGE)
+    clock.now += 20
+    display.on_progress(SMALL, at(50))
+    display.on_progress(LARGE, at(20, 0.75))
+    assert lines(display) == [
+        "trials 1/3",
+        "d = 10, rate 0.01, seed 0 50/100 loss 0.500",
+        "d = 100, rate 0.01, seed 0 20/100 loss 0.500, metric 0.750",
+        # 40 s of the one and 80 s of the other, side by side.
+        "at most 80 s left",
+    ]
+    display.on_trial_end(study, finished(SMALL), [finished(FULL), finished(SMALL)], reused=False)
+    assert lines(display) == [
+        "trials 2/3",
+        "d = 100, rate 0.01, seed 0 20/100 loss 0.500, metric 0.750",
+        "d90 ≤ 10, at most 80 s left",
+    ]
+
+
+def test_a_cancelled_trial_disappears(display: StudyProgress, study: Any) -> None:
+    display.on_trial_begin(FULL)
+    display.on_trial_begin(SMALL)
+    display.on_trial_cancelled(SMALL)
+    display.on_progress(SMALL, at(50))
+    assert [line for line in lines(display) if "rate" in line] == ["full fine-tuning, rate 0.01"]
+
+
+def test_many_trials_have_a_few_lines(display: StudyProgress) -> None:
+    for d in range(1, MAX_SHOWN + 3):
+        display.on_trial_begin(Trial(d, 0.01))
+    shown = lines(display)
+    assert sum("rate" in line for line in shown) == MAX_SHOWN
+    assert "and 2 more trials" in shown
+
+
+def test_it_fits_a_narrow_terminal(display: StudyProgress) -> None:
+    display.on_trial_begin(LARGE)
+    display.on_progress(LARGE, at(20, 0.75))
+    assert "d = 100, rate 0.01, seed 0 20/100" in lines(display, width=40)
+
+
+def test_a_finished_trial_is_a_line(display: StudyProgress, study: Any) -> None:
+    display.on_trial_end(study, finished(FULL, 61), [finished(FULL, 61)], reused=True)
+    stopped = TrialResult(LARGE, "diverged", seconds=5, message="at step 3")
+    display.on_trial_end(study, stopped, [finished(FULL), stopped], reused=False)
+    assert isinstance(display._console.file, io.StringIO)
+    assert display._console.file.getvalue().splitlines() == [
+        f"{'full fine-tuning, rate 0.01':<34}  0.9000  ok (from another study)",
+        f"{'d = 100, rate 0.01, seed 0':<34}       -  diverged (5 s): at step 3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("running", "remaining", "durations", "expected"),
+    [
+        # One worker at half of its trial, three trials to come.
+        ([RunningTrial(0, at(50))], 4, [200.0], 100 + 3 * 200),
+        # Four workers at half of theirs, 12 to come: 4 * 100 + 12 * 200 of work.
+        ([RunningTrial(0, at(50))] * 4, 16, [200.0], 700),
+        # The last two: no sooner than the slower one ends.
+        ([RunningTrial(0, at(50)), RunningTrial(0, at(10))], 2, [200.0], 900),
+        # A trial that has not reported counts as an ordinary one.
+        ([RunningTrial(100)], 1, [200.0], 200),
+        # None has finished yet: the trial under way says how long they take.
+        ([RunningTrial(0, at(50))], 2, [], 300),
+        ([RunningTrial(100)], 2, [], None),
+        ([], 3, [10.0], 30),
+        ([], 0, [10.0], 0),
+    ],
+)
+def test_seconds_left(
+    running: list[RunningTrial], remaining: int, durations: list[float], expected: float | None
+) -> None:
+    assert seconds_left(running, remaining, durations, now=100) == pytest.approx(expected)
