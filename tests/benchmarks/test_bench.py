@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from benchmarks import entries, report, tables
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_entries_and_figures(tmp_path):
     threads = torch.get_num_threads()
     path = tmp_path / "bench.json"

@@ -74,6 +74,7 @@ def names_of(made: Link) -> set[str]:
     return {line.split()[0] for line in found.stdout.splitlines()} & set(made.namespaces)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_machines")
 def test_a_run_over_a_thin_wire() -> None:
     with link(rate=1e6, delay=0.05) as made:

@@ -47,6 +47,7 @@ def launch(*arguments: object, folder: Path) -> Result:
     return Result(said.returncode, said.stdout, said.stderr)
 
 
+@pytest.mark.slow
 def test_a_study_of_two_processes(
     measure: Command, ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_study_of_two_processes(
     assert "d90" not in err
 
 
+@pytest.mark.slow
 def test_a_process_that_runs_out_of_memory_ends_the_study(
     ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:

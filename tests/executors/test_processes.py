@@ -23,6 +23,8 @@ from d90.report import Summary
 from d90.search.protocols import Listed
 from d90.training import Progress, TrainConfig
 
+pytestmark = pytest.mark.slow
+
 
 def children() -> list[psutil.Process]:
     """The workers of this process: children that run d90, and not Python's own helper."""

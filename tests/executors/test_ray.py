@@ -23,6 +23,8 @@ from d90.training import Progress
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:

@@ -22,6 +22,7 @@ HANDFUL = {"server restarted", "driver killed", "connections dropped", "out of m
 TRIAL = Trial(10, 0.01)
 
 
+@pytest.mark.slow
 def test_a_handful(tmp_path: Path) -> None:
     ground = "server" if missing("server") is None else "file"
     said: list[str] = []
