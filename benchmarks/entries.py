@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import Spread
+from d90.utils.files import atomic_write
 
 DIGITS = 4
 """Significant digits of a value in the file."""
@@ -85,13 +85,8 @@ def _rounded(value: float | None) -> float | None:
 def write(path: Path, entries: Iterable[Entry]) -> None:
     """Write all entries, or leave the file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        text = json.dumps([entry.as_json() for entry in entries], indent=1, ensure_ascii=False)
-        half.write_text(text + "\n", encoding="utf-8")
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    text = json.dumps([entry.as_json() for entry in entries], indent=1, ensure_ascii=False)
+    atomic_write(path, text + "\n")
 
 
 def read(path: Path) -> list[Entry]:

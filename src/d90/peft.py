@@ -14,7 +14,6 @@ trainable params: 5 || all params: 237 || trainable%: 2.1097
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -24,11 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from d90.errors import D90Error
-from d90.models.loading import fingerprint, initialize
+from d90.models.loading import initialize
 from d90.rng import philox
 from d90.subspace import Subspace, attach, detach
 from d90.subspace.attach import NAME
 from d90.subspace.layout import ParamSite
+from d90.utils.digest import state_digest, text_digest
 
 try:
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PeftConfig, PeftType
@@ -357,10 +357,8 @@ def _make_head(model: nn.Module, seed: int) -> None:
 
 def _fingerprint(model: nn.Module) -> str:
     """SHA-256 of every tensor of the model, and of which are trained: these decide what z means."""
-    digest = hashlib.sha256(fingerprint(model).encode())
-    for name, parameter in model.named_parameters():
-        digest.update(f"{name} {parameter.requires_grad}\n".encode())
-    return digest.hexdigest()
+    flags = "".join(f"{name} {p.requires_grad}\n" for name, p in model.named_parameters())
+    return text_digest(state_digest(model) + flags)
 
 
 # `register_peft_method` takes none but the members of PEFT's own enumeration, which cannot be

@@ -19,10 +19,10 @@ from d90 import subspace
 from d90.errors import D90Error
 from d90.executors import runner
 from d90.executors.runner import TrialRunner
-from d90.models import loading
 from d90.search.trial import Trial
 from d90.tasks import Task
 from d90.training import Progress, TrainConfig
+from d90.utils.digest import state_digest
 
 SETTINGS = TrainConfig(1.0, epochs=2, batch_size=8)
 FULL = Trial(None, 0.02, seed=0)
@@ -52,10 +52,10 @@ def test_full_fine_tuning_and_a_subspace_learn(new_executor):
 
 def test_the_same_trial_gives_the_same_record(new_executor):
     executor = new_executor()
-    fingerprint = loading.fingerprint(executor.model)
+    fingerprint = state_digest(executor.model)
     first, _, again = executor.run(SMALL), executor.run(FULL), executor.run(SMALL)
     assert timeless(first) == timeless(again)
-    assert loading.fingerprint(executor.model) == fingerprint
+    assert state_digest(executor.model) == fingerprint
     assert timeless(new_executor().run(SMALL)) == timeless(first)
     assert timeless(executor.run(replace(SMALL, seed=4))) != timeless(first)
 

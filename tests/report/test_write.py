@@ -17,8 +17,6 @@ from d90.errors import D90Error
 from d90.report import Summary, write_report
 from d90.report.trials import COLUMNS, trials_csv
 from d90.search.trial import Trial, TrialResult
-from d90.utils import files
-from d90.utils.files import atomic_write
 
 FILES = {"summary.json", "trials.csv", "curve.png", "curve.svg", "index.html"}
 
@@ -132,22 +130,6 @@ def _result(row: dict[str, str]) -> TrialResult:
         float(row["seconds"]),
         message=row["message"],
     )
-
-
-def test_a_crash_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "summary.json"
-    atomic_write(path, "old")
-
-    def crash(descriptor: int) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(files.os, "fsync", crash)
-    with pytest.raises(OSError, match="no space"):
-        atomic_write(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_cannot_be_made_gets_one_line(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from d90.subspace.layout import find_params
+from d90.utils.digest import tensor_digest, text_digest
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,7 @@ class WeightDigests:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the sorted lines, 64 hexadecimal digits."""
-        digest = hashlib.sha256()
-        for name, about in sorted(self.lines):
-            digest.update(f"{name} {about}\n".encode())
-        return digest.hexdigest()
+        return text_digest("".join(f"{name} {about}\n" for name, about in sorted(self.lines)))
 
     def replaced(self, tensors: Iterable[tuple[str, Tensor]]) -> WeightDigests:
         """With other values for the tensors of these names."""
@@ -62,11 +58,7 @@ def fingerprint(model: nn.Module) -> str:
 
 def _lines(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, str]:
     return {
-        name: f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} {_digest(tensor)}"
+        name: f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} "
+        f"{tensor_digest(tensor)}"
         for name, tensor in tensors
     }
-
-
-def _digest(tensor: Tensor) -> str:
-    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(data.numpy().tobytes()).hexdigest()

@@ -10,7 +10,6 @@ them to tell. What a ring of n processes then sends is 2 (n - 1) / n of that fro
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -271,21 +270,6 @@ class GradientSync:
         vector = torch.tensor(flags, dtype=torch.uint8, device=self._process_group.device)
         self._process_group.all_reduce_max(vector, "control")
         return [bool(flag) for flag in vector.tolist()]
-
-
-def digest_of(*values: Any) -> str:
-    """SHA-256 of the values' JSON."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def digest_of_weights(model: nn.Module) -> str:
-    """SHA-256 of every parameter and buffer, theta_0 among them."""
-    digest = hashlib.sha256()
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        tensor = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _bytes(size: int, device: torch.device) -> Tensor:

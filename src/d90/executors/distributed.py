@@ -11,13 +11,13 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any
 
-from d90.distributed.process_group import digest_of
 from d90.errors import D90Error
 from d90.executors.base import Executor, OnProgress
 from d90.executors.runner import TrialRunner
 from d90.executors.serial import SerialExecutor
 from d90.search.trial import Trial, TrialResult
 from d90.storage.store import decode, encode
+from d90.utils.digest import json_digest
 
 
 def run_distributed(
@@ -41,7 +41,7 @@ def run_distributed(
     if process_group.world_size == 1:
         return drive(executor)
     process_group.assert_same_on_all_ranks(
-        "study", {name: digest_of(value) for name, value in settings.items()}
+        "study", {name: json_digest(value) for name, value in settings.items()}
     )
     if not process_group.is_main_process:
         return _follow(runner)

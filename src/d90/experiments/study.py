@@ -8,7 +8,6 @@ and a finished run is never repeated.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
@@ -42,6 +41,7 @@ from d90.subspace.layout import build_layout, find_params
 from d90.tasks import METRICS, Task, load_task, majority_score
 from d90.training import Progress, TrainConfig
 from d90.training.config import EXPONENT, REFERENCE_D
+from d90.utils.digest import json_digest, state_digest
 
 VERSIONED = ("d90", "torch", "transformers", "accelerate", "optuna", "scikit-learn")
 
@@ -130,7 +130,7 @@ class Study:
     def identity(self) -> dict[str, Any]:
         """What decides the result of every run, besides its d, learning rate and seed."""
         return {
-            "theta_0": loading.fingerprint(self.runner.model),
+            "theta_0": state_digest(self.runner.model),
             "architecture": _architecture(self.runner.model),
             "data": self.task.digest(),
             "tokens": self.runner.data.digest(),
@@ -172,7 +172,7 @@ class Study:
             "training": {**settings.to_dict(), "precision": self.runner.precision},
             "subspace": None if trial.is_full else {**self.subspace, "d": trial.d},
         }
-        return _digest(about)
+        return json_digest(about)
 
     def _training(self, settings: TrainConfig) -> dict[str, Any]:
         """Without what each trial brings; `auto` is the precision of this machine."""
@@ -406,12 +406,7 @@ def _check_dimensions(dims: Sequence[int], *, model: str, D: int, m: int) -> Non
 def _architecture(model: PreTrainedModel) -> str:
     """A digest of what the weights do not say, such as dropout and the number of heads."""
     config = model.config.to_diff_dict()
-    return _digest({name: config[name] for name in config.keys() - NOT_ARCHITECTURE})
-
-
-def _digest(value: Any) -> str:
-    """SHA-256 of the value's JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    return json_digest({name: config[name] for name in config.keys() - NOT_ARCHITECTURE})
 
 
 def _now() -> str:

@@ -5,7 +5,6 @@ task, model -> executor -> training -> numbers -> code -> task file
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,6 +40,7 @@ from d90.training import Outcome, train
 from d90.training.data import evaluation_batches
 from d90.training.evaluation import predict
 from d90.training.trainer import EVALUATION_FACTOR
+from d90.utils.digest import text_digest
 
 AUTO = "auto"
 CHECKPOINT_EVERY = 100
@@ -135,7 +135,7 @@ class AdapterTuner:
         """Where a run is kept until its file is written, beside it: another run has another."""
         study = self.study
         about = (self.base.fingerprint, self.space, study.task.digest(), study.max_length)
-        digest = hashlib.sha256(repr(about).encode()).hexdigest()[:8]
+        digest = text_digest(repr(about))[:8]
         return output.with_name(f".{output.name}.{digest}.run")
 
     def train(

@@ -172,18 +172,6 @@ def resolve(name_or_folder: str) -> str:
     return name_or_folder
 
 
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of theta_0: names, shapes, types and bytes of every tensor of the state dict.
-
-    Two models with the same fingerprint are the same function, head included.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def longest_input(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
     """The most tokens that the model takes: the tokenizer's limit or the position table's."""
     limits = [tokenizer.model_max_length]

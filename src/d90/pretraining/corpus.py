@@ -7,7 +7,6 @@ RoBERTa's tokens know no line ends.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from d90.errors import D90Error
+from d90.utils.digest import json_digest
 
 LONGEST = 50_000
 """Characters from which on a document is cut at the next line end, and the rest is another one."""
@@ -62,7 +62,7 @@ class Files:
     def identity(self) -> str:
         """Name, number, bytes, and a digest of the names and sizes: not where they are."""
         listing = [(str(path.relative_to(self.root)), path.stat().st_size) for path in self.paths]
-        digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:12]
+        digest = json_digest(listing)[:12]
         return f"{self.name} ({len(self.paths)} files, {self.size} bytes, {digest})"
 
     def documents(self) -> Iterator[str]:

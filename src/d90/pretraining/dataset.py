@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from d90.errors import D90Error
+from d90.utils.files import atomic_path, atomic_write
 
 CORPUS = "corpus.json"
 PARTS = ("train", "held-out")
@@ -52,10 +51,8 @@ class Corpus:
     tokenizer: str
 
     def save(self, folder: Path) -> None:
-        """Write it, whole or not at all: where it is, all token files are complete."""
-        partial = folder / f".{CORPUS}.partial"
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        os.replace(partial, folder / CORPUS)
+        """Write it atomically: where it exists, all token files are complete."""
+        atomic_write(folder / CORPUS, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Corpus | None:
@@ -109,7 +106,8 @@ def write_tokens(
     counts, tokens, size = [0, 0], [0, 0], 0
     digest = hashlib.sha256()
     with ExitStack() as stack:
-        files = [stack.enter_context(_writing(folder, part)) for part in PARTS]
+        partials = [stack.enter_context(atomic_path(token_file(folder, part))) for part in PARTS]
+        files = [stack.enter_context(partial.open("wb")) for partial in partials]
         for chunk in _chunks(documents):
             encoded = encode.encode_batch_fast(chunk, add_special_tokens=False)
             for document, found in zip(chunk, encoded, strict=True):
@@ -121,8 +119,6 @@ def write_tokens(
                 digest.update(_digest(document))
             if on_progress is not None:
                 on_progress(sum(counts), size)
-    for part in PARTS:
-        os.replace(_partial(folder, part), token_file(folder, part))
     return Corpus(
         documents=counts[0],
         validation_documents=counts[1],
@@ -133,14 +129,6 @@ def write_tokens(
         vocabulary=vocabulary,
         tokenizer=tokenizer,
     )
-
-
-def _partial(folder: Path, part: str) -> Path:
-    return token_file(folder, part).with_suffix(".partial")
-
-
-def _writing(folder: Path, part: str) -> BinaryIO:
-    return _partial(folder, part).open("wb")
 
 
 def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:

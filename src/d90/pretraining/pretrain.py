@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from d90.pretraining.summary import Summary, check_folder
 from d90.pretraining.tokenizer import FILES, load_tokenizer, vocabulary
 from d90.pretraining.trainer import PretrainTrainer
 from d90.storage.locks import FileLock
+from d90.utils.files import atomic_path
 
 SAVE_SECONDS, SAVE_SHARE = 30.0, 0.02
 """The state is kept so often at most, and takes no more than this share of the time."""
@@ -182,13 +182,11 @@ def write_checkpoint(run: PretrainTrainer, folder: Path) -> None:
     final = home / checkpoint_name(run.state.step)
     if final.exists():
         return
-    partial = home / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    with _no_bars():
+    home.mkdir(exist_ok=True)
+    with atomic_path(final) as partial, _no_bars():
         run.model.save_pretrained(partial)
-    for name in FILES:
-        shutil.copy(folder / name, partial / name)
-    os.replace(partial, final)
+        for name in FILES:
+            shutil.copy(folder / name, partial / name)
 
 
 @contextmanager

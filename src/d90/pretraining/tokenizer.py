@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
 from d90.errors import D90Error, single_line
+from d90.utils.files import atomic_write
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """Special tokens, in the order of their numbers from 0 on."""
@@ -106,14 +106,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
-    """Write its files, each whole or not at all; `max_length` tokens is where it truncates."""
-    partial = folder / ".tokenizer.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    """Write its files, each atomically; it truncates at `max_length` tokens."""
     tokenizer.model_max_length = max_length
-    tokenizer.save_pretrained(partial)
-    for file in partial.iterdir():
-        os.replace(file, folder / file.name)
-    partial.rmdir()
+    with TemporaryDirectory() as temporary:
+        tokenizer.save_pretrained(temporary)
+        for file in Path(temporary).iterdir():
+            atomic_write(folder / file.name, file.read_bytes())
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:

@@ -6,7 +6,6 @@ trials read well in optuna-dashboard: value, `d`, `learning_rate` and `seed`, an
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -34,6 +33,7 @@ from d90.storage.database import (
     sqlite_file,
 )
 from d90.storage.locks import AdvisoryLock, FileLock, LeaseLock, Lock
+from d90.utils.digest import canonical_json, text_digest
 
 T = TypeVar("T")
 
@@ -160,7 +160,7 @@ class Store:
     def _made(self, settings: Mapping[str, Any], name: str) -> int:
         """The id of the study of these settings, which is made when there is none."""
         study_id = _study_id(self._storage, name)
-        plain = json.loads(_canonical(settings))
+        plain = json.loads(canonical_json(settings))
         known = self._storage.get_study_user_attrs(study_id).get(SETTINGS)
         if known is None:
             self._storage.set_study_user_attr(study_id, SETTINGS, plain)
@@ -325,12 +325,8 @@ def study_name(settings: Mapping[str, Any], prefix: str) -> str:
     >>> study_name({"model": "bert-base"}, "my bert/mrpc")
     'my-bert-mrpc-92fb284a'
     """
-    digest = hashlib.sha256(_canonical(settings).encode()).hexdigest()
+    digest = text_digest(canonical_json(settings))
     return re.sub(r"[^\w.-]+", "-", prefix) + f"-{digest[:8]}"
-
-
-def _canonical(settings: Mapping[str, Any]) -> str:
-    return json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def encode(result: TrialResult) -> dict[str, Any]:

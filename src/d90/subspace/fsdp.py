@@ -19,12 +19,13 @@ from torch.autograd.graph import increment_version
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard
 
-from d90.distributed.process_group import ProcessGroup, digest_of, get_process_group
+from d90.distributed.process_group import ProcessGroup, get_process_group
 from d90.errors import D90Error
 from d90.subspace.attach import prepare_layout
 from d90.subspace.layout import Layout, ParamRef, ParamSlice
 from d90.subspace.ops import pull_back, signed, write
 from d90.subspace.subspace import init_coordinates
+from d90.utils.digest import json_digest
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,8 @@ def attach_sharded(
     process_group = get_process_group()
     for weight in weights:
         _check_sharded(weight, process_group.world_size)
-    about = digest_of(d, m, projection, seed, [[s.name, s.offset, s.scale] for s in layout.slices])
+    slices = [[s.name, s.offset, s.scale] for s in layout.slices]
+    about = json_digest([d, m, projection, seed, slices])
     process_group.assert_same_on_all_ranks("subspace", {"options": about})
     options: dict[str, Any] = {"d": d, "m": m, "projection": projection, "seed": seed}
     return ShardedSubspace(model, layout, weights, **options, process_group=process_group)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+
+from d90.utils.digest import json_sequence_digest
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,6 @@ class Task:
 
     def digest(self) -> str:
         """SHA-256 of everything but the name: tasks that differ in one letter differ here."""
-        digest = hashlib.sha256(json.dumps([self.labels, self.metric]).encode())
-        for name, split in {"": self.train, **self.evaluation}.items():
-            digest.update(json.dumps([name, len(split)]).encode())
-            for row in zip(split.texts, split.labels, strict=True):
-                digest.update(json.dumps(row).encode())
-        return digest.hexdigest()
+        splits = {"": self.train, **self.evaluation}.items()
+        rows = ([[name, len(s)], *zip(s.texts, s.labels, strict=True)] for name, s in splits)
+        return json_sequence_digest(chain([[self.labels, self.metric]], *rows))

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from d90.errors import DISK_FULL_ERRNOS, D90Error, disk_full, single_line
+from d90.errors import D90Error, single_line
+from d90.utils.files import atomic_path
 
 
 def save_checkpoint(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint in one move: a process killed here leaves the earlier one whole.
+    """Write a checkpoint atomically: a process killed meanwhile leaves the earlier one intact.
 
     Args:
         file: where to; its folder is made.
@@ -31,27 +29,15 @@ def save_checkpoint(file: Path, tensors: Mapping[str, Tensor], state: Mapping[st
     Raises:
         D90Error: it cannot be written, on a full disk for example; the earlier one is whole.
     """
-    partial = file.with_suffix(".partial")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(contiguous, partial, metadata={"state": json.dumps(state)})
-        os.replace(partial, file)
+        with atomic_path(file) as partial:
+            save_file(contiguous, partial, metadata={"state": json.dumps(state)})
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise _unwritten(file, error) from error
-
-
-def _unwritten(file: Path, error: Exception) -> D90Error:
-    # safetensors has one error for everything, and says the number in words.
-    if getattr(error, "errno", None) in DISK_FULL_ERRNOS or f"os error {errno.ENOSPC}" in str(
-        error
-    ):
-        return disk_full(f"checkpoint '{file}'", errno.ENOSPC)
-    return D90Error(
-        f"checkpoint '{file}' cannot be written ({single_line(error)}): give a folder that can."
-    )
+        raise D90Error(
+            f"checkpoint '{file}' cannot be written ({single_line(error)}): give a folder that can."
+        ) from error
 
 
 def load_checkpoint(

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from d90.errors import D90Error
 from d90.rng import philox
 from d90.tasks import Split, Task, metrics_of
+from d90.utils.digest import tensor_bytes
 
 POOL = 32
 """Batches whose texts are sorted by length together: less padding, still well mixed."""
@@ -117,7 +118,7 @@ class TokenizedTask:
         for split in (self.train, self.train_eval_subset, *self.evaluation.values()):
             for name, values in {**split.columns, "lengths": split.lengths}.items():
                 digest.update(f"{name} {values.dtype} {len(values)}\n".encode())
-                digest.update(values.numpy().tobytes())
+                digest.update(tensor_bytes(values))
         return digest.hexdigest()
 
 

@@ -23,8 +23,6 @@ from torch.nn.utils import clip_grad_norm_
 from d90.distributed.process_group import (
     GradientSync,
     ProcessGroup,
-    digest_of,
-    digest_of_weights,
     get_process_group,
 )
 from d90.errors import D90Error
@@ -35,6 +33,7 @@ from d90.training.config import OPTIMIZERS, TrainConfig, learning_rate_factor
 from d90.training.data import TokenizedTask, collate, training_batches
 from d90.training.evaluation import evaluate
 from d90.training.state import WINDOW, EpochResult, Outcome, TrainState
+from d90.utils.digest import json_digest, named_tensors_digest
 
 EVALUATION_FACTOR = 4
 """Evaluation batches are so many times as large: they keep no activations."""
@@ -214,8 +213,10 @@ class Trainer:
         labels = [split.labels.tolist() for split in (self.data.train, self.data.train_eval_subset)]
         return {
             "settings": repr(self._identity()),
-            "data": digest_of(self.data.digest(), labels),
-            "weights": digest_of_weights(self.model),
+            "data": json_digest([self.data.digest(), labels]),
+            "weights": named_tensors_digest(
+                [*self.model.named_parameters(), *self.model.named_buffers()]
+            ),
         }
 
     def save(self, file: Path) -> None:
