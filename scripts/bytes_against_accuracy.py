@@ -148,17 +148,17 @@ def of_study(folder: Path) -> list[Point]:
 def file_size(summary: Summary, d: int) -> int:
     """Bytes of a task file of this study at d, in float16."""
     space = SubspaceConfig(
-        summary.projection,
-        summary.scale,
-        summary.method,
-        summary.groups or "layer",
-        *(d, summary.D, summary.m or 0, 0, 0),
+        method=summary.method,
+        groups=summary.groups or "layer",
+        projection=summary.projection,
+        scale=summary.scale,
+        d=d,
     )
-    base = BaseModelInfo(summary.model, "", "0" * 64)
+    base = BaseModelInfo(summary.model, "", "0" * 64, D=summary.D)
     columns, labels = ("sentence1", "sentence2"), ("0", "1")
     use = TaskInfo(summary.task, columns, labels, 128, summary.metric, 0.5)
     return len(
-        new_adapter(np.ones(d, dtype=np.float32), space, base, use)
+        new_adapter(np.ones(d, dtype=np.float32), space, base, use, m=summary.m or 0)
         .with_codec(Float16Codec())
         .to_bytes()
     )

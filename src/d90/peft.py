@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from d90.errors import D90Error
 from d90.models.loading import initialize
 from d90.rng import philox
+from d90.search.subspace_config import MAX_SEED, SubspaceConfig
 from d90.subspace import Subspace, attach, detach
 from d90.subspace.attach import NAME
 from d90.subspace.layout import ParamSite
@@ -71,7 +72,8 @@ class D90Config(PeftConfig):
         scheme: of the random numbers.
 
     Raises:
-        D90Error: for a head_seed out of range, or another scheme of random numbers.
+        D90Error: for an unknown name, a d or seed out of range, or another scheme of random
+            numbers.
     """
 
     d: int
@@ -89,13 +91,21 @@ class D90Config(PeftConfig):
         self.peft_type = _Type.D90
         if self.task_type in _HEAD_BESIDE:
             self.task_type = None
-        if self.head_seed is not None and not 0 <= self.head_seed < 2**64:
+        if self.head_seed is not None and not 0 <= self.head_seed <= MAX_SEED:
             raise D90Error(f"head_seed is {self.head_seed}: expected a whole number in [0, 2^64).")
         if self.scheme != philox.SCHEME:
             raise D90Error(
                 f"the adapter's random numbers are {self.scheme!r}, and this d90 makes "
                 f"{philox.SCHEME}: use the d90 that wrote it, or a later one."
             )
+        _ = self.subspace  # Refuses unknown names and bad counts.
+
+    @property
+    def subspace(self) -> SubspaceConfig:
+        """Which subspace these settings mean."""
+        return SubspaceConfig(
+            self.method, self.groups, self.projection, self.scale, self.d, self.seed
+        )
 
 
 class D90Layer(nn.Module, BaseTunerLayer):
@@ -218,7 +228,7 @@ class D90Model(BaseTuner):
                 "are frozen differ. Load the checkpoint it was trained on, in the same dtype; a "
                 "new head is random each time unless D90Config has a head_seed."
             )
-        subspace = _attach(model, config)
+        subspace = attach(model, **config.subspace.to_dict())
         layer = D90Layer(model, subspace, adapter_name)
         layer.set_adapter(adapter_name, inference_mode=config.inference_mode)
         subspace.add_module(_LAYER, layer)
@@ -323,18 +333,6 @@ class D90Model(BaseTuner):
                 f"{expected}: the two are not of one adapter, or the file is damaged."
             )
         return state_dict
-
-
-def _attach(model: nn.Module, config: D90Config) -> Subspace:
-    return attach(
-        model,
-        d=config.d,
-        method=config.method,
-        groups=config.groups,
-        projection=config.projection,
-        scale=config.scale,
-        seed=config.seed,
-    )
 
 
 def _make_head(model: nn.Module, seed: int) -> None:

@@ -30,16 +30,17 @@ from d90.adapters import adapter as module
 from d90.errors import D90Error
 from d90.rng import philox
 
-SPACE = SubspaceConfig("onehot", "tensor", "said", "layer", 200, 22_713_986, 8, 0, 0)
-BASE = BaseModelInfo("minilm-l6", "", "ab" * 32)
+SPACE = SubspaceConfig(method="said", projection="onehot", d=200)
+BASE = BaseModelInfo("minilm-l6", "", "ab" * 32, D=22_713_986)
+M = 8
 USE = TaskInfo("mrpc", ("sentence1", "sentence2"), ("no", "yes"), 128, "accuracy", 0.7892)
 
 
 def made(space: SubspaceConfig = SPACE, base: BaseModelInfo = BASE, use: TaskInfo = USE) -> Adapter:
-    numbers = np.random.default_rng(0).standard_normal(space.d).astype(np.float32)
+    numbers = np.random.default_rng(0).standard_normal(200).astype(np.float32)
     numbers *= np.float32(0.25)
-    numbers[space.d - space.m :] += 1
-    return new_adapter(numbers, space, base, use)
+    numbers[-M:] += 1
+    return new_adapter(numbers, space, base, use, m=M)
 
 
 CODED = (Float32Codec(), Float16Codec(), UniformCodec(0.1), CodebookCodec((-0.3, -0.1, 0.1, 0.3)))
@@ -61,7 +62,7 @@ def test_what_is_written_is_read(code: object, tmp_path: Path) -> None:
 def test_float32_is_exact_whatever_lam_is() -> None:
     numbers = made().parameters.copy()
     numbers[-8:] = [0.3, -2.7, 1e-8, 1.0000001, 33.3, 0.1, 5e8, -1e-20]
-    file = new_adapter(numbers, SPACE, BASE, USE)
+    file = new_adapter(numbers, SPACE, BASE, USE, m=M)
     assert from_bytes(file.to_bytes()).parameters.tobytes() == numbers.tobytes()
 
 
@@ -84,7 +85,7 @@ def test_any_safetensors_reader_opens_it(tmp_path: Path) -> None:
 
 
 def test_names_may_be_anything() -> None:
-    base = BaseModelInfo("my models/größe 100%/-", "a b", "01" * 32)
+    base = BaseModelInfo("my models/größe 100%/-", "a b", "01" * 32, D=22_713_986)
     use = TaskInfo("", ("a b", ""), ("ja, nein", "", "\u2603", "-"), 7, "macro_f1", 0.5)
     file = made(base=base, use=use)
     again = from_bytes(file.to_bytes())
@@ -142,6 +143,8 @@ def rewritten(**words: str) -> bytes:
         ({"space": "onehot tensor did layer 0 100 0 0 0"}, "its subspace cannot be"),
         ({"space": "onehot tensor did layer 2e2 100 0 0 0"}, "its subspace is damaged"),
         ({"space": "onehot"}, "its metadata are damaged"),
+        ({"space": "kronecker tensor did layer 9 100 0 0 0"}, "unknown projection 'kronecker'"),
+        ({"space": "onehot tensor did layer 9 100 0 0 18446744073709551616"}, "cannot be"),
         ({"space": "onehot tensor said layer 150 22713986 8 0 0"}, "are damaged"),
         ({"base": "minilm-l6  abc"}, "fingerprint of its base model is damaged"),
         ({"labels": "yes"}, "columns or labels are damaged"),
@@ -173,7 +176,7 @@ def test_numbers_that_are_not_finite(value: float) -> None:
     numbers = made().parameters.copy()
     numbers[3] = value
     with pytest.raises(D90Error, match="not finite"):
-        new_adapter(numbers, SPACE, BASE, USE)
+        new_adapter(numbers, SPACE, BASE, USE, m=M)
     found = module.unpack(made().to_bytes())
     with pytest.raises(D90Error, match="not finite"):
         from_bytes(module.pack(replace(found, data=numbers.tobytes())))
@@ -181,7 +184,7 @@ def test_numbers_that_are_not_finite(value: float) -> None:
 
 def test_a_wrong_number_of_numbers() -> None:
     with pytest.raises(D90Error, match=r"shape \(199,\): expected \(200,\)"):
-        new_adapter(made().parameters[:-1], SPACE, BASE, USE)
+        new_adapter(made().parameters[:-1], SPACE, BASE, USE, m=M)
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ from d90.adapters import Adapter, BaseModelInfo, SubspaceConfig, TaskInfo, new_a
 from d90.adapters.arithmetic import combine, cosine_similarities
 from d90.errors import D90Error
 
-SPACE = SubspaceConfig("onehot", "tensor", "said", "layer", 3, 1000, 1, 0, 0)
-BASE = BaseModelInfo("minilm-l6", "", "ab" * 32)
+SPACE = SubspaceConfig(method="said", projection="onehot", d=3)
+BASE = BaseModelInfo("minilm-l6", "", "ab" * 32, D=1000)
 USE = TaskInfo("mrpc", ("a", "b"), ("no", "yes"), 128, "accuracy", 0.79)
 
 
 def made(*numbers: float, **changes: object) -> Adapter:
     space = replace(SPACE, **changes.pop("space", {}))  # type: ignore[arg-type]
     use = replace(USE, **changes)  # type: ignore[arg-type]
-    return new_adapter(np.array(numbers, dtype=np.float32), space, BASE, use)
+    return new_adapter(np.array(numbers, dtype=np.float32), space, BASE, use, m=1)
 
 
 def test_cosines_are_of_z_and_of_what_lam_departs_by() -> None:

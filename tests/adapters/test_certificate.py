@@ -24,11 +24,10 @@ from d90.adapters import (
 from d90.adapters.certificate import LISTS, certify
 from d90.bounds import occam_hoeffding, occam_kl, pac_bayes_kl
 from d90.errors import D90Error
-from d90.projections import PROJECTIONS
-from d90.subspace import GROUPINGS, METHODS, SCALES
+from d90.search.subspace_config import GROUPINGS, METHODS, PROJECTIONS, SCALES
 
-SPACE = SubspaceConfig("onehot", "tensor", "did", "layer", 200, 22_713_986, 0, 0, 0)
-BASE = BaseModelInfo("minilm-l6", "", "ab" * 32)
+SPACE = SubspaceConfig(projection="onehot", d=200)
+BASE = BaseModelInfo("minilm-l6", "", "ab" * 32, D=22_713_986)
 USE = TaskInfo("sst2", ("sentence",), ("0", "1"), 128, "accuracy", 0.8)
 
 
@@ -108,7 +107,7 @@ def test_the_promise_holds_for_the_best_of_many_classifiers() -> None:
     Each classifier's true error is 1/2. Over 300 draws of 400 examples the lowest of the four
     bounds may be below it in at most a share delta, and with so much left over it never is.
     """
-    space = SubspaceConfig("onehot", "tensor", "did", "layer", 8, 100, 0, 0, 0)
+    space = SubspaceConfig(projection="onehot", d=8)
     numbers = np.array([-1, 1] * 4, dtype=np.float32)
     file = new_adapter(numbers, space, BASE, USE).with_codec(CodebookCodec((-1.0, 1.0)))
     generator = np.random.default_rng(0)

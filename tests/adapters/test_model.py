@@ -31,7 +31,7 @@ from d90.adapters.fingerprint import fingerprint
 from d90.adapters.merge import merge
 from d90.errors import D90Error
 from d90.models import loading
-from d90.subspace import METHODS, SCALES
+from d90.search.subspace_config import METHODS, SCALES
 
 Maker = Callable[..., Adapter]
 
@@ -128,13 +128,12 @@ def test_switching_to_another_head_seed_and_other_classes(
     ("change", "message"),
     [
         (
-            lambda f: replace(f, base=BaseModelInfo("roberta-base", "abc", "12" * 32)),
+            lambda f: replace(f, base=BaseModelInfo("roberta-base", "abc", "12" * 32, D=9)),
             r"its base model is 'roberta-base' at revision abc with the fingerprint 121212121212, "
             r"and '.*tiny model' has .* --base",
         ),
-        (lambda f: replace(f, subspace=replace(f.subspace, head_seed=4)), "fingerprint"),
-        (lambda f: replace(f, subspace=replace(f.subspace, projection="kronecker")), "'kronecker'"),
-        (lambda f: replace(f, subspace=replace(f.subspace, D=f.subspace.D + 1)), "it is for D = "),
+        (lambda f: replace(f, base=replace(f.base, head_seed=4)), "fingerprint"),
+        (lambda f: replace(f, base=replace(f.base, D=f.base.D + 1)), "it is for D = "),
         (lambda f: replace(f, base=replace(f.base, dtype="int4")), "dtype 'int4': unknown"),
     ],
 )

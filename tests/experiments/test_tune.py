@@ -30,7 +30,7 @@ def test_the_file_is_of_the_best_epoch(trained: AdapterTuner) -> None:
     file = trained.train()
     assert file.task.metric_value == pytest.approx(outcome.metric)
     assert file.task.labels == ("0", "1")
-    assert (file.subspace.d, file.subspace.m) == (50, len(file.lam))
+    assert (file.d, file.m) == (50, len(file.lam))
     assert len(file.z) + len(file.lam) == 50
     assert trained.metric_of(file.parameters) == file.task.metric_value
 

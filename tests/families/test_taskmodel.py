@@ -11,7 +11,7 @@ import torch
 from scripts.families import FAMILIES
 
 import d90
-from d90.adapters import Adapter, BaseModelInfo, SubspaceConfig, TaskInfo, new_adapter
+from d90.adapters import Adapter, BaseModelInfo, TaskInfo, new_adapter
 from d90.adapters.fingerprint import fingerprint
 from d90.models import loading
 from d90.subspace import attach
@@ -20,17 +20,14 @@ from d90.subspace import attach
 def made(folder: Path, classes: int, head_seed: int) -> tuple[Adapter, dict[str, torch.Tensor]]:
     """A file of a family's tiny model, and the weights that it means."""
     model, _ = loading.load(str(folder), num_labels=classes, head_seed=head_seed)
-    base = BaseModelInfo(str(folder), "", fingerprint(model))
+    weights = fingerprint(model)
     subspace = attach(model, d=60, method="said", projection="onehot", seed=5)
     numbers = np.random.default_rng(classes).normal(0, 0.1, 60).astype(np.float32)
     numbers[60 - subspace.m :] += 1
     labels = tuple(f"class {number}" for number in range(classes))
-    space = SubspaceConfig(
-        "onehot", "tensor", "said", "layer", 60, subspace.layout.D, subspace.m, 5, head_seed
-    )
-    file = new_adapter(
-        numbers, space, base, TaskInfo("tiny", ("text",), labels, 30, "accuracy", 0.5)
-    )
+    base = BaseModelInfo(str(folder), "", weights, subspace.layout.D, head_seed)
+    task = TaskInfo("tiny", ("text",), labels, 30, "accuracy", 0.5)
+    file = new_adapter(numbers, subspace.config, base, task, m=subspace.m)
     with torch.no_grad():
         subspace.z.copy_(torch.from_numpy(file.z))
         assert subspace.lam is not None

@@ -189,18 +189,6 @@ def test_the_order_does_not_depend_on_the_scale() -> None:
     assert all(order == orders[0] for order in orders)
 
 
-@pytest.mark.parametrize(
-    ("groups", "scale", "message"),
-    [
-        ("layers", "tensor", "unknown groups 'layers': did you mean 'layer'"),
-        ("layer", "tensors", "unknown scale 'tensors': did you mean 'tensor'"),
-    ],
-)
-def test_unknown_names(groups: str, scale: str, message: str) -> None:
-    with pytest.raises(D90Error, match=message):
-        layout_of(Tied(), groups, scale)
-
-
 def test_nothing_to_move() -> None:
     frozen = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(D90Error, match="no trainable parameters: set requires_grad"):

@@ -3,7 +3,6 @@
 from d90.adapters.adapter import (
     Adapter,
     BaseModelInfo,
-    SubspaceConfig,
     TaskInfo,
     assert_same_subspace,
     from_bytes,
@@ -18,6 +17,7 @@ from d90.adapters.codecs import (
     Float32Codec,
     UniformCodec,
 )
+from d90.search.subspace_config import SubspaceConfig
 
 __all__ = [
     "CODECS",

@@ -17,6 +17,7 @@ import numpy as np
 from d90.adapters.codecs import Codec, Float32Codec, FloatArray, codec_name, get_codec
 from d90.adapters.container import Content, pack, unpack
 from d90.errors import D90Error
+from d90.search.subspace_config import MAX_SEED, SubspaceConfig
 from d90.utils.files import atomic_write
 
 VERSION = "1"
@@ -38,35 +39,18 @@ class BaseModelInfo:
     Attributes:
         name: hub id, folder or packaged model, as it was given.
         revision: of the hub; empty where there is none.
-        fingerprint: of the projected weights, `d90.adapters.fingerprint`: 64 hexadecimal digits.
-        dtype: that they were loaded in.
+        fingerprint: of the trainable weights, `d90.adapters.fingerprint`: 64 hexadecimal digits.
+        D: number of trainable weights, head included.
+        head_seed: seed of the new head inside theta_0.
+        dtype: of the weights, such as `float32`.
     """
 
     name: str
     revision: str
     fingerprint: str
-    dtype: str = USUAL_DTYPE
-
-
-@dataclass(frozen=True)
-class SubspaceConfig:
-    """The subspace that the numbers are coordinates in.
-
-    Attributes:
-        projection, scale, method, groups: as in `d90.subspace.attach`.
-        d: how many numbers; D: how many weights; m: how many of the d numbers are lam.
-        seed: of P; head_seed: of the fresh head inside theta_0.
-    """
-
-    projection: str
-    scale: str
-    method: str
-    groups: str
-    d: int
     D: int
-    m: int
-    seed: int
-    head_seed: int
+    head_seed: int = 0
+    dtype: str = USUAL_DTYPE
 
 
 @dataclass(frozen=True)
@@ -94,51 +78,59 @@ class Adapter:
     """A fine-tune.
 
     Attributes:
-        numbers: float32, shape (d,): z, and in SAID lam behind it.
-        space, base, use: what they mean.
-        code: the name of how they are written, a key of `d90.adapters.codecs.CODES`.
-        data: the numbers as they are written.
+        parameters: float32, shape (d,): z, and in SAID lam behind it.
+        subspace: what they are coordinates in; its d is never None.
+        base, task: the pretrained model, and what it was fine-tuned for.
+        m: how many of the parameters are lam; 0 in DID.
+        codec: how they are encoded, a key of `d90.adapters.codecs.CODECS`.
+        data: the encoded parameters.
     """
 
     parameters: FloatArray
     subspace: SubspaceConfig
     base: BaseModelInfo
     task: TaskInfo
+    m: int
     codec: str = "float32"
     data: bytes = field(default=b"", repr=False)
 
     @property
+    def d(self) -> int:
+        """Number of trained parameters."""
+        return len(self.parameters)
+
+    @property
     def z(self) -> FloatArray:
         """The coordinates, shape (d - m,)."""
-        return self.parameters[: len(self.parameters) - self.subspace.m]
+        return self.parameters[: self.d - self.m]
 
     @property
     def lam(self) -> FloatArray:
         """The scales of SAID, shape (m,)."""
-        return self.parameters[len(self.parameters) - self.subspace.m :]
+        return self.parameters[self.d - self.m :]
 
     @property
     def bits(self) -> int:
         """Bits of the numbers as they are written, codebook and prior included."""
         return 8 * len(self.data)
 
-    def with_codec(self, code: Codec) -> Adapter:
-        """The same in another code: its numbers are those that a reader will find.
+    def with_codec(self, codec: Codec) -> Adapter:
+        """The same adapter in another codec; its parameters become those that a reader decodes.
 
         Raises:
-            D90Error: when the code cannot write them.
+            D90Error: when the codec cannot encode them.
         """
-        shift = self.subspace.m if code.departs else 0
-        data = code.encode(_shifted(self.parameters, shift, -1))
-        numbers = _shifted(code.decode(data, self.subspace.d), shift, 1)
-        return replace(self, parameters=numbers, codec=codec_name(code), data=data)
+        shift = self.m if codec.departs else 0
+        data = codec.encode(_shifted(self.parameters, shift, -1))
+        parameters = _shifted(codec.decode(data, self.d), shift, 1)
+        return replace(self, parameters=parameters, codec=codec_name(codec), data=data)
 
     def to_bytes(self) -> bytes:
         """The file, the same bytes every time."""
-        return pack(Content(_words(self), KINDS[self.codec], self.data))
+        return pack(Content(_metadata(self), KINDS[self.codec], self.data))
 
     def save(self, path: str | Path) -> int:
-        """Write the file, whole or not at all; its size in bytes.
+        """Write the file atomically; returns its size in bytes.
 
         Raises:
             D90Error: when it cannot be written.
@@ -152,16 +144,26 @@ class Adapter:
 
 
 def new_adapter(
-    numbers: FloatArray, space: SubspaceConfig, base: BaseModelInfo, use: TaskInfo
+    parameters: FloatArray,
+    subspace: SubspaceConfig,
+    base: BaseModelInfo,
+    task: TaskInfo,
+    *,
+    m: int = 0,
 ) -> Adapter:
-    """A task file in float32.
+    """An adapter in float32.
+
+    Args:
+        parameters: shape (d,): z, and in SAID lam behind it.
+        subspace, base, task: as in `Adapter`.
+        m: how many of the parameters are lam.
 
     Raises:
-        D90Error: when the numbers are not d finite ones.
+        D90Error: when the parameters are not d finite numbers.
     """
-    _check_numbers(numbers, space.d)
-    file = Adapter(np.asarray(numbers, dtype=np.float32), space, base, use)
-    return file.with_codec(Float32Codec())
+    _check_parameters(parameters, subspace.d)
+    adapter = Adapter(np.asarray(parameters, dtype=np.float32), subspace, base, task, m)
+    return adapter.with_codec(Float32Codec())
 
 
 def load_adapter(path: str | Path) -> Adapter:
@@ -189,46 +191,49 @@ def from_bytes(content: bytes) -> Adapter:
     """
     if len(content) > LARGEST_FILE:
         raise D90Error(f"it has more than {LARGEST_FILE:,} bytes.")
-    found = unpack(content)
-    words = found.metadata
-    _check_version(words)
+    container = unpack(content)
+    metadata = container.metadata
+    _check_version(metadata)
     try:
-        space, base, use = _space(words["space"]), _base(words["base"]), _use(words)
-        code = words["code"]
+        subspace, D, m, head_seed = _parse_subspace(metadata["space"])
+        base = _parse_base(metadata["base"], D, head_seed)
+        task, codec = _parse_task(metadata), metadata["code"]
     except (KeyError, ValueError) as error:
         if isinstance(error, D90Error):
             raise
         raise D90Error(f"its metadata are damaged ({error}).") from error
-    kind = get_codec(code)
-    if found.kind != KINDS[code]:
-        raise D90Error(f"its numbers are {found.kind}, and its code is {code}.")
-    numbers = _shifted(kind.decode(found.data, space.d), space.m if kind.departs else 0, 1)
-    _check_numbers(numbers, space.d)
-    file = Adapter(numbers, space, base, use, code, found.data)
-    if file.to_bytes() != content:
+    decoder = get_codec(codec)
+    if container.kind != KINDS[codec]:
+        raise D90Error(f"its numbers are {container.kind}, and its code is {codec}.")
+    assert subspace.d is not None
+    decoded = decoder.decode(container.data, subspace.d)
+    parameters = _shifted(decoded, m if decoder.departs else 0, 1)
+    _check_parameters(parameters, subspace.d)
+    adapter = Adapter(parameters, subspace, base, task, m, codec, container.data)
+    if adapter.to_bytes() != content:
         raise D90Error("its metadata are damaged (they are not as d90 writes them).")
-    return file
+    return adapter
 
 
-def _words(file: Adapter) -> dict[str, str]:
-    space, base, use = file.subspace, file.base, file.task
+def _metadata(adapter: Adapter) -> dict[str, str]:
+    subspace, base, task = adapter.subspace, adapter.base, adapter.task
     return {
         "d90": VERSION,
         "random": SCHEME,
         "space": _joined(
-            space.projection,
-            space.scale,
-            space.method,
-            space.groups,
-            *map(str, (space.d, space.D, space.m, space.seed, space.head_seed)),
+            subspace.projection,
+            subspace.scale,
+            subspace.method,
+            subspace.groups,
+            *map(str, (adapter.d, base.D, adapter.m, subspace.seed, base.head_seed)),
         ),
         "base": _joined(
             base.name, base.revision, _shorter(base.fingerprint), *_unusual(base.dtype)
         ),
-        "task": _joined(use.name, *use.text_columns),
-        "labels": _joined(*use.labels),
-        "metric": _joined(use.metric, f"{use.metric_value:.4f}", str(use.max_length)),
-        "code": file.codec,
+        "task": _joined(task.name, *task.text_columns),
+        "labels": _joined(*task.labels),
+        "metric": _joined(task.metric, f"{task.metric_value:.4f}", str(task.max_length)),
+        "code": adapter.codec,
     }
 
 
@@ -250,12 +255,14 @@ def _check_version(words: Mapping[str, str]) -> None:
         )
 
 
-def _space(text: str) -> SubspaceConfig:
-    projection, scale, method, groups, *counts = _split(text)
-    d, D, m, seed, head_seed = (_count(word) for word in counts)
-    if not 0 < d <= D or not 0 <= m < d or max(seed, head_seed) >= 2**64:
+def _parse_subspace(text: str) -> tuple[SubspaceConfig, int, int, int]:
+    """The subspace, D, m and the seed of the head."""
+    *names, d, D, m, seed, head_seed = _split(text)
+    projection, scale, method, groups = (name[:20] for name in names)
+    d, D, m, seed, head_seed = (_count(word) for word in (d, D, m, seed, head_seed))
+    if not 0 < d <= D or not 0 <= m < d or max(seed, head_seed) > MAX_SEED:
         raise D90Error(f"its subspace cannot be: d = {d}, D = {D}, m = {m}.")
-    return SubspaceConfig(projection, scale, method, groups, d, D, m, seed, head_seed)
+    return SubspaceConfig(method, groups, projection, scale, d, seed), D, m, head_seed
 
 
 def _count(word: str) -> int:
@@ -264,11 +271,11 @@ def _count(word: str) -> int:
     return int(word)
 
 
-def _base(text: str) -> BaseModelInfo:
+def _parse_base(text: str, D: int, head_seed: int) -> BaseModelInfo:
     name, revision, fingerprint, *unusual = _split(text)
     if len(unusual) > 1 or unusual == [USUAL_DTYPE]:
         raise D90Error("its base model is damaged.")
-    return BaseModelInfo(name, revision, _longer(fingerprint), *unusual)
+    return BaseModelInfo(name, revision, _longer(fingerprint), D, head_seed, *unusual)
 
 
 def _unusual(dtype: str) -> tuple[str, ...]:
@@ -287,23 +294,23 @@ def _longer(letters: str) -> str:
     return urlsafe_b64decode(letters + "=").hex()
 
 
-def _use(words: Mapping[str, str]) -> TaskInfo:
-    task, *columns = _split(words["task"])
-    labels = tuple(_split(words["labels"]))
-    metric, reached, max_length = _split(words["metric"])
+def _parse_task(metadata: Mapping[str, str]) -> TaskInfo:
+    name, *columns = _split(metadata["task"])
+    labels = tuple(_split(metadata["labels"]))
+    metric, reached, max_length = _split(metadata["metric"])
     if not 1 <= len(columns) <= 2 or len(labels) < 2 or len(set(labels)) < len(labels):
         raise D90Error("its columns or labels are damaged.")
     value = float(reached)
     if math.isinf(value):
         raise D90Error("the metric that it reached is infinite.")
-    return TaskInfo(task, tuple(columns), labels, _count(max_length), metric, value)
+    return TaskInfo(name, tuple(columns), labels, _count(max_length), metric, value)
 
 
-def _check_numbers(numbers: FloatArray, d: int) -> None:
-    if numbers.shape != (d,):
-        raise D90Error(f"it has numbers of shape {numbers.shape}: expected ({d},).")
-    if not np.isfinite(numbers).all():
-        raise D90Error("some of its numbers are not finite.")
+def _check_parameters(parameters: FloatArray, d: int | None) -> None:
+    if parameters.shape != (d,):
+        raise D90Error(f"it has parameters of shape {parameters.shape}: expected ({d},).")
+    if not np.isfinite(parameters).all():
+        raise D90Error("some of its parameters are not finite.")
 
 
 def _shifted(numbers: FloatArray, m: int, by: int) -> FloatArray:
@@ -313,17 +320,22 @@ def _shifted(numbers: FloatArray, m: int, by: int) -> FloatArray:
     return shifted
 
 
-def assert_same_subspace(files: Sequence[Adapter]) -> None:
-    """Refuse files whose numbers are coordinates in different subspaces.
+def assert_same_subspace(adapters: Sequence[Adapter]) -> None:
+    """Refuse adapters whose parameters are coordinates in different subspaces.
 
     Raises:
         D90Error: naming the first difference.
     """
-    first = files[0]
-    for other in files[1:]:
-        if other.subspace != first.subspace or other.base.fingerprint != first.base.fingerprint:
+    first = adapters[0]
+    for other in adapters[1:]:
+        if _coordinates(other) != _coordinates(first):
             raise D90Error(
-                "the files do not share a projection and a base model, so their numbers mean "
+                "the files do not share a projection and a base model, so their parameters mean "
                 f"different directions: {first.subspace} of {first.base.name}, and "
                 f"{other.subspace} of {other.base.name}."
             )
+
+
+def _coordinates(adapter: Adapter) -> tuple[object, ...]:
+    base = adapter.base
+    return adapter.subspace, adapter.m, base.D, base.head_seed, base.fingerprint

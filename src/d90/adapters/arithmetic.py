@@ -57,7 +57,7 @@ def combine(files: Sequence[Adapter], reduction: str = MEAN) -> Adapter:
             )
     total = np.sum([departures(file).astype(np.float64) for file in files], axis=0)
     numbers = (total / len(files) if reduction == MEAN else total).astype(np.float32)
-    numbers[len(numbers) - first.subspace.m :] += np.float32(1)
+    numbers[first.d - first.m :] += np.float32(1)
     # What it reaches is not known before it is evaluated.
     use = replace(first.task, metric_value=float("nan"))
     return replace(first, parameters=numbers, task=use).with_codec(Float32Codec())

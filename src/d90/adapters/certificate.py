@@ -94,12 +94,11 @@ def certify(
     """
     error = wrong / max(examples, 1)
     check_sample(error, examples, delta)
-    space = file.subspace
     paid = code_lengths(
         data_bytes=len(file.data),
-        d=space.d,
-        seed=space.seed,
-        head_seed=space.head_seed,
+        d=file.d,
+        seed=file.subspace.seed,
+        head_seed=file.base.head_seed,
         lists=LISTS,
     )
     bits = math.fsum(payment.bits for payment in paid)
@@ -108,7 +107,7 @@ def certify(
     share = {"examples": examples, "delta": delta / 4}
     bounds = {
         f"Theorem 1, {levels:,} levels": theorem_1(
-            error, d=space.d, levels=levels, extra_bits=other, **share
+            error, d=file.d, levels=levels, extra_bits=other, **share
         ),
         "finite hypotheses (Hoeffding)": occam_hoeffding(error, bits=bits, **share),
         "finite hypotheses (Chernoff, kl)": occam_kl(error, bits=bits, **share),

@@ -18,14 +18,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from d90 import adapters
-from d90.adapters import Adapter, SubspaceConfig
+from d90.adapters import Adapter
 from d90.adapters.fingerprint import WeightDigests, weight_digests
 from d90.errors import D90Error
 from d90.models import loading
 from d90.models.loading import DTYPES
-from d90.projections import PROJECTIONS
-from d90.subspace import GROUPINGS, METHODS, SCALES, Layout
-from d90.subspace.layout import ParamRef, build_layout, find_params
+from d90.subspace.layout import Layout, ParamRef, build_layout, find_params
 from d90.subspace.ops import signed, write
 
 
@@ -120,7 +118,7 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
     loaded = loading.open_model(
         name,
         num_labels=len(labels),
-        head_seed=found.subspace.head_seed,
+        head_seed=found.base.head_seed,
         dtype=found.base.dtype,
         labels=labels,
     )
@@ -133,7 +131,7 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
         weights=start,
         digests=weight_digests(model),
         fresh=loaded.fresh,
-        head=Head(len(labels), found.subspace.head_seed),
+        head=Head(len(labels), found.base.head_seed),
     )
     layout, ordered = _checked(model, pretrained, found)
     _write_theta(pretrained, found, layout, ordered)
@@ -154,7 +152,7 @@ def _where(file: Adapter) -> str:
 
 def _with_head(model: PreTrainedModel, base: BaseModel, file: Adapter) -> BaseModel:
     """The base with the head that a file starts from; the model is left alone."""
-    head = Head(len(file.task.labels), file.subspace.head_seed)
+    head = Head(len(file.task.labels), file.base.head_seed)
     if head == base.head:
         return base
     shapes = {name: tuple(base.theta_0[name].shape) for name in base.fresh & base.theta_0.keys()}
@@ -198,32 +196,20 @@ def _checked(model: nn.Module, base: BaseModel, file: Adapter) -> tuple[Layout, 
             f"{_where(file)}its base model is '{file.base.name}'{revision} with the fingerprint "
             f"{wanted[:12]}, and '{base.name}' has {found[:12]}: give the right one as --base."
         )
-    space = file.subspace
-    _check_space(space)
     start = [
         ParamRef(nn.Parameter(base.theta_0[w.names[0]], requires_grad=False), w.names, w.sites)
         for w in base.weights
     ]
-    layout, ordered = build_layout(model, start, groups=space.groups, scale=space.scale)
-    m = layout.m if space.method == "said" else 0
-    if (layout.D, m) != (space.D, space.m):
+    layout, ordered = build_layout(
+        model, start, groups=file.subspace.groups, scale=file.subspace.scale
+    )
+    m = layout.m if file.subspace.is_said else 0
+    if (layout.D, m) != (file.base.D, file.m):
         raise D90Error(
-            f"{_where(file)}it is for D = {space.D:,} and m = {space.m}, and its base has "
+            f"{_where(file)}it is for D = {file.base.D:,} and m = {file.m}, and its base has "
             f"D = {layout.D:,} and m = {m}."
         )
     return layout, ordered
-
-
-def _check_space(space: SubspaceConfig) -> None:
-    """Refuse a name that this version does not know."""
-    for what, name, choices in (
-        ("projection", space.projection, PROJECTIONS),
-        ("scale", space.scale, SCALES),
-        ("method", space.method, METHODS),
-        ("groups", space.groups, GROUPINGS),
-    ):
-        if name not in choices:
-            raise D90Error(f"the task file has the {what} '{name[:20]}', which is unknown.")
 
 
 @torch.no_grad()

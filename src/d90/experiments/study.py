@@ -34,9 +34,10 @@ from d90.rng import philox
 from d90.search.estimate import estimate
 from d90.search.protocols import Grid, Protocol
 from d90.search.protocols.base import LARGEST_SEED, check_integers
+from d90.search.subspace_config import METHODS
 from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Store, study_name
-from d90.subspace import GROUPINGS, METHODS, SCALES
+from d90.subspace import GROUPINGS, SCALES
 from d90.subspace.layout import build_layout, find_params
 from d90.tasks import METRICS, Task, load_task, majority_score
 from d90.training import Progress, TrainConfig

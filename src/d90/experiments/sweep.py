@@ -19,8 +19,8 @@ from d90.experiments.study import Callback, Study
 from d90.models import loading
 from d90.report import Summary, write_report
 from d90.search.protocols import Protocol
+from d90.search.subspace_config import METHODS
 from d90.storage.store import Store
-from d90.subspace import METHODS
 from d90.tasks import Task, load_task
 
 OF_TASKS = ("max_train_samples", "max_eval_samples", "metric", "text_columns", "label_column")

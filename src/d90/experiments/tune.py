@@ -21,7 +21,6 @@ from d90.adapters import (
     BaseModelInfo,
     CodebookCodec,
     Codec,
-    SubspaceConfig,
     TaskInfo,
     UniformCodec,
     new_adapter,
@@ -102,6 +101,8 @@ class AdapterTuner:
             name=study.model_name,
             revision=getattr(self.model.config, "_commit_hash", None) or "",
             fingerprint=fingerprint(self.model),
+            D=study.D,
+            head_seed=executor.data_settings["head_seed"],
             dtype=str(self.model.dtype).removeprefix("torch."),
         )
         self.process_group = get_process_group()
@@ -112,29 +113,13 @@ class AdapterTuner:
         )
 
     @property
-    def space(self) -> SubspaceConfig:
-        """What the numbers are coordinates in."""
-        kind, layout = self.study.subspace, self.subspace.layout
-        return SubspaceConfig(
-            projection=kind["projection"],
-            scale=kind["scale"],
-            method=kind["method"],
-            groups=kind["groups"],
-            d=self.subspace.d,
-            D=layout.D,
-            m=self.subspace.m,
-            seed=self.trial.seed,
-            head_seed=self.study.runner.data_settings["head_seed"],
-        )
-
-    @property
     def metric_name(self) -> str:
         return self.data.metric
 
     def checkpoint_folder(self, output: Path) -> Path:
         """Where a run is kept until its file is written, beside it: another run has another."""
         study = self.study
-        about = (self.base.fingerprint, self.space, study.task.digest(), study.max_length)
+        about = (self.base.fingerprint, self.subspace.config, study.task.digest(), study.max_length)
         digest = text_digest(repr(about))[:8]
         return output.with_name(f".{output.name}.{digest}.run")
 
@@ -167,7 +152,7 @@ class AdapterTuner:
             metric=self.metric_name,
             metric_value=self.metric_of(self.parameters),
         )
-        return new_adapter(self.parameters, self.space, self.base, use)
+        return new_adapter(self.parameters, self.subspace.config, self.base, use, m=self.subspace.m)
 
     @property
     def parameters(self) -> FloatArray:

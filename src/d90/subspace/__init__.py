@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from d90.subspace.attach import METHODS, Subspace, attach, detach
+from d90.search.subspace_config import SubspaceConfig
+from d90.subspace.attach import attach, detach
 from d90.subspace.grouping import GROUPINGS
 from d90.subspace.layout import Group, Layout, ParamSlice
 from d90.subspace.scaling import SCALES
+from d90.subspace.subspace import Subspace
 
 __all__ = [
     "GROUPINGS",
-    "METHODS",
     "SCALES",
     "Group",
     "Layout",
     "ParamSlice",
     "Subspace",
+    "SubspaceConfig",
     "attach",
     "detach",
 ]

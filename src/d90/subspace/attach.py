@@ -18,12 +18,10 @@ from typing import Any
 
 from torch import nn
 
-from d90.errors import D90Error, unknown_name
-from d90.projections import make_projection
-from d90.subspace.layout import Layout, ParamRef, build_layout, find_params
+from d90.errors import D90Error
+from d90.search.subspace_config import SubspaceConfig
+from d90.subspace.layout import ParamRef, build_layout, find_params
 from d90.subspace.subspace import Subspace
-
-METHODS = ("did", "said")
 
 NAME = "subspace"
 """The attribute of the model that holds its `Subspace`; keys of the state dict begin with it."""
@@ -73,12 +71,13 @@ def attach(
             f"{type(model).__name__} already has an attribute '{NAME}': "
             "if it is a subspace, call detach(model) first."
         )
-    what = {"groups": groups, "projection": projection, "scale": scale, "seed": seed}
-    layout, weights, m = prepare_layout(model, d=d, method=method, **what)
-    subspace = Subspace(layout, weights, d=d, m=m, projection=projection, seed=seed)
-    _install(model, subspace, weights)
+    config = SubspaceConfig(method, groups, projection, scale, d, seed)
+    layout, params = build_layout(model, find_params(model), groups=groups, scale=scale)
+    config.check_size(layout.D, layout.m)
+    subspace = Subspace(layout, params, config)
+    _install(model, subspace, params)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert trained == d, f"{trained} numbers would be trained, not {d}"
+    assert trained == d, f"{trained} parameters would be trained, not {d}"
     return subspace
 
 
@@ -92,41 +91,6 @@ def detach(model: nn.Module) -> None:
     if not isinstance(subspace, Subspace):
         raise D90Error(f"{type(model).__name__} has no subspace: call attach(model, d=...) first.")
     subspace.undo.close()
-
-
-def prepare_layout(
-    model: nn.Module, *, d: int, method: str, groups: str, projection: str, scale: str, seed: int
-) -> tuple[Layout, Sequence[ParamRef], int]:
-    """The layout of a model's weights, the weights, and m, of which DID has none.
-
-    Everything that can be wrong with the arguments is found here, before the model is touched.
-
-    Raises:
-        D90Error: as `attach`.
-    """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
-    layout, weights = build_layout(model, find_params(model), groups=groups, scale=scale)
-    _check_d(d, layout, method, groups)
-    m = layout.m if method == "said" else 0
-    make_projection(projection, d=d - m, D=layout.D, seed=seed)  # For its complaints.
-    return layout, weights, m
-
-
-def _check_d(d: int, layout: Layout, method: str, groups: str) -> None:
-    if not isinstance(d, int) or isinstance(d, bool) or d < 1:
-        raise D90Error(f"d is {d!r}: expected a whole number, at least 1.")
-    if d > layout.D:
-        raise D90Error(
-            f"d = {d} is larger than D = {layout.D}, the number of trainable weights of the model: "
-            "choose a smaller d."
-        )
-    if method == "said" and d <= layout.m:
-        raise D90Error(
-            f"d = {d} is too small for SAID with groups = {groups!r}: m = {layout.m} of the d "
-            f"numbers are the groups' lam, so choose d > {layout.m}, larger groups or method "
-            "'did'."
-        )
 
 
 def _install(model: nn.Module, subspace: Subspace, weights: Sequence[ParamRef]) -> None:

@@ -21,8 +21,8 @@ from torch.distributed.tensor import DTensor, Shard
 
 from d90.distributed.process_group import ProcessGroup, get_process_group
 from d90.errors import D90Error
-from d90.subspace.attach import prepare_layout
-from d90.subspace.layout import Layout, ParamRef, ParamSlice
+from d90.search.subspace_config import SubspaceConfig
+from d90.subspace.layout import Layout, ParamRef, ParamSlice, build_layout, find_params
 from d90.subspace.ops import pull_back, signed, write
 from d90.subspace.subspace import init_coordinates
 from d90.utils.digest import json_digest
@@ -72,16 +72,11 @@ class ShardedSubspace(nn.Module):
         model: nn.Module,
         layout: Layout,
         weights: Sequence[ParamRef],
-        *,
-        d: int,
-        m: int,
-        projection: str,
-        seed: int,
+        config: SubspaceConfig,
         process_group: ProcessGroup,
     ) -> None:
         super().__init__()
-        self.layout, self.d, self.m = layout, d, m
-        self.projection, self.seed, self.process_group = projection, seed, process_group
+        self.layout, self.config, self.process_group = layout, config, process_group
         self._sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
         parameters = {s: w.parameter for s, w in zip(layout.slices, weights, strict=True)}
         self._pieces = [
@@ -90,10 +85,11 @@ class ShardedSubspace(nn.Module):
             for param_slice in group.trainable
         ]
         device = self._pieces[0].theta_0.device
-        self.z, self.lam = init_coordinates([*parameters.values()], d, m, device)
+        self.z, self.lam = init_coordinates([*parameters.values()], config, layout.m, device)
         self._made = self._numbers()
         # One sum of s P^T g for each group that has a lam of its own.
-        self._collected = torch.zeros(max(m, 1), d - m, dtype=self.z.dtype, device=device)
+        sums = 1 if self.lam is None else len(self.lam)
+        self._collected = self.z.new_zeros(sums, len(self.z), requires_grad=False)
         self._hooks = [
             # First, before FSDP gathers what the slices hold.
             model.register_forward_pre_hook(self._before_forward, prepend=True),
@@ -124,7 +120,7 @@ class ShardedSubspace(nn.Module):
         for piece in self._pieces:
             if not piece.theta_0.numel():
                 continue
-            call = (piece.group, self.projection, self.layout.D, signed(self.seed))
+            call = (piece.group, self.config.projection, self.layout.D, signed(self.config.seed))
             rows = ([piece.start], [piece.scale], [piece.local])
             write(self.z, self.lam, [piece.theta_0], *call, *rows)
             increment_version(piece.local)
@@ -168,9 +164,11 @@ class ShardedSubspace(nn.Module):
             parameter.grad = None
             if not gradient.numel():
                 return
-            call = (self.projection, len(self.z), self.layout.D, signed(self.seed))
+            call = (self.config.projection, len(self.z), self.layout.D, signed(self.config.seed))
             found = pull_back([gradient], *call, *rows)
-            self._collected[piece.group if self.m else 0] += found.to(self._collected.dtype)
+            self._collected[0 if self.lam is None else piece.group] += found.to(
+                self._collected.dtype
+            )
 
         return project
 
@@ -212,16 +210,16 @@ def attach_sharded(
         D90Error: as `attach`; a weight that is not in slices; processes that were given other
             arguments.
     """
-    what = {"groups": groups, "projection": projection, "scale": scale, "seed": seed}
-    layout, weights, m = prepare_layout(model, d=d, method=method, **what)
+    config = SubspaceConfig(method, groups, projection, scale, d, seed)
+    layout, weights = build_layout(model, find_params(model), groups=groups, scale=scale)
+    config.check_size(layout.D, layout.m)
     process_group = get_process_group()
     for weight in weights:
         _check_sharded(weight, process_group.world_size)
     slices = [[s.name, s.offset, s.scale] for s in layout.slices]
-    about = json_digest([d, m, projection, seed, slices])
+    about = json_digest([config.to_dict(), slices])
     process_group.assert_same_on_all_ranks("subspace", {"options": about})
-    options: dict[str, Any] = {"d": d, "m": m, "projection": projection, "seed": seed}
-    return ShardedSubspace(model, layout, weights, **options, process_group=process_group)
+    return ShardedSubspace(model, layout, weights, config, process_group)
 
 
 def _check_sharded(weight: ParamRef, world: int) -> None:

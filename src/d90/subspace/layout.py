@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from d90.errors import D90Error, unknown_name
+from d90.errors import D90Error
 from d90.subspace.grouping import GROUPINGS, HEAD
 from d90.subspace.scaling import SCALES
 
@@ -153,12 +153,8 @@ def build_layout(
         The layout, and the weights in its order: one for each of `layout.slots`.
 
     Raises:
-        D90Error: for an unknown name, or a scale policy under which nothing moves.
+        D90Error: for a scale policy under which nothing moves.
     """
-    if groups not in GROUPINGS:
-        raise unknown_name("groups", groups, GROUPINGS)
-    if scale not in SCALES:
-        raise unknown_name("scale", scale, SCALES)
     layer, group = GROUPINGS["layer"](model), GROUPINGS[groups](model)
     in_head = [layer(weight.names[0]) == HEAD for weight in weights]
     scales = SCALES[scale]([weight.parameter for weight in weights], in_head)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from d90.errors import D90Error
+from d90.search.subspace_config import SubspaceConfig
 from d90.subspace.buffer_pool import BufferLease, BufferPool
 from d90.subspace.layout import Layout, ParamRef, ParamSite, ParamSlice
 from d90.subspace.ops import add_projected, add_projected_into, signed
@@ -58,16 +59,24 @@ def _same(left: Tensor | None, right: Tensor | None) -> bool:
 
 
 def init_coordinates(
-    theta_0: Sequence[Tensor], d: int, m: int, device: torch.device
+    theta_0: Sequence[Tensor], config: SubspaceConfig, groups: int, device: torch.device
 ) -> tuple[nn.Parameter, nn.Parameter | None]:
-    """z = 0 and lam = 1, at which theta is theta_0; no lam where m = 0.
+    """z = 0 and lam = 1, at which theta is theta_0; no lam in DID.
+
+    Args:
+        theta_0: the trainable weights.
+        config: d and the method.
+        groups: m, the number of groups that move.
+        device: of z and lam.
 
     Returns:
         z of shape (d - m,) and lam of shape (m,), float32, or float64 where a weight is.
     """
     double = any(tensor.dtype == torch.float64 for tensor in theta_0)
     dtype = torch.float64 if double else torch.float32
-    z = nn.Parameter(torch.zeros(d - m, dtype=dtype, device=device))
+    assert config.d is not None
+    m = groups if config.is_said else 0
+    z = nn.Parameter(torch.zeros(config.d - m, dtype=dtype, device=device))
     return z, nn.Parameter(torch.ones(m, dtype=dtype, device=device)) if m else None
 
 
@@ -79,10 +88,7 @@ class Subspace(nn.Module):
     Args:
         layout: where each weight lies in theta.
         weights: the tensors of theta_0 and their places in the model, in the order of the layout.
-        d: how many numbers are trained, z and lam together.
-        m: how many of them are lam: `layout.m`, or 0 for DID.
-        projection: a key of `PROJECTIONS`.
-        seed: seed of P.
+        config: which subspace; its d fits the layout (`SubspaceConfig.check_size`).
 
     Attributes:
         z: shape (d - m,), float32 (float64 where a weight is).
@@ -95,19 +101,9 @@ class Subspace(nn.Module):
     lam: nn.Parameter | None
     checksum: Tensor
 
-    def __init__(
-        self,
-        layout: Layout,
-        weights: Sequence[ParamRef],
-        *,
-        d: int,
-        m: int,
-        projection: str,
-        seed: int,
-    ) -> None:
+    def __init__(self, layout: Layout, weights: Sequence[ParamRef], config: SubspaceConfig) -> None:
         super().__init__()
-        self.layout, self.d, self.m = layout, d, m
-        self.projection, self.seed = projection, seed
+        self.layout, self.config = layout, config
         self.undo = ExitStack()
         # In a plain dict, which torch does not look into: these modules are the model's already.
         self.sites = {s: w.sites for s, w in zip(layout.slices, weights, strict=True)}
@@ -115,13 +111,23 @@ class Subspace(nn.Module):
         for number, tensor in enumerate(theta_0):
             self.register_buffer(f"theta_0_{number}", tensor, persistent=False)
         device = theta_0[0].device
-        self.z, self.lam = init_coordinates(theta_0, d, m, device)
+        self.z, self.lam = init_coordinates(theta_0, config, layout.m, device)
         # DDP sends the first process's buffers to the others, but not theta_0, which is long.
-        self._checksum = [_sum_of_bits(theta_0), signed(seed)]
+        self._checksum = [_sum_of_bits(theta_0), signed(config.seed)]
         checksum = torch.tensor(self._checksum, device=device)
         self.register_buffer("checksum", checksum, persistent=False)
         self._memory = [BufferPool() for _ in layout.trainable]
         self._made = _Made(self.z.detach().clone(), _clone(self.lam, detached=True), traced=False)
+
+    @property
+    def d(self) -> int:
+        """Number of trained parameters, z and lam together."""
+        return self.z.numel() + self.m
+
+    @property
+    def m(self) -> int:
+        """How many of them are lam; 0 in DID."""
+        return 0 if self.lam is None else self.lam.numel()
 
     @property
     def theta_0(self) -> dict[ParamSlice, Tensor]:
@@ -168,9 +174,9 @@ class Subspace(nn.Module):
                 lam,
                 theta_0,
                 number,
-                self.projection,
+                self.config.projection,
                 self.layout.D,
-                signed(self.seed),
+                signed(self.config.seed),
                 [param_slice.offset for param_slice in group.trainable],
                 [param_slice.scale for param_slice in group.trainable],
             )
@@ -201,7 +207,7 @@ class Subspace(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print(model)` shows of it."""
-        return f"d={self.d}, m={self.m}, D={self.layout.D}, projection={self.projection}"
+        return f"d={self.d}, m={self.m}, D={self.layout.D}, projection={self.config.projection}"
 
 
 def _put(places: Sequence[ParamSite], tensor: Tensor) -> None:

@@ -39,8 +39,11 @@ def _facts(file: Adapter, size: int) -> dict[str, Any]:
     return {
         "bytes": size,
         "code": file.codec,
-        "bits_a_number": file.bits / file.subspace.d,
-        **asdict(file.subspace),
+        "bits_a_number": file.bits / file.d,
+        **file.subspace.to_dict(),
+        "D": file.base.D,
+        "m": file.m,
+        "head_seed": file.base.head_seed,
         "base": asdict(file.base),
         **asdict(file.task),
         "reached": None if math.isnan(file.task.metric_value) else file.task.metric_value,
@@ -50,18 +53,18 @@ def _facts(file: Adapter, size: int) -> dict[str, Any]:
 
 def _rows(file: Adapter, size: int) -> list[tuple[str, str]]:
     space, base, use = file.subspace, file.base, file.task
-    of_lam = f", {space.m} of them lam" if space.m else ""
+    of_lam = f", {file.m} of them lam" if file.m else ""
     largest = float(abs(file.z).max(initial=0))
     return [
-        ("file", f"{size:,} bytes, {file.codec}, {file.bits / space.d:.2f} bits a number"),
-        ("numbers", f"{space.d:,}{of_lam}; the largest of z is {largest:.3g}"),
-        ("weights", f"D = {space.D:,}"),
+        ("file", f"{size:,} bytes, {file.codec}, {file.bits / file.d:.2f} bits a number"),
+        ("numbers", f"{file.d:,}{of_lam}; the largest of z is {largest:.3g}"),
+        ("weights", f"D = {base.D:,}"),
         (
             "subspace",
             f"{space.method.upper()}, {space.projection}, scale {space.scale}, "
             f"groups {space.groups}",
         ),
-        ("seeds", f"projection {space.seed}, head {space.head_seed} (philox-v1)"),
+        ("seeds", f"projection {space.seed}, head {base.head_seed} (philox-v1)"),
         ("base", " at ".join(filter(None, (base.name, base.revision))) + f" ({base.dtype})"),
         ("fingerprint", base.fingerprint),
         ("task", f"{use.name}: {', '.join(use.text_columns)}; {use.max_length} tokens at most"),
