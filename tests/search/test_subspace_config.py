@@ -46,5 +46,5 @@ def test_check_size() -> None:
         SubspaceConfig().check_size(100, groups=1)
     with pytest.raises(D90Error, match="d = 101 is larger than D = 100"):
         SubspaceConfig(d=101).check_size(100, groups=1)
-    with pytest.raises(D90Error, match="d = 12 is too small for SAID .* choose d > 12"):
+    with pytest.raises(D90Error, match=r"d = 12 is too small for SAID .* choose d > 12"):
         SubspaceConfig("said", d=12).check_size(100, groups=12)

@@ -191,8 +191,8 @@ def test_the_layout_is_that_of_the_whole_model(both, name: str) -> None:
     model, options = language(), CASES[name]
     kind = {"groups": options.get("groups", "layer"), "scale": options.get("scale", "tensor")}
     layout, _ = build_layout(model, find_params(model), **kind)
-    assert both[0][name]["layout"].slots == both[1][name]["layout"].slots == layout.slices
-    assert [len(group.slots) for group in both[0][name]["layout"].groups] == [
+    assert both[0][name]["layout"].slices == both[1][name]["layout"].slices == layout.slices
+    assert [len(group.slices) for group in both[0][name]["layout"].groups] == [
         len(group.slices) for group in layout.groups
     ]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from d90.projections import PROJECTIONS, make_projection
 from d90.subspace.ops import add_projected, pull_back
 
-D, STARTS, SCALES = 100, [10, 16, 40], [1.0, 0.5, 3.0]
+D, ROW_OFFSETS, SCALES = 100, [10, 16, 40], [1.0, 0.5, 3.0]
 
 
 def arguments(
@@ -29,7 +29,7 @@ def arguments(
         "projection": projection,
         "D": D,
         "seed": -3,
-        "starts": STARTS,
+        "row_offsets": ROW_OFFSETS,
         "scales": SCALES,
     }
 
@@ -39,15 +39,15 @@ def lams(dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 @pytest.mark.parametrize("lam", [None, lams()], ids=["did", "said"])
-def test_opcheck_displace(lam: Tensor | None) -> None:
+def test_opcheck_add_projected(lam: Tensor | None) -> None:
     torch.library.opcheck(add_projected, (), arguments(lam))
 
 
-def test_opcheck_collect() -> None:
+def test_opcheck_pull_back() -> None:
     gradients = [torch.ones(2, 3), torch.ones(4).double(), torch.ones(5)]
-    torch.library.opcheck(pull_back, (gradients, "fastfood", 5, D, 3, STARTS, SCALES))
+    torch.library.opcheck(pull_back, (gradients, "fastfood", 5, D, 3, ROW_OFFSETS, SCALES))
     halves = [gradient.bfloat16() for gradient in gradients]
-    torch.library.opcheck(pull_back, (halves, "onehot", 5, D, 3, STARTS, SCALES))
+    torch.library.opcheck(pull_back, (halves, "onehot", 5, D, 3, ROW_OFFSETS, SCALES))
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS)
@@ -58,7 +58,7 @@ def test_values_and_gradients_are_those_of_the_formula(projection: str) -> None:
     P = make_projection(projection, d=5, D=D, seed=2**64 - 3).matrix()
     expected = [
         t + s * lam[1] * (P[start : start + t.numel()] @ z).view(t.shape)
-        for t, start, s in zip(given["theta_0"], STARTS, SCALES, strict=True)
+        for t, start, s in zip(given["theta_0"], ROW_OFFSETS, SCALES, strict=True)
     ]
     theta = add_projected(**given)
     outer = [torch.randn_like(t) for t in theta]
@@ -106,7 +106,7 @@ def test_second_derivatives_are_refused() -> None:
 def test_theta_at_zero_is_theta_0_bit_for_bit(dtype: torch.dtype) -> None:
     tiny = torch.finfo(dtype).smallest_normal / 2
     theta_0 = torch.tensor([0.0, -0.0, tiny, -tiny, 1.0, -3.0], dtype=dtype)
-    given = arguments(lams()) | {"theta_0": [theta_0], "starts": [10], "scales": [2.0]}
+    given = arguments(lams()) | {"theta_0": [theta_0], "row_offsets": [10], "scales": [2.0]}
     (theta,) = add_projected(**(given | {"z": torch.zeros(5)}))
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
     assert theta.data_ptr() != theta_0.data_ptr()
@@ -133,7 +133,7 @@ def test_autocast_changes_nothing() -> None:
 
 def test_strides_are_kept() -> None:
     theta_0 = torch.randn(4, 6).t()
-    given = arguments() | {"theta_0": [theta_0], "starts": [10], "scales": [2.0]}
+    given = arguments() | {"theta_0": [theta_0], "row_offsets": [10], "scales": [2.0]}
     (theta,) = add_projected(**given)
     (flat,) = add_projected(**(given | {"theta_0": [theta_0.contiguous()]}))
     assert theta.stride() == theta_0.stride()

@@ -162,11 +162,13 @@ class _Display:
         self._bar.stop()
 
     def begin(self, tuning: AdapterTuner) -> None:
-        space, settings = tuning.space, tuning.settings
+        subspace, settings = tuning.subspace, tuning.settings
+        config = subspace.config
         self._epoch = math.ceil(len(tuning.data.train) / settings.batch_size)
         self._say(
-            f"{tuning.study.model_name} on {tuning.study.task.name}: d = {space.d:,} of "
-            f"D = {space.D:,}, {space.method.upper()}, {space.projection}, scale {space.scale}"
+            f"{tuning.study.model_name} on {tuning.study.task.name}: d = {subspace.d:,} of "
+            f"D = {subspace.layout.D:,}, {config.method.upper()}, {config.projection}, "
+            f"scale {config.scale}"
         )
 
     def progressed(self, step: Step) -> None:
