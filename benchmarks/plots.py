@@ -21,7 +21,7 @@ from benchmarks.memory import allowed
 from benchmarks.tables import number
 from benchmarks.training import PEAK, WEIGHTS_LIKE
 from d90.report.curve import FULL, MAJORITY, THRESHOLD, WIDTH
-from d90.report.plotting import INK, PNG_DPI, STYLE, short
+from d90.report.plotting import INK, PNG_DPI, STYLE, log_axis
 
 COLORS = {
     "fastfood": FULL,
@@ -209,15 +209,8 @@ def _patch(color: str, label: str) -> Line2D:
 
 
 def _log_axis(axes: Axes, label: str) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_axis(axes, "x", (1,))
     axes.set_xlabel(label)
-
-
-def _short(value: float) -> str:
-    return f"{value / 1e9:g}B" if value >= 1e9 else short(value)
 
 
 def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:

@@ -69,7 +69,12 @@ def study(
         "reason": found.reason,
         "warnings": found.warnings,
         "trials": results,
-        "settings": {"epochs": 4, "batch_size": 32, "text_columns": ["sentence1", "sentence2"]},
+        "settings": {
+            "theta_0": "eea3fbb7",
+            "subspace": {"method": "said", "groups": "layer"},
+            "training": {"epochs": 4, "batch_size": 32, "max_steps": None},
+            "protocol": {"name": "listed", "dims": [10, 20]},
+        },
         "command": "d90 measure minilm-l6 mrpc --method said --dims 10,20",
         "versions": {"d90": "0.1.0", "torch": "2.13.0"},
         "started": "2026-01-02T03:04:05+00:00",

@@ -15,14 +15,22 @@ from matplotlib.transforms import BboxBase
 from tests.helpers.studies import every_kind, runs, study
 
 from d90.report import Summary
-from d90.report.curve import WIDTH, _figure, curve_png, curve_svg, spread
-from d90.report.plotting import STYLE
+from d90.report.curve import WIDTH, draw_curve, spread
+from d90.report.plotting import STYLE, png, svg
+
+
+def curve_svg(summary: Summary) -> str:
+    return svg(lambda: draw_curve(summary))
+
+
+def curve_png(summary: Summary) -> bytes:
+    return png(lambda: draw_curve(summary))
 
 
 def text_boxes(summary: Summary) -> tuple[Mapping[str, BboxBase], BboxBase]:
     """Where every word of the figure is, in dots, and the whole figure."""
     with style.context(["default", STYLE]):
-        figure = _figure(summary)
+        figure = draw_curve(summary)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         outside = labels_outside(figure.axes[0])

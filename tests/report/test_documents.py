@@ -16,8 +16,8 @@ from rich.console import Console
 from tests.helpers.studies import EIGHT, runs, study
 
 from d90.errors import D90Error
-from d90.report import Summary
-from d90.report.document import Document, Figure, Table, render_document, write_document
+from d90.report import Document, Summary, render_document, write_document
+from d90.report.document import Figure, Table
 from d90.report.paper import published
 from d90.report.paper.figure1 import curves
 from d90.report.paper.figure2 import Checkpoint, trajectory
@@ -64,9 +64,9 @@ def test_files_are_whole_and_the_same_again(name: str, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         page = write_document(replace(document, command="d90 x"), tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    wanted = {"index.html"} | {f"{t.name}.csv" for t in document.tables}
-    wanted |= {f"{f.name}.{end}" for f in document.figures for end in ("svg", "png")}
-    assert set(files) == wanted
+    expected = {"index.html"} | {f"{t.name}.csv" for t in document.tables}
+    expected |= {f"{f.name}.{end}" for f in document.figures for end in ("svg", "png")}
+    assert set(files) == expected
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     html = page.read_text()
@@ -139,8 +139,8 @@ def test_a_checkpoint_without_d90_is_in_the_table_with_its_reason() -> None:
     rows = document.tables[0].rows
     assert [(row[1], row[2], row[6]) for row in rows] == [(0, 900.0, None), (100, 30.0, good.d90)]
     assert rows[0][7] == "no d90 (undefined-baseline)"
-    assert "after 100:" in document.figures[0].alternative
-    assert "after 0:" not in document.figures[0].alternative
+    assert "after 100:" in document.figures[0].alt_text
+    assert "after 0:" not in document.figures[0].alt_text
 
 
 def test_generalization_by_hand() -> None:
@@ -175,7 +175,7 @@ def test_the_table_of_bounds_counts_the_bits_of_the_bound() -> None:
     summary = study(runs(EIGHT), d90=72, examples={"train": 1000, "train_metric": 10_000})
     tables = {t.name: t for t in generalization([summary], bits=8).tables}
     (row,) = tables["bounds"].rows
-    assert row[3] == math.ceil(72 * 8 + math.log2(len(summary.trials)) + math.log2(1))
+    assert row[3] == math.ceil(72 * 8 + math.log2(len(summary.trials)) + math.log2(4))
 
 
 def test_generalization_pays_for_the_epochs_that_steps_make() -> None:
@@ -216,4 +216,4 @@ def test_figures_have_captions_and_alternatives() -> None:
     for make in DOCUMENTS.values():
         for figure in make(some()).figures:
             assert isinstance(figure, Figure)
-            assert figure.caption.endswith(".") and "72" in figure.alternative
+            assert figure.caption.endswith(".") and "72" in figure.alt_text

@@ -12,13 +12,15 @@ from rich.cells import cell_len
 from rich.console import Console
 from tests.helpers.studies import EIGHT, every_kind, runs, study
 
-from d90.report import Summary, render_text, wording
+from d90.report import Summary, render_document, study_document, wording
 from d90.search.trial import Trial, TrialResult
 
 
 def rendered(summary: Summary, width: int) -> str:
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(render_text(summary))
+    Console(file=out, width=width, color_system=None).print(
+        render_document(study_document(summary))
+    )
     return out.getvalue()
 
 
@@ -41,7 +43,7 @@ def test_one_row_a_dimension_with_its_runs() -> None:
 def test_a_long_study_is_thinned_around_its_answer() -> None:
     summary = every_kind()["grid"]
     text = rendered(summary, 80)
-    assert "rows of 100" in text
+    assert "of 100 rows" in text
     assert any(line.split()[:1] == [str(summary.d90)] for line in text.splitlines())
 
 
@@ -83,12 +85,20 @@ def test_open_ends_of_the_interval_in_words(
     assert wording.interval(study(runs(EIGHT), interval=interval)) == text
 
 
+def test_numbers_do_not_break_in_a_narrow_terminal() -> None:
+    text = rendered(every_kind()["wide"], 40)
+    assert any(line.split()[:2] == ["4,000,000", "0.807"] for line in text.splitlines())
+
+
 def test_a_metric_that_is_no_number_is_a_dash() -> None:
     summary = study([*runs([10]), TrialResult(Trial(20, 0.01), "ok", math.nan)])
     row = next(line for line in rendered(summary, 80).splitlines() if line.split()[:1] == ["20"])
     assert row.split() == ["20", "–", "–", "0/1", "–"]
 
 
-@pytest.mark.parametrize("module", ["wording", "curve", "terminal"])
+MODULES = ["wording", "curve", "terminal", "document", "settings", "plotting", "study_table"]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples(module: str) -> None:
     assert doctest.testmod(import_module(f"d90.report.{module}")).failed == 0

@@ -15,14 +15,14 @@ from tests.helpers.studies import every_kind, runs, study
 
 from d90.errors import D90Error
 from d90.report import Summary, write_report
-from d90.report.trials import COLUMNS, trials_csv
+from d90.report.study import TRIAL_COLUMNS, trials_table
 from d90.search.trial import Trial, TrialResult
 
 FILES = {"summary.json", "trials.csv", "curve.png", "curve.svg", "index.html"}
 
 
 class Page(HTMLParser):
-    """The elements and attributes of a page; it counts those left open."""
+    """The elements, attributes and text of a page, its open elements, the rows of each table."""
 
     VOID = ("meta", "link", "br", "img", "path", "use", "rect")
 
@@ -30,11 +30,17 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
-        self.words = ""
+        self.table = ""
+        self.rows: dict[str, int] = {}
+        self.text = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if tag == "div" and dict(attrs).get("role") == "region":
+            self.table = dict(attrs)["aria-label"] or ""
+        elif tag == "tr":
+            self.rows[self.table] = self.rows.get(self.table, 0) + 1
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -45,31 +51,33 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.words += data
+        self.text += data
 
 
 def page_of(summary: Summary, folder: Path) -> str:
-    return write_report(summary, folder).page.read_text(encoding="utf-8")
+    return write_report(summary, folder).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", every_kind())
 def test_every_kind_of_study_is_written_whole(kind: str, tmp_path: Path) -> None:
     summary = every_kind()[kind]
-    paths = write_report(summary, tmp_path / "new" / "folder")
-    assert {path.name for path in paths.page.parent.iterdir()} == FILES
-    assert paths.png.read_bytes().startswith(b"\x89PNG")
-    page = Page(paths.page.read_text(encoding="utf-8"))
+    path = write_report(summary, tmp_path / "new" / "folder")
+    assert {file.name for file in path.parent.iterdir()} == FILES
+    assert (path.parent / "curve.png").read_bytes().startswith(b"\x89PNG")
+    page = Page(path.read_text(encoding="utf-8"))
     assert page.open == []
-    assert summary.status in page.words
-    assert sum(tag == "tr" for tag, _ in page.tags) == len(summary.trials) + 1
+    assert summary.status in page.text
+    assert page.rows["Runs"] == len(summary.trials) + 1
+    facts = ("minilm-l6 (D = 22,713,986)", "layer (m = 8)", "fastfood", "--epochs", "d90 measure")
+    assert all(fact in page.text for fact in facts)
 
 
 def test_reading_and_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
     first = write_report(every_kind()["unstable"], tmp_path / "a")
-    second = write_report(Summary.load(first.summary), tmp_path / "b")
+    second = write_report(Summary.load(first.parent), tmp_path / "b")
     for name in FILES:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
-    assert second.page.parent == tmp_path / "b"
+    assert second.parent == tmp_path / "b"
 
 
 def test_hostile_words_stay_words(tmp_path: Path) -> None:
@@ -90,7 +98,7 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
     page = Page(text)
     assert not {"script", "b"} & {tag for tag, _ in page.tags}
     assert "<script" not in text
-    assert page.words.count(hostile) >= 8
+    assert page.text.count(hostile) >= 8
 
 
 def test_the_page_fetches_nothing(tmp_path: Path) -> None:
@@ -110,8 +118,8 @@ def test_the_page_fetches_nothing(tmp_path: Path) -> None:
 def test_trials_csv_gives_every_number_back() -> None:
     message = 'line, "quoted"\nand a second line'
     results = [*runs([10, 2_000]), TrialResult(Trial(3, 1 / 3, 7), "failed", message=message)]
-    rows = list(csv.DictReader(io.StringIO(trials_csv(results))))
-    assert tuple(rows[0]) == COLUMNS
+    rows = list(csv.DictReader(io.StringIO(trials_table(results).csv())))
+    assert tuple(rows[0]) == TRIAL_COLUMNS
     assert [_result(row) for row in rows] == results
 
 
@@ -134,7 +142,7 @@ def _result(row: dict[str, str]) -> TrialResult:
 
 def test_a_folder_that_cannot_be_made_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(D90Error, match="--output"):
+    with pytest.raises(D90Error, match="cannot write the report"):
         write_report(every_kind()["ok"], tmp_path / "file" / "report")
 
 

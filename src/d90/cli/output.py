@@ -20,7 +20,7 @@ from d90.distributed.launcher import rank, world_size
 from d90.errors import D90Error
 
 if TYPE_CHECKING:
-    from d90.report import ReportPaths, Summary
+    from d90.report import Document
     from d90.storage.store import Store
 
 PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
@@ -86,17 +86,16 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"
 
 
-def show(summary: Summary, paths: ReportPaths, *, quiet: bool) -> None:
-    """Print the table, the answer and where the report is; the answer alone when quiet."""
-    from d90.report import render_text
-    from d90.report.wording import answer
+def show(document: Document, page: Path, *, quiet: bool) -> None:
+    """Print a report and the path of its page; the answer alone when quiet."""
+    from d90.report import render_document
 
     console = Console()
     if quiet:
-        console.print(answer(summary), highlight=False)
+        console.print(document.answer, highlight=False, soft_wrap=True)
         return
-    console.print(render_text(summary))
-    console.print(f"report: {paths.page}", soft_wrap=True, highlight=False, markup=False)
+    console.print(render_document(document))
+    console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
 
 
 def check_dry_run(plan: bool) -> None:

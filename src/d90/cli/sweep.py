@@ -23,7 +23,7 @@ from d90.cli.options import (
     subspace_options,
     training_options,
 )
-from d90.cli.output import check_dry_run, command_line, open_store, silence
+from d90.cli.output import check_dry_run, command_line, open_store, show, silence
 from d90.cli.parsing import names
 from d90.distributed.launcher import rank
 from d90.search.protocols import Protocol
@@ -144,16 +144,10 @@ def run_items(items: Sequence[SweepItem], files: Files, name: str, report: Repor
 
 
 def show_document(document: Document, folder: Path, *, quiet: bool) -> None:
-    """Write the report and print it with its address; the answer alone when quiet."""
-    from d90.report.document import render_document, write_document
+    """Write the report and print it with its path; the answer alone when quiet."""
+    from d90.report import write_document
 
-    page = write_document(document, folder)
-    console = Console()
-    if quiet:
-        console.print(document.answer, highlight=False, soft_wrap=True)
-        return
-    console.print(render_document(document))
-    console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+    show(document, write_document(document, folder), quiet=quiet)
 
 
 def build_items(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from d90.pretraining.checkpoints import Evaluation
 from d90.report import plotting
@@ -34,6 +33,6 @@ def _figure(history: Sequence[Evaluation]) -> Figure:
             axes.plot(xs, ys, color=color, linestyle=dashes, linewidth=1, label=label)
     axes.set_xlabel("updates")
     axes.set_ylabel("loss (nats a masked token)")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plotting.short(value)))
+    axes.xaxis.set_major_formatter(plotting.tick_label)
     axes.legend(frameon=False)
     return figure

@@ -1,7 +1,16 @@
-"""Tables and figures of a study, from its records only: no torch, no training."""
+"""Tables and figures of studies, from their summaries only: no torch, no training."""
 
-from d90.report.terminal import render_text
-from d90.report.write import ReportPaths, write_report
+from d90.report.document import Document
+from d90.report.study import study_document
+from d90.report.terminal import render_document
+from d90.report.write import write_document, write_report
 from d90.search.summary import Summary
 
-__all__ = ["ReportPaths", "Summary", "render_text", "write_report"]
+__all__ = [
+    "Document",
+    "Summary",
+    "render_document",
+    "study_document",
+    "write_document",
+    "write_report",
+]

@@ -13,10 +13,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from d90.report import plotting, wording
-from d90.report.plotting import INK, MARKERS, SOFT, short
+from d90.report import wording
+from d90.report.plotting import INK, MARKERS, SOFT, log_axis
 from d90.search.summary import Summary
 
 WIDTH = 3.3
@@ -31,17 +30,8 @@ Look = Mapping[str, Any]
 """How the runs at one learning rate are drawn: marker and color."""
 
 
-def curve_svg(summary: Summary) -> str:
-    """The figure as SVG."""
-    return plotting.svg(lambda: _figure(summary))
-
-
-def curve_png(summary: Summary) -> bytes:
-    """The figure as PNG."""
-    return plotting.png(lambda: _figure(summary))
-
-
-def _figure(summary: Summary) -> Figure:
+def draw_curve(summary: Summary) -> Figure:
+    """The curve, in the style of `d90.report.plotting`."""
     looks = _looks(summary)
     legend = _legend_handles(summary, looks)
     rows = math.ceil(len(legend) / LEGEND_COLUMNS)
@@ -79,10 +69,7 @@ def _set_scales(axes: Axes, summary: Summary) -> None:
     margin = max((high / low) ** 0.04, 1.15) if high > low else 3
     axes.set_xscale("log")
     axes.set_xlim(low / margin, high * margin)
-    few_decades = math.log10(high / low) < 1.5
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_axis(axes, "x", (1, 2, 5) if math.log10(high / low) < 1.5 else (1,))
     axes.set_xlabel("d (trained numbers)")
     axes.set_ylabel(summary.metric)
     heights = [value for value, _, _, _ in _levels(summary)] + [y for _, y in _points(summary)]

@@ -1,22 +1,25 @@
-"""What every figure shares: its look, its colors and how it becomes bytes.
+"""What every figure shares: its style, its colors, its axes and how it becomes bytes.
 
-The same figure gives the same bytes, whatever the reader's own settings of matplotlib.
+The same figure gives the same bytes, whatever the user's own matplotlib settings.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import matplotlib.style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 PNG_DPI = 300
 
 INK, SOFT = "#222222", "#666666"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a87900", "#4aa3df", "#7a4fa3", "#555555")
-"""Okabe and Ito's, the light ones darkened: apart for color-blind readers too."""
+"""Okabe and Ito's palette, the light colors darkened: distinct for color-blind readers too."""
 
 MARKERS = "osD^vPX*"
 
@@ -39,12 +42,12 @@ STYLE = {
 
 
 def svg(draw: Callable[[], Figure]) -> str:
-    """The figure as SVG; letters are outlines, so that it looks the same everywhere."""
+    """The figure as SVG; text is drawn as outlines, so that it looks the same everywhere."""
     return _render(draw, "svg", metadata={"Date": None, "Creator": "d90"}).decode("utf-8")
 
 
 def png(draw: Callable[[], Figure]) -> bytes:
-    """The figure as PNG, 300 dots an inch."""
+    """The figure as PNG, 300 dots per inch."""
     return _render(draw, "png", dpi=PNG_DPI, metadata={"Software": "d90"})
 
 
@@ -60,13 +63,32 @@ def markers(names: Iterable[str]) -> dict[str, str]:
     return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(distinct)}
 
 
-def short(value: float) -> str:
-    """A tick's label: 10, 500, 1k, 20k, 4M.
+def log_axis(axes: Axes, which: Literal["x", "y"], subs: Sequence[float] | None = None) -> None:
+    """Make an axis logarithmic, with short labels at its major ticks and none at the others.
 
-    >>> [short(value) for value in (10, 1_000, 20_000, 4_000_000)]
-    ['10', '1k', '20k', '4M']
+    Args:
+        axes: whose axis it is.
+        which: `x` or `y`.
+        subs: multiples of each power of ten that have a major tick; by default 1, 2 and 5 where
+            the axis, as it is now, spans fewer than 1.5 decades, else 1.
     """
-    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    if subs is None:
+        low, high = axis.get_view_interval()
+        subs = (1, 2, 5) if math.log10(high / low) < 1.5 else (1,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(tick_label)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def tick_label(value: float, position: float | None = None) -> str:
+    """A tick's label, as matplotlib calls it: 10, 500, 1k, 20k, 4M, 7B.
+
+    >>> [tick_label(value) for value in (10, 1_000, 20_000, 4_000_000, 7_000_000_000)]
+    ['10', '1k', '20k', '4M', '7B']
+    """
+    for size, letter in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
         if value >= size:
             return f"{value / size:g}{letter}"
     return f"{value:g}"

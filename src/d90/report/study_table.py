@@ -86,7 +86,7 @@ def cells_table(summaries: Iterable[Summary], failures: Mapping[str, str]) -> Ta
     """Every study in a row, also those that have no d90, and why; those that failed in the note."""
     rows = tuple(_row(summary) for summary in summaries)
     note = " ".join(f"Not measured: {name}: {why}" for name, why in failures.items())
-    return Table("studies", "Every study", COLUMNS, rows, note, terminal=False)
+    return Table("studies", "Every study", COLUMNS, rows, note, terminal_rows=0)
 
 
 def without_d90(summaries: Iterable[Summary]) -> tuple[str, ...]:

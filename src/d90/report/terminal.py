@@ -1,79 +1,59 @@
-"""The report in the terminal."""
+"""A document in the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Collection
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from d90.report import wording
-from d90.search.curve import passes, valid_results
-from d90.search.summary import Summary
-from d90.search.trial import TrialResult
+from d90.report.document import Document, RowStyle, Table
 
-MOST_ROWS = 20
-"""More dimensions than this are thinned out in the terminal; every run is in `trials.csv`."""
+STYLES: dict[RowStyle, str] = {"": "", "best": "bold", "failed": "dim"}
 
 
-def render_text(summary: Summary) -> RenderableType:
-    """The best run at each d, the warnings and the answer; from 40 characters of width up."""
-    title = f"{summary.model} on {summary.task}, {summary.method.upper()}"
-    parts: list[RenderableType] = [Text(title, style="bold")]
-    if summary.trials:
-        parts.append(Padding(_table(summary), (1, 0)))
-    parts += [Text(f"warning: {warning}", style="yellow") for warning in summary.warnings]
-    answered = summary.d90 is not None
-    parts.append(Text(wording.answer(summary), style="bold green" if answered else "bold yellow"))
-    parts.append(Text(wording.sentence(summary)))
+def render_document(document: Document) -> RenderableType:
+    """Tables, warnings and the answer; from a width of 40 characters."""
+    parts: list[RenderableType] = [Text(document.title, style="bold")]
+    for table in document.tables:
+        if table.rows and table.terminal_rows != 0:
+            parts.append(Padding(_render_table(table), (1, 0)))
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in document.warnings]
+    parts.append(Text(document.answer, style="bold"))
+    parts += [Text(sentence) for sentence in document.sentences]
     return Group(*parts)
 
 
-def _table(summary: Summary) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for header in ("d", summary.metric, "rate", "runs", f"≥{wording.percent(summary)}"):
-        table.add_column(header, justify="right", no_wrap=True)
-    by_d = {d: list(results) for d, results in groupby(summary.ordered_trials, lambda r: r.trial.d)}
-    shown = downsample(list(by_d), MOST_ROWS, keep=summary.d90)
-    for d in shown:
-        table.add_row(*_row(summary, by_d[d]))
-    if len(shown) < len(by_d):
-        table.caption = f"{len(shown)} rows of {len(by_d)}"
-    return table
+def _render_table(table: Table) -> RenderableType:
+    out = TerminalTable(
+        title=table.title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
+    )
+    cells, styles = table.cells, table.row_styles
+    for i, (header, is_text) in enumerate(zip(table.header, table.is_text, strict=True)):
+        if is_text:
+            out.add_column(header, overflow="fold")
+        else:  # The header may wrap, the numbers may not.
+            width = max(cell_len(row[i]) for row in cells)
+            out.add_column(header, justify="right", overflow="fold", min_width=width)
+    limit = len(cells) if table.terminal_rows is None else table.terminal_rows
+    shown = downsample(len(cells), limit, {i for i, style in enumerate(styles) if style == "best"})
+    for i in shown:
+        out.add_row(*cells[i], style=STYLES[styles[i]])
+    notes = [f"{len(shown)} of {len(cells)} rows"] if len(shown) < len(cells) else []
+    notes += [table.note] if table.note else []
+    return Group(out, *(Text(note, style="dim") for note in notes))
 
 
-def _row(summary: Summary, results: Sequence[TrialResult]) -> list[str]:
-    """One d: its height on the curve, its best run's rate, runs that trained, whether it passes."""
-    d = results[0].trial.d
-    trained = valid_results(results)
-    best = max(trained, key=lambda result: result.metric or 0.0, default=None)
-    heights: dict[int | None, float | None] = {point.d: point.best for point in summary.curve}
-    height = summary.full_metric if d is None else heights.get(d)
-    return [
-        wording.dimension(d),
-        wording.number(height),
-        "–" if best is None else f"{best.trial.learning_rate:g}",
-        f"{len(trained)}/{len(results)}",
-        "" if d is None else _passes(height, summary.threshold),
-    ]
+def downsample(count: int, limit: int, keep: Collection[int] = ()) -> list[int]:
+    """At most `limit` of `count` indices, evenly spread, with both ends; and `keep` besides.
 
-
-def _passes(height: float | None, threshold: float | None) -> str:
-    if height is None or threshold is None:
-        return "–"
-    return "yes" if passes(height, threshold) else "no"
-
-
-def downsample(dims: Sequence[int | None], most: int, keep: int | None) -> list[int | None]:
-    """At most `most` of the dimensions, evenly spread, with both ends; and `keep` besides.
-
-    >>> downsample([10, 20, 30, 40, 50, 60], 3, keep=20)
-    [10, 20, 30, 60]
+    >>> downsample(6, 3, keep=[1])
+    [0, 1, 2, 5]
     """
-    if len(dims) <= most:
-        return list(dims)
-    chosen = {dims[i * (len(dims) - 1) // (most - 1)] for i in range(most)}
-    return [d for d in dims if d in chosen or (keep is not None and d == keep)]
+    if count <= limit:
+        return list(range(count))
+    chosen = {i * (count - 1) // (limit - 1) for i in range(limit)}
+    return sorted(chosen | set(keep))

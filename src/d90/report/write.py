@@ -1,64 +1,65 @@
-"""A study's report as files in a folder."""
+"""Reports as files in a folder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from d90.errors import D90Error
-from d90.report.curve import curve_png, curve_svg
-from d90.report.html import page
-from d90.report.trials import trials_csv
+from d90.report import plotting
+from d90.report.document import Document
+from d90.report.html import render_page
+from d90.report.study import study_document
 from d90.search.summary import FILE_NAME, Summary
 from d90.utils.files import atomic_write
 
 
-@dataclass(frozen=True)
-class ReportPaths:
-    """Where the files of a report are."""
-
-    summary: Path
-    trials: Path
-    png: Path
-    svg: Path
-    page: Path
-
-
-def write_report(summary: Summary, folder: str | Path) -> ReportPaths:
+def write_report(summary: Summary, folder: str | Path) -> Path:
     """Write `summary.json`, `trials.csv`, `curve.png`, `curve.svg` and `index.html`.
 
-    The summary comes first, and each file is there whole or not at all: whatever interrupts,
-    `d90 report` makes the rest again from `summary.json`.
+    The summary is written first, and each file atomically: after an interruption, `d90 report`
+    makes the other files again from `summary.json`.
+
+    Returns:
+        Path of the page.
 
     Raises:
-        D90Error: if the folder cannot be made or written.
+        D90Error: if the folder cannot be created or written.
+    """
+    text = summary.to_json()
+    _write({FILE_NAME: text}, Path(folder))
+    # Made from what was written, so that `d90 report` gives the same bytes again.
+    return write_document(study_document(Summary.from_json(text)), folder)
+
+
+def write_document(document: Document, folder: str | Path) -> Path:
+    """Write each table as CSV, each figure as PNG and SVG, and the whole as `index.html`.
+
+    Each file is written atomically.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        D90Error: if the folder cannot be created or written.
     """
     folder = Path(folder)
-    paths = ReportPaths(
-        summary=folder / FILE_NAME,
-        trials=folder / "trials.csv",
-        png=folder / "curve.png",
-        svg=folder / "curve.svg",
-        page=folder / "index.html",
-    )
-    text = summary.to_json()
-    # The rest is made from what was written, so that `d90 report` gives the same bytes again.
-    summary = Summary.from_json(text)
-    svg = curve_svg(summary)
-    contents: dict[Path, str | bytes] = {
-        paths.summary: text,
-        paths.trials: trials_csv(summary.ordered_trials),
-        paths.png: curve_png(summary),
-        paths.svg: svg,
-        paths.page: page(summary, svg),
-    }
+    svgs = {figure.name: plotting.svg(figure.draw) for figure in document.figures}
+    contents: dict[str, str | bytes] = {f"{t.name}.csv": t.csv() for t in document.tables if t.name}
+    for figure in document.figures:
+        contents[f"{figure.name}.svg"] = svgs[figure.name]
+        contents[f"{figure.name}.png"] = plotting.png(figure.draw)
+    contents["index.html"] = render_page(document, svgs)
+    _write(contents, folder)
+    return folder / "index.html"
+
+
+def _write(contents: Mapping[str, str | bytes], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, content in contents.items():
-            atomic_write(path, content)
+        for name, content in contents.items():
+            atomic_write(folder / name, content)
     except OSError as error:
         raise D90Error(
-            f"cannot write the report to '{folder}': expected a folder that can be written "
-            f"(--output): {error}."
+            f"cannot write the report to '{folder}': expected a writable folder ({error})."
         ) from error
-    return paths

@@ -90,7 +90,7 @@ def _run(study: Study, files: Files) -> None:
     from d90.cli.output import command_line, open_store, show
     from d90.cli.progress.study import StudyProgress
     from d90.experiments.study import run
-    from d90.report import write_report
+    from d90.report import study_document, write_report
 
     folder = files.output or Path("reports") / study.name
     executor = files.make_executor(study.runner)
@@ -99,4 +99,4 @@ def _run(study: Study, files: Files) -> None:
         summary = run(study, store, executor=executor, callback=progress, command=command_line())
     if rank() > 0:
         return
-    show(summary, write_report(summary, folder), quiet=files.quiet)
+    show(study_document(summary), write_report(summary, folder), quiet=files.quiet)

@@ -22,8 +22,8 @@ def report(
     Nothing is trained: use it after an update of d90, or to copy a report elsewhere.
     """
     from d90.cli.output import show
-    from d90.report import Summary, write_report
+    from d90.report import Summary, study_document, write_report
 
     summary = Summary.load(study)
     folder = output or (study if study.is_dir() else study.parent)
-    show(summary, write_report(summary, folder), quiet=quiet)
+    show(study_document(summary), write_report(summary, folder), quiet=quiet)

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from d90.report import wording
 from d90.report.document import Figure
-from d90.report.plotting import INK, SOFT, colors, short
+from d90.report.plotting import INK, SOFT, colors, log_axis
 from d90.report.study_table import short_name, short_names
 from d90.search.summary import Summary
 
@@ -40,7 +39,7 @@ def panels(summaries: Sequence[Summary]) -> Figure:
             "lines: full fine-tuning (solid) and the threshold (dashed), in the model's color; "
             f"the majority class (dotted, grey). A diamond is d90.{kinds}"
         ),
-        alternative=f"Metric against d for each study. {found}.",
+        alt_text=f"Metric against d for each study. {found}.",
         draw=lambda: _draw(summaries),
     )
 
@@ -75,7 +74,6 @@ def _draw(summaries: Sequence[Summary]) -> Drawing:
 
 
 def _panel(axes: Axes, summaries: Sequence[Summary], shades: dict[str, str]) -> None:
-    axes.set_xscale("log")
     axes.set_xlabel("d (trained numbers)")
     axes.set_ylabel(summaries[0].metric)
     for summary in summaries:
@@ -96,15 +94,7 @@ def _panel(axes: Axes, summaries: Sequence[Summary], shades: dict[str, str]) -> 
             axes.plot(summary.d90, height, "D", color=color, markeredgecolor=INK, markersize=5)
     majority = max(summary.majority for summary in summaries)
     axes.axhline(majority, color=SOFT, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1)
-    _ticks(axes)
-
-
-def _ticks(axes: Axes) -> None:
-    low, high = axes.get_xlim()
-    few_decades = math.log10(high / low) < 1.5
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_axis(axes, "x")
 
 
 def _legend(

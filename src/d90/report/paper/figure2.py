@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from d90.report import wording
 from d90.report.document import Document, Figure, Table, Value
-from d90.report.plotting import SOFT, colors, markers, short
+from d90.report.plotting import SOFT, colors, log_axis, markers, tick_label
 from d90.report.study_table import (
     cells_table,
     correlation_table,
@@ -102,7 +101,7 @@ def _figure(placed: Sequence[Checkpoint]) -> Figure:
             "d90 of each checkpoint, a line a task; bars are intervals over projection seeds. "
             "Grey: perplexity of held-out text. A checkpoint without a d90 has no point."
         ),
-        alternative=f"d90 against updates of pre-training. {found}.",
+        alt_text=f"d90 against updates of pre-training. {found}.",
         draw=lambda: _draw(placed),
     )
 
@@ -110,7 +109,6 @@ def _figure(placed: Sequence[Checkpoint]) -> Figure:
 def _draw(placed: Sequence[Checkpoint]) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
     axes = figure.add_axes((0.13, 0.24, 0.73, 0.72))
-    axes.set_yscale("log")
     names = [line(checkpoint.summary) for checkpoint in placed]
     shades, shapes = colors(names), markers(names)
     for name in shades:
@@ -124,20 +122,15 @@ def _draw(placed: Sequence[Checkpoint]) -> Drawing:
                 axes.plot([c.step, c.step], [low, high], color=shades[name], linewidth=0.7)
     axes.set_xlabel("updates of pre-training")
     axes.set_ylabel("d90")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(tick_label)
+    log_axis(axes, "y", (1, 3))
     known = sorted({(c.step, c.perplexity) for c in placed if c.perplexity is not None})
     if len(known) > 1:
         right = axes.twinx()
         right.spines["right"].set_visible(True)
-        right.set_yscale("log")
         right.plot(*zip(*known, strict=True), color=SOFT, linewidth=0.8, linestyle=(0, (1, 1.5)))
         right.set_ylabel("held-out perplexity", color=SOFT)
         right.tick_params(axis="y", colors=SOFT)
-        right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        right.yaxis.set_minor_formatter(NullFormatter())
+        log_axis(right, "y", (1, 2, 5))
     figure.legend(loc="lower center", ncols=min(len(shades), 2), frameon=False)
     return figure

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from d90.report import wording
 from d90.report.document import Document, Figure, Table
-from d90.report.plotting import colors, markers, short
+from d90.report.plotting import colors, log_axis, markers
 from d90.report.study_table import (
     cells_table,
     correlation_table,
@@ -81,7 +80,7 @@ def _figure(placed: Sequence[Summary]) -> Figure:
             "d90 against the number of parameters D, one point a study; color is the family of "
             "the model, shape the task. Bars are intervals over projection seeds."
         ),
-        alternative=f"d90 against D. {found}.",
+        alt_text=f"d90 against D. {found}.",
         draw=lambda: _draw(placed),
     )
 
@@ -92,8 +91,6 @@ def _draw(placed: Sequence[Summary]) -> Drawing:
     shapes = markers(line(s) for s in placed)
     foot = 0.14 + LEGEND_ROW * math.ceil((len(shades) + len(shapes)) / LEGEND_COLUMNS)
     axes = figure.add_axes((0.12, foot, 0.84, 0.96 - foot))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     names = short_names(summary.model for summary in placed)
     for summary in placed:
         shape = shapes[line(summary)]
@@ -114,10 +111,8 @@ def _draw(placed: Sequence[Summary]) -> Drawing:
                 horizontalalignment="center",
             )
     axes.margins(x=0.12, y=0.14)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 3)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        axis.set_minor_formatter(NullFormatter())
+    log_axis(axes, "x", (1, 3))
+    log_axis(axes, "y", (1, 3))
     axes.set_xlabel("D (parameters)")
     axes.set_ylabel("d90")
     handles = [Line2D([], [], color=c, linewidth=3, label=kind) for kind, c in shades.items()]

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from d90.bounds import occam_hoeffding
 from d90.errors import D90Error
 from d90.report.document import Document, Figure, Table, Value
-from d90.report.plotting import INK, colors, markers, short
+from d90.report.plotting import INK, colors, log_axis, markers
 from d90.report.study_table import (
     cells_table,
     correlation_table,
@@ -264,7 +263,7 @@ def _figure(
     return Figure(
         name=name,
         caption=f"{label[0].upper()}{label[1:]} against d90, one point a study.",
-        alternative=f"{label} against d90. {found}.",
+        alt_text=f"{label} against d90. {found}.",
         draw=partial(_draw, placed, quantity, label),
     )
 
@@ -274,7 +273,6 @@ def _draw(
 ) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
     axes = figure.add_axes((0.13, 0.27, 0.83, 0.69))
-    axes.set_xscale("log")
     names = short_names(place.summary.model for place in placed)
     shades = colors(short_name(place.summary.task) for place in placed)
     shapes = markers(names.values())
@@ -287,9 +285,7 @@ def _draw(
     axes.set_xlabel("d90")
     axes.set_ylabel(label)
     axes.margins(x=0.08, y=0.1)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_axis(axes, "x", (1, 3))
     for task, shade in shades.items():
         axes.plot([], [], color=shade, linewidth=3, label=task)
     if 1 < len(shapes) <= MOST_SHAPES:

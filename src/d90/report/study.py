@@ -1,0 +1,197 @@
+"""The report of one study as a document: the answer, the curve and every run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from d90.report import wording
+from d90.report.curve import draw_curve
+from d90.report.document import Document, Figure, RowStyle, Table, Value
+from d90.report.settings import settings_table
+from d90.search.curve import passes, valid_results
+from d90.search.summary import Summary
+from d90.search.trial import TrialResult
+
+TERMINAL_ROWS = 20
+"""Dimensions shown in the terminal; the page and `trials.csv` have them all."""
+
+TRIAL_COLUMNS = (
+    "d",
+    "learning_rate",
+    "seed",
+    "metric",
+    "train_metric",
+    "status",
+    "seconds",
+    "message",
+)
+
+
+def study_document(summary: Summary) -> Document:
+    """The report of a study; its only CSV file is `trials.csv`, its only figure `curve`."""
+    tables = (
+        _facts_table(summary),
+        _best_table(summary),
+        trials_table(summary.ordered_trials, summary.metric),
+        settings_table(summary.settings),
+        Table(None, "Versions", ("package", "version"), tuple(summary.versions.items()), "", 0),
+    )
+    return Document(
+        title=f"{summary.model} on {summary.task}, {summary.method.upper()}",
+        answer=wording.answer(summary),
+        sentences=(wording.sentence(summary),),
+        warnings=summary.warnings,
+        tables=tuple(table for table in tables if table.rows or table.name),
+        figures=(_curve(summary),),
+        command=summary.command,
+    )
+
+
+def _curve(summary: Summary) -> Figure:
+    points = ", ".join(f"{wording.number(p.best)} at d = {p.d:,}" for p in summary.curve)
+    return Figure(
+        name="curve",
+        caption=(
+            "One point per run. Crosses are failed runs, at the majority class where they have no "
+            "metric. The line joins the best of the learning rates at each d, averaged over seeds."
+        ),
+        alt_text=(
+            f"{summary.metric} against d. {wording.answer(summary)}. Full fine-tuning "
+            f"{wording.number(summary.full_metric)}, threshold "
+            f"{wording.number(summary.threshold)}, majority class "
+            f"{wording.number(summary.majority)}. Best: {points or 'no run trained'}."
+        ),
+        draw=lambda: draw_curve(summary),
+    )
+
+
+def _facts_table(summary: Summary) -> Table:
+    groups = summary.groups or "none"
+    if summary.m is not None:
+        groups = f"{groups} (m = {summary.m})"
+    facts = {
+        "Model": f"{summary.model} (D = {summary.D:,})",
+        "Task": summary.task,
+        "Method": summary.method.upper(),
+        "Groups": groups,
+        "Projection": summary.projection,
+        "Scale": summary.scale,
+        "Metric": summary.metric,
+        "Full fine-tuning": wording.number(summary.full_metric),
+        "Threshold": f"{wording.number(summary.threshold)} ({wording.percent(summary)} of it)",
+        "Majority class": wording.number(summary.majority),
+        "Status": summary.status,
+        "Interval": wording.interval(summary),
+        "Started": summary.started or "",
+        "Finished": summary.finished or "",
+    }
+    rows = tuple((name, value) for name, value in facts.items() if value)
+    return Table(None, "What was measured", ("property", "value"), rows, terminal_rows=0)
+
+
+def _best_table(summary: Summary) -> Table:
+    """The best run at each d; the row of d90 is emphasized."""
+    by_d = {d: list(results) for d, results in groupby(summary.ordered_trials, lambda r: r.trial.d)}
+    return Table(
+        name=None,
+        title="Best run at each d",
+        columns=("d", "metric", "learning rate", "runs", "passes"),
+        rows=tuple(_best_row(summary, results) for results in by_d.values()),
+        terminal_rows=TERMINAL_ROWS,
+        headers={"metric": summary.metric, "passes": f"≥{wording.percent(summary)}"},
+        formats={"d": _dimension, "learning rate": _learning_rate},
+        styles=tuple("best" if d is not None and d == summary.d90 else "" for d in by_d),
+    )
+
+
+def _best_row(summary: Summary, results: Sequence[TrialResult]) -> tuple[Value, ...]:
+    """(d, height of the curve, best run's learning rate, runs that trained, whether it passes)."""
+    d = results[0].trial.d
+    trained = valid_results(results)
+    best = max(trained, key=lambda result: result.metric or 0.0, default=None)
+    heights: dict[int | None, float | None] = {point.d: point.best for point in summary.curve}
+    height = summary.full_metric if d is None else heights.get(d)
+    return (
+        d,
+        height,
+        None if best is None else best.trial.learning_rate,
+        f"{len(trained)}/{len(results)}",
+        "" if d is None else _passes(height, summary.threshold),
+    )
+
+
+def _passes(height: float | None, threshold: float | None) -> str | None:
+    if height is None or threshold is None:
+        return None
+    return "yes" if passes(height, threshold) else "no"
+
+
+def trials_table(results: Iterable[TrialResult], metric: str = "metric") -> Table:
+    """One row per run, in the given order; d is None for full fine-tuning.
+
+    Args:
+        results: the runs.
+        metric: name of the metric, for the header.
+    """
+    results = tuple(results)
+    best = {
+        d: max((r.metric or 0.0 for r in valid_results(of_d)), default=None)
+        for d, of_d in groupby(sorted(results, key=_by_d), lambda r: r.trial.d)
+    }
+    return Table(
+        name="trials",
+        title="Runs",
+        columns=TRIAL_COLUMNS,
+        rows=tuple(_trial_row(result) for result in results),
+        note=f"{len(results)} runs; the best run at each d is in bold.",
+        terminal_rows=0,
+        headers={
+            "learning_rate": "learning rate",
+            "metric": metric,
+            "train_metric": "on training data",
+        },
+        formats={"d": _dimension, "learning_rate": _learning_rate, "seconds": _seconds},
+        styles=tuple(_trial_style(result, best[result.trial.d]) for result in results),
+    )
+
+
+def _by_d(result: TrialResult) -> int:
+    return -1 if result.trial.d is None else result.trial.d
+
+
+def _trial_row(result: TrialResult) -> tuple[Value, ...]:
+    trial = result.trial
+    return (
+        trial.d,
+        trial.learning_rate,
+        trial.seed,
+        _finite(result.metric),
+        _finite(result.train_metric),
+        result.status,
+        _finite(result.seconds),
+        result.message,
+    )
+
+
+def _trial_style(result: TrialResult, best: float | None) -> RowStyle:
+    if not result.is_valid:
+        return "failed"
+    return "best" if result.metric == best else ""
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _dimension(value: Value) -> str:
+    return wording.dimension(None if value is None else float(value))
+
+
+def _learning_rate(value: Value) -> str:
+    return "–" if value is None else f"{float(value):g}"
+
+
+def _seconds(value: Value) -> str:
+    return "–" if value is None else f"{float(value):,.0f}"
