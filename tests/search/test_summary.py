@@ -88,10 +88,10 @@ def test_loads_a_file_or_its_folder(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[]", "format 'list'"),
         ('{"format": 99}', "format 99"),
-        ('{"format": 1}', "'trials' is missing"),
-        ('{"format": 1, "trials": [{}]}', "'d' is missing"),
-        ('{"format": 1, "trials": [3]}', "summary.json"),
-        ('{"format": 1, "trials": [], "warnings": [], "interval": null}', "missing"),
+        ('{"format": 2}', "'trials' is missing"),
+        ('{"format": 2, "trials": [{}]}', "'d' is missing"),
+        ('{"format": 2, "trials": [3]}', "summary.json"),
+        ('{"format": 2, "trials": [], "warnings": [], "interval": null}', "missing"),
     ],
 )
 def test_a_broken_file_gets_one_line(text: str, message: str) -> None:

@@ -18,9 +18,9 @@ STYLES: dict[RowStyle, str] = {"": "", "best": "bold", "failed": "dim"}
 def render_document(document: Document) -> RenderableType:
     """Tables, warnings and the answer; from a width of 40 characters."""
     parts: list[RenderableType] = [Text(document.title, style="bold")]
-    for table in document.tables:
-        if table.rows and table.terminal_rows != 0:
-            parts.append(Padding(_render_table(table), (1, 0)))
+    tables = [table for table in document.tables if table.rows and table.terminal_rows != 0]
+    parts += [Padding(_render_table(table), (1, 0, 0, 0)) for table in tables]
+    parts.append(Text())
     parts += [Text(f"warning: {warning}", style="yellow") for warning in document.warnings]
     parts.append(Text(document.answer, style="bold"))
     parts += [Text(sentence) for sentence in document.sentences]

@@ -17,7 +17,7 @@ from d90.errors import D90Error
 from d90.search.curve import Point, curve
 from d90.search.trial import Trial, TrialResult
 
-FORMAT = 1
+FORMAT = 2
 """Version of the JSON form; it rises when a key changes its meaning or goes away."""
 
 FILE_NAME = "summary.json"
