@@ -1,4 +1,4 @@
-"""A case: a piece of the benchmark that runs, or is skipped, as a whole."""
+"""A case: the unit of the benchmark that runs or is skipped."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import psutil
 from benchmarks.entries import Entry
 
 MARGIN = 2 * 2**30
-"""Bytes of memory that a case leaves free."""
+"""Bytes of memory that a case leaves available."""
 
 
 class Skip(Exception):
-    """A case that cannot run here; the message says why."""
+    """Raised by a case that cannot run on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Case:
 
     Attributes:
         name: what `--only` matches; it begins with the part of the benchmark.
-        run: measures. Raises `Skip` where this machine cannot.
+        run: measures; raises `Skip` if this machine cannot.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Case:
 
 
 def need_memory(size: int) -> None:
-    """Skip unless `size` bytes can be had without pushing anything out."""
+    """Skip unless `size` bytes and a margin are available without swapping."""
     free = psutil.virtual_memory().available
     if size + MARGIN > free:
         raise Skip(
-            f"needs {size / 2**30:.1f} GB and {MARGIN / 2**30:.0f} GB to spare, "
-            f"of which {free / 2**30:.1f} GB are free"
+            f"needs {size / 2**30:.1f} GB and {MARGIN / 2**30:.0f} GB to spare: "
+            f"{free / 2**30:.1f} GB are available"
         )

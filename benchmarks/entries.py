@@ -1,4 +1,4 @@
-"""What a benchmark found: entries with a value, a unit and maybe a bar, and the file of them."""
+"""Benchmark results: entries with a value, a unit and an optional target, and their JSON file."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Entry:
-    """One measured number.
+    """One measured value.
 
     Attributes:
-        name: what was measured, in words; no two entries of a run share it.
+        name: what was measured, for readers; unique within a run.
         value: the median over the repetitions.
         unit: of the value.
-        at_most: the bar, where there is one.
-        low, high: the quartiles over the repetitions, where there were any.
-        about: the same as the name, for programs: `kind`, `projection`, `d`, `D` and the like.
+        at_most: the target, if there is one.
+        low, high: the quartiles over the repetitions, if there were any.
+        about: what was measured, for programs: `kind`, `projection`, `d`, `D` and so on.
     """
 
     name: str
@@ -37,24 +37,24 @@ class Entry:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Rounded here and not in the file, so that `holds` is about the number a reader sees.
-        for number in ("value", "low", "high", "at_most"):
-            object.__setattr__(self, number, _rounded(getattr(self, number)))
+        # Rounded before writing, so that `holds` is about the value that a reader sees.
+        for field_name in ("value", "low", "high", "at_most"):
+            object.__setattr__(self, field_name, _rounded(getattr(self, field_name)))
 
     @classmethod
     def of(
-        cls, name: str, found: Spread, unit: str, *, at_most: float | None = None, **about: Any
+        cls, name: str, spread: Spread, unit: str, *, at_most: float | None = None, **about: Any
     ) -> Entry:
-        """The entry of a median and its quartiles."""
-        return cls(name, found.value, unit, at_most, found.low, found.high, about)
+        """An entry from a median and its quartiles."""
+        return cls(name, spread.value, unit, at_most, spread.low, spread.high, about)
 
     @property
     def holds(self) -> bool | None:
-        """Whether the value is within the bar; None without a bar."""
+        """Whether the value meets the target; None without a target."""
         return None if self.at_most is None else self.value <= self.at_most
 
-    def as_json(self) -> dict[str, Any]:
-        """Without the fields that say nothing."""
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object without empty fields."""
         fields = {
             "name": self.name,
             "value": self.value,
@@ -69,12 +69,12 @@ class Entry:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Entry:
-        """The inverse of `as_json`."""
+        """The inverse of `to_json`."""
         return cls(**{key: value for key, value in fields.items() if key != "holds"})
 
 
 def _rounded(value: float | None) -> float | None:
-    """To four significant digits.
+    """Round to four significant digits.
 
     >>> _rounded(1.23456), _rounded(None)
     (1.235, None)
@@ -83,17 +83,17 @@ def _rounded(value: float | None) -> float | None:
 
 
 def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Write all entries, or leave the file as it was."""
+    """Write the entries atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([entry.as_json() for entry in entries], indent=1, ensure_ascii=False)
+    text = json.dumps([entry.to_json() for entry in entries], indent=1, ensure_ascii=False)
     atomic_write(path, text + "\n")
 
 
 def read(path: Path) -> list[Entry]:
-    """The entries of a file that `write` made."""
+    """Read the entries that `write` wrote."""
     return [Entry.from_json(fields) for fields in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def find(entries: Iterable[Entry], **about: Any) -> list[Entry]:
-    """Those whose `about` has all of these values."""
+    """The entries whose `about` has all of these values."""
     return [e for e in entries if all(e.about.get(key) == value for key, value in about.items())]

@@ -1,6 +1,6 @@
-"""A function in a fresh process, so that nothing that ran before is in its memory.
+"""Call a function in a fresh process, whose memory holds nothing of what ran before.
 
-The function is named by its module and called with keyword arguments; both ways go through JSON.
+The function is named by its module; arguments and result are passed as JSON.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _MARK = "result: "
 
 
 def call(function: Callable[..., Any], **arguments: Any) -> Any:
-    """`function(**arguments)` in a process of its own, with this one's number of threads.
+    """`function(**arguments)` in a fresh process with the same number of threads.
 
     Args:
-        function: of a module, not nested.
-        arguments: as JSON holds them; so is the result.
+        function: defined at the top level of a module.
+        arguments: serializable as JSON, like the result.
 
     Raises:
-        Skip: where the function does.
-        RuntimeError: with what the process said, where it fails.
+        Skip: if the function does.
+        RuntimeError: the process failed; with its standard error.
     """
     task = [function.__module__, function.__qualname__, torch.get_num_threads(), arguments]
     command = [sys.executable, "-m", "benchmarks.fresh", json.dumps(task)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    results = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
-    if done.returncode or not results:
-        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr.strip()}")
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    results = [line for line in completed.stdout.splitlines() if line.startswith(_MARK)]
+    if completed.returncode or not results:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{completed.stderr.strip()}")
     answer = json.loads(results[-1].removeprefix(_MARK))
     if "skip" in answer:
         raise Skip(answer["skip"])

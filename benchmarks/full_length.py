@@ -1,8 +1,8 @@
 """Fastfood as it is commonly written: one block as long as the model, its arrays stored.
 
 `P = H G Pi H B`, scaled, with z padded to the length. Source: Le, Sarlos and Smola 2013; the
-implementations of Li et al. 2018 and Aghajanyan et al. 2021 have this shape. It is here to be
-measured, and not part of d90.
+implementations of Li et al. 2018 and Aghajanyan et al. 2021 have this form. A baseline for the
+benchmark, not a part of d90.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class FullLengthFastfood:
     Args:
         d: length of z.
         n: number of weights, a power of 2.
-        seed: of torch's generator.
+        seed: seed of torch's generator.
     """
 
     def __init__(self, d: int, n: int, seed: int = 0) -> None:
@@ -42,7 +42,7 @@ class FullLengthFastfood:
         self.G = torch.randn(n, generator=generator)
         self.scale = 1 / (n**0.5 * float(torch.linalg.vector_norm(self.G)))
 
-    def displace(self, z: Tensor, theta_0: Tensor) -> Tensor:
+    def add_projected(self, z: Tensor, theta_0: Tensor) -> Tensor:
         """`theta_0 + P z`, shape (n,)."""
         padded = torch.nn.functional.pad(z, (0, self.n - self.d))
         mixed = hadamard(self.B * padded)

@@ -1,12 +1,12 @@
 """Apply and adjoint against copying the weights: `torch.Tensor.copy_` of D floats.
 
-`apply` is `Projection.displace` of z and theta_0 to a buffer, `adjoint` is `Projection.collect` of
-a gradient. Each repetition times the copy, apply and adjoint one after another; an entry is the
-median of the repetitions' ratios.
+`apply` is `Projection.add_projected` of z and theta_0 into a buffer, `adjoint` is
+`Projection.pull_back` of a gradient. Each repetition times the copy, apply and adjoint one after
+another; an entry is the median of the repetitions' ratios.
 
-What would take minutes at D weights is measured at fewer and multiplied up, and its name says so:
-dense, where every weight costs the same, and the full-length Fastfood, whose log2(n) passes would
-be a few more at D weights than the factor says.
+What would take minutes at D weights is measured at fewer and extrapolated, and its name says so:
+dense, where every weight costs the same, and the full-length Fastfood, for which the factor leaves
+out that D weights need a few more of its log2(n) passes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from d90.projections import make_projection
 OPERATIONS = ("apply", "adjoint")
 FULL_LENGTH = "full-length torch fastfood"
 
-BARS: dict[tuple[str, str, int], float] = {
+TARGETS: dict[tuple[str, str, int], float] = {
     **{("fastfood", op, d): 2.5 for op in OPERATIONS for d in (200, 1_000, 10_000)},
     **{("fastfood", op, 1_000_000): 4.0 for op in OPERATIONS},
     **{("onehot", "apply", d): 1.5 for d in (200, 1_000, 10_000)},
     **{("onehot", "adjoint", d): 2.5 for d in (200, 1_000, 10_000)},
 }
-"""Copies that (projection, operation, d) may cost at D = 125M."""
+"""Largest cost of (projection, operation, d) at D = 125M, in copies."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Sizes:
 
     Attributes:
         D: number of weights.
-        dims: of each projection.
-        sample: how many weights are measured where D would take too long.
-        repetitions: that count.
+        dims: values of d for each projection.
+        sample: number of weights to measure if D would take too long.
+        repetitions: after warm-up.
     """
 
     D: int
@@ -86,7 +86,7 @@ def cases(*, quick: bool) -> list[Case]:
 
 
 def operations(name: str, d: int, theta_0: Tensor, out: Tensor) -> dict[str, Work]:
-    """Apply and adjoint of a projection over weights theta_0; theta_0 is the gradient too."""
+    """Apply and adjoint of a projection over theta_0, which also serves as the gradient."""
     P = make_projection(name, d=d, D=len(theta_0))
     z = torch.randn(d, generator=torch.Generator().manual_seed(0))
     return {
@@ -96,7 +96,7 @@ def operations(name: str, d: int, theta_0: Tensor, out: Tensor) -> dict[str, Wor
 
 
 def weights(D: int) -> Tensor:
-    """D numbers, every page of them in memory."""
+    """D float32 weights, with every page in memory."""
     return torch.full((D,), 0.02)
 
 
@@ -117,7 +117,7 @@ def _measure(sizes: Sizes, name: str, d: int) -> list[Entry]:
             f"{name} {op}, d = {d:,}, D = {sizes.D:,}{sample}",
             ratio(times[op], times["copy"], factor),
             "copies",
-            at_most=BARS.get((name, op, d)),
+            at_most=TARGETS.get((name, op, d)),
             kind="kernel",
             projection=name,
             operation=op,
@@ -133,7 +133,7 @@ def _measure(sizes: Sizes, name: str, d: int) -> list[Entry]:
 def _full_length(d: int, theta_0: Tensor) -> dict[str, Work]:
     P = FullLengthFastfood(d, len(theta_0))
     z = torch.randn(d, generator=torch.Generator().manual_seed(0))
-    return {"apply": lambda: P.displace(z, theta_0), "adjoint": lambda: P.adjoint(theta_0)}
+    return {"apply": lambda: P.add_projected(z, theta_0), "adjoint": lambda: P.adjoint(theta_0)}
 
 
 def _padded(D: int) -> int:

@@ -1,4 +1,4 @@
-"""The machine and the software that a run was measured on, as its first entry."""
+"""The machine and the software of a benchmark run, as its first entry."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def describe(*, quick: bool, skipped: Mapping[str, str]) -> Entry:
     """The entry; its value is the number of threads.
 
     Args:
-        quick: whether the sizes were too small to mean anything.
-        skipped: what was not measured, and why.
+        quick: whether the sizes were too small for meaningful figures.
+        skipped: reasons of the cases that were not measured, by name.
     """
     about = {
         "kind": "machine",
@@ -54,7 +54,7 @@ def _processor() -> str:
 
 def _instructions() -> str:
     if not native.serves(torch.zeros(1)):
-        return "none (the torch reference serves)"
+        return "none (torch reference)"
     library = native.library()
     assert library is not None
     return library.d90_isa().decode()
@@ -77,5 +77,6 @@ def _commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    command = ["git", *arguments]
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return completed.stdout.strip()

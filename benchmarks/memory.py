@@ -1,9 +1,9 @@
 """Memory that apply and adjoint need beyond their input and output.
 
-Each is measured in a fresh process: the weights, and the buffer that apply writes, are made and
-touched; the operation runs once at a tiny size, which loads the library and nothing of the real
-size; the kernel's count of the most resident memory is reset; the operation runs. The value is
-that peak minus what was resident just before, minus the adjoint's d numbers of output.
+Each is measured in a fresh process. The weights and the buffer that apply writes are allocated and
+touched; the operation runs once at a tiny size, which loads the library; the kernel's peak of
+resident memory is reset; the operation runs. The value is that peak minus what was resident just
+before, minus the d floats that the adjoint returns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.resident import MB, peak_of, settle
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the benchmark is: numbers of weights, and the dimensions of each projection."""
+    """How large the benchmark is: numbers of weights, and values of d for each projection."""
 
     Ds: tuple[int, ...]
     dims: dict[str, tuple[int, ...]]
@@ -51,7 +51,7 @@ def cases(*, quick: bool) -> list[Case]:
 
 
 def allowed(d: int) -> float:
-    """The bar, in MB: 16 MB and 64 bytes for each of the d numbers, whatever D."""
+    """The target in MB: 16 MB and 64 bytes for each of the d parameters, independent of D."""
     return 16 + 64 * d / MB
 
 
@@ -70,7 +70,7 @@ def _measure(name: str, op: str, d: int, D: int) -> list[Entry]:
 
 
 def extra_bytes(name: str, op: str, d: int, D: int) -> int:
-    """Peak beyond input and output, of this process."""
+    """Peak resident memory of this process beyond input and output, in bytes."""
     theta_0 = weights(D)
     out = weights(D) if op == "apply" else theta_0
     tiny = weights(64)

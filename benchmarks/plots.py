@@ -1,4 +1,4 @@
-"""The figures of docs/performance, each as wide as a column of a paper, from entries alone.
+"""The figures of docs/performance, as wide as a column of a paper, drawn from entries alone.
 
 Sizes are in inches unless said otherwise. The same entries give the same bytes.
 """
@@ -31,21 +31,21 @@ COLORS = {
     FULL_LENGTH: INK,
     "copy": MAJORITY,
 }
-"""Of Okabe and Ito's palette, dark enough for thin lines."""
+"""From Okabe and Ito's palette, dark enough for thin lines."""
 
 PROJECTIONS = ("fastfood", "onehot", "sparse", "dense", FULL_LENGTH)
 LINES: dict[str, Any] = {"apply": "-", "adjoint": "--"}
 MARKERS = {"apply": "o", "adjoint": "s"}
-BAR_LOOK: dict[str, Any] = {"linestyle": "none", "marker": "_", "markersize": 9}
+TARGET_LOOK: dict[str, Any] = {"linestyle": "none", "marker": "_", "markersize": 9}
 LIGHT, OTHER = "#b9d3e6", "#aaaaaa"
 LEGEND = 0.4
 SMALLEST_MB = 0.01
 APART = 1.2
-"""Between one projection's points and the next one's, so that they can be told apart."""
+"""Factor between the x of one projection's points and the next one's, to tell them apart."""
 
 
 def draw(entries: Sequence[Entry], folder: Path) -> dict[str, str]:
-    """Draw the figures that there are entries for, as SVG and PNG.
+    """Draw the figures that have entries, as SVG and PNG.
 
     Returns:
         The title of each, by its name.
@@ -77,43 +77,43 @@ def _panels(titles: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
 
 def _cost_against_d(entries: Sequence[Entry]) -> Figure:
     figure, panels = _panels(OPERATIONS, height=1.6)
-    found = find(entries, kind="kernel")
+    selected = find(entries, kind="kernel")
     for axes, op in zip(panels, OPERATIONS, strict=True):
         for order, projection in enumerate(PROJECTIONS):
-            line = find(found, projection=projection, operation=op)
+            line = find(selected, projection=projection, operation=op)
             color = COLORS[projection]
             axes.plot(*_points(line, "d"), marker="o", markersize=3, linewidth=0.9, color=color)
-            bars = [(e.about["d"], e.at_most) for e in line if e.at_most is not None]
-            if bars:
-                # Narrower than the one before, which may be at the same height.
-                look: dict[str, Any] = BAR_LOOK | {"markersize": 11 - 5 * order}
-                axes.plot(*zip(*bars, strict=True), color=color, **look)
-        _log_axis(axes, "d (trained numbers)")
+            targets = [(e.about["d"], e.at_most) for e in line if e.at_most is not None]
+            if targets:
+                # Narrower than the previous projection's, which may be at the same height.
+                look: dict[str, Any] = TARGET_LOOK | {"markersize": 11 - 5 * order}
+                axes.plot(*zip(*targets, strict=True), color=color, **look)
+        _log_axis(axes, "d (trainable parameters)")
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylabel("time, in copies")
-    shown = [name for name in PROJECTIONS if find(found, projection=name)]
+    shown = [name for name in PROJECTIONS if find(selected, projection=name)]
     handles = [Line2D([], [], color=COLORS[name], linewidth=1.2, label=name) for name in shown]
-    _legend(figure, [*handles, Line2D([], [], color=INK, label="at most", **BAR_LOOK)])
+    _legend(figure, [*handles, Line2D([], [], color=INK, label="at most", **TARGET_LOOK)])
     return figure
 
 
 def _growth(entries: Sequence[Entry]) -> Figure:
     figure, panels = _panels(("against D", "against d"), height=1.6)
     for axes, over in zip(panels, ("D", "d"), strict=True):
-        found = find(entries, kind="scaling", over=over)
+        selected = find(entries, kind="scaling", over=over)
         for projection in PROJECTIONS:
             for op in OPERATIONS:
-                line = find(found, projection=projection, operation=op)
+                line = find(selected, projection=projection, operation=op)
                 look: dict[str, Any] = {"linestyle": LINES[op], "color": COLORS[projection]}
                 axes.plot(*_points(line, over), marker="o", markersize=2.5, linewidth=0.9, **look)
-        copies = find(found, projection="fastfood", operation="copy")
+        copies = find(selected, projection="fastfood", operation="copy")
         axes.plot(*_points(copies, over), color=COLORS["copy"], linewidth=0.9)
-        _log_axis(axes, "D (weights)" if over == "D" else "d (trained numbers)")
+        _log_axis(axes, "D (weights)" if over == "D" else "d (trainable parameters)")
         axes.set_ylim(bottom=0)
-        axes.set_ylabel("ns a weight")
+        axes.set_ylabel("ns per weight")
     shown = [p for p in PROJECTIONS if find(entries, kind="scaling", projection=p)]
     looks = [(f"{p} {op}", COLORS[p], LINES[op]) for p in shown for op in OPERATIONS]
     looks.append(("copy", COLORS["copy"], "-"))
@@ -124,22 +124,22 @@ def _growth(entries: Sequence[Entry]) -> Figure:
 
 def _kernel_memory(entries: Sequence[Entry]) -> Figure:
     figure, (axes,) = _panels(("apply (circles) and adjoint (squares)",), height=1.9)
-    found = find(entries, kind="memory")
-    for entry in found:
-        look: dict[str, Any] = {"marker": MARKERS[entry.about["operation"]], "color": _of(entry)}
+    selected = find(entries, kind="memory")
+    for entry in selected:
+        look: dict[str, Any] = {"marker": MARKERS[entry.about["operation"]], "color": _color(entry)}
         x = entry.about["d"] * APART ** PROJECTIONS.index(entry.about["projection"])
         axes.plot(x, max(entry.value, SMALLEST_MB), linestyle="none", markersize=3, **look)
-    dims = sorted({entry.about["d"] for entry in found})
+    dims = sorted({entry.about["d"] for entry in selected})
     span = [dims[0] * (dims[-1] / dims[0]) ** (i / 50) for i in range(51)]
     axes.plot(span, [allowed(round(d)) for d in span], color=THRESHOLD, dashes=(5, 2), linewidth=1)
-    _log_axis(axes, "d (trained numbers)")
+    _log_axis(axes, "d (trainable parameters)")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_ylabel("extra memory, MB")
-    shown = [name for name in PROJECTIONS if find(found, projection=name)]
+    shown = [name for name in PROJECTIONS if find(selected, projection=name)]
     handles = [Line2D([], [], color=COLORS[name], linewidth=1.2, label=name) for name in shown]
-    bar = Line2D([], [], color=THRESHOLD, dashes=(5, 2), linewidth=1, label="16 MB + 64 d bytes")
-    _legend(figure, [*handles, bar])
+    target = Line2D([], [], color=THRESHOLD, dashes=(5, 2), linewidth=1, label="16 MB + 64 d bytes")
+    _legend(figure, [*handles, target])
     return figure
 
 
@@ -148,9 +148,9 @@ def _training_steps(entries: Sequence[Entry]) -> Figure:
     figure, panels = _panels(models, height=1.5)
     for axes, model in zip(panels, models, strict=True):
         steps = find(entries, kind="step", model=model)
-        ratios = {e.about["contestant"]: e for e in find(entries, kind="step ratio", model=model)}
+        ratios = {e.about["method"]: e for e in find(entries, kind="step ratio", model=model)}
         for row, step in enumerate(steps):
-            ratio = ratios.get(step.about["contestant"])
+            ratio = ratios.get(step.about["method"])
             length = 1.0 if ratio is None else ratio.value
             ours = ratio is not None and ratio.at_most is not None
             axes.barh(row, length, height=0.7, color=FULL if ours else OTHER)
@@ -179,9 +179,9 @@ def _training_memory(entries: Sequence[Entry]) -> Figure:
     for axes, model in zip(panels, models, strict=True):
         peaks = find(entries, kind=PEAK, model=model)
         for row, peak in enumerate(peaks):
-            who = peak.about["contestant"]
+            method = peak.about["method"]
             axes.barh(row, peak.value, height=0.7, color=LIGHT)
-            for small in find(entries, kind=WEIGHTS_LIKE, model=model, contestant=who):
+            for small in find(entries, kind=WEIGHTS_LIKE, model=model, method=method):
                 axes.barh(row, small.value, height=0.7, color=FULL)
                 if small.at_most is not None:
                     _mark(axes, small.at_most, row)
@@ -197,8 +197,8 @@ def _mark(axes: Axes, value: float, row: int) -> None:
 
 
 def _rows(axes: Axes, entries: Sequence[Entry]) -> None:
-    """Contestants from the top down."""
-    names = [entry.about["contestant"].partition(",")[0] for entry in entries]
+    """One row for each method, from top to bottom."""
+    names = [entry.about["method"].partition(",")[0] for entry in entries]
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
@@ -227,15 +227,15 @@ def _values(entries: Sequence[Entry], key: str) -> list[str]:
     return list(dict.fromkeys(entry.about[key] for entry in entries))
 
 
-def _of(entry: Entry) -> str:
+def _color(entry: Entry) -> str:
     return COLORS[entry.about["projection"]]
 
 
 FIGURES: dict[str, tuple[str, Callable[[Sequence[Entry]], Figure], str]] = {
     "cost-against-d": ("Time of apply and adjoint, in copies", _cost_against_d, "kernel"),
-    "growth": ("Time a weight against D and d", _growth, "scaling"),
+    "growth": ("Time per weight against D and d", _growth, "scaling"),
     "kernel-memory": ("Extra memory of apply and adjoint", _kernel_memory, "memory"),
     "training-step": ("Time of a training step", _training_steps, "step"),
     "training-memory": ("Memory of training", _training_memory, PEAK),
 }
-"""Of each figure: its title, what draws it, and the kind of entries that it needs."""
+"""Title, drawing function and required kind of entries, by the name of the figure."""

@@ -1,6 +1,6 @@
-"""docs/performance from build/bench.json: `python -m benchmarks.report`.
+"""Rewrite docs/performance from build/bench.json: `python -m benchmarks.report`.
 
-The figures are drawn again, and the part of the README between the two marks is written again.
+Draws the figures and replaces the part of the README between the two marks.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ BEGIN, END = "<!-- begin: python -m benchmarks.report -->", "<!-- end -->"
 
 
 def publish(entries: Sequence[Entry], folder: Path = FOLDER) -> None:
-    """Figures and tables of a whole run."""
+    """Write the figures and tables of a complete run."""
     names = plots.draw(entries, folder)
     figures = "\n\n".join(f"![{title}]({name}.png)" for name, title in names.items())
     page = folder / "README.md"
     text = page.read_text(encoding="utf-8")
     section = f"{tables.markdown(entries)}\n\n## Figures\n\n{figures}"
-    page.write_text(replaced(text, section), encoding="utf-8")
+    page.write_text(replace_section(text, section), encoding="utf-8")
 
 
-def replaced(text: str, section: str) -> str:
-    """The text with the section between the marks.
+def replace_section(text: str, section: str) -> str:
+    """Put the section between the marks of the text.
 
     Raises:
-        ValueError: where a mark is missing.
+        ValueError: a mark is missing.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -42,10 +42,10 @@ def replaced(text: str, section: str) -> str:
 
 
 def main(file: Path = ROOT / "build" / "bench.json") -> None:
-    """Write docs/performance again from the file of a whole run."""
+    """Rewrite docs/performance from the file of a complete run."""
     entries = read(file)
     if find(entries, kind="machine", quick=True):
-        raise typer.BadParameter(f"{file} is of a quick run, whose numbers mean nothing")
+        raise typer.BadParameter(f"{file} is from a quick run, whose values are meaningless")
     publish(entries)
 
 

@@ -1,7 +1,7 @@
-"""How the cost of a weight grows with D and with d.
+"""How the cost per weight grows with D and with d.
 
-An entry is nanoseconds a weight, of copying, apply or adjoint, timed one after another in each
-repetition. A flat line over D says that nothing but the weights themselves is paid for.
+An entry is nanoseconds per weight of copy, apply or adjoint, timed one after another in each
+repetition. A flat line over D means that the cost is linear in the number of weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.timing import side_by_side, spread
 PROJECTIONS = ("fastfood", "onehot")
 
 TURN = 50_000_000
-"""Weights that each piece of work handles in its turn, in as many calls as that takes."""
+"""Weights that each operation processes per repetition, in as many calls as that takes."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Sizes:
     """How large the benchmark is.
 
     Attributes:
-        Ds: numbers of weights, at dimension d.
-        d: of those.
-        dims: dimensions, at D weights.
-        D: of those.
-        repetitions: that count.
+        Ds: numbers of weights, measured at `d`.
+        d: dimension for the sweep over `Ds`.
+        dims: dimensions, measured at `D`.
+        D: number of weights for the sweep over `dims`.
+        repetitions: after warm-up.
         turn: see `TURN`.
     """
 
@@ -72,7 +72,7 @@ def _measure(sizes: Sizes, name: str, over: str, d: int, D: int) -> list[Entry]:
             if op == "copy"
             else f"{name} {op}, over {over}, d = {d:,}, D = {D:,}",
             spread([1e9 * seconds / D for seconds in times[op]]),
-            "ns a weight",
+            "ns per weight",
             kind="scaling",
             over=over,
             projection=name,

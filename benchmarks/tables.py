@@ -1,4 +1,4 @@
-"""The entries of a run as tables: the bars in the terminal, everything in Markdown."""
+"""The entries of a run as tables: the targets in the terminal, everything in Markdown."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from benchmarks.training import PEAK, WEIGHTS_LIKE
 Rows = Sequence[Sequence[str]]
 
 
-def bars_table(entries: Sequence[Entry]) -> Table:
-    """Every entry that has a bar, and whether it passes."""
+def targets_table(entries: Sequence[Entry]) -> Table:
+    """Every entry that has a target, and whether it meets it."""
     quick = find(entries, kind="machine", quick=True)
-    note = " (quick: sizes too small to mean anything)" if quick else ""
-    table = Table("", "measured", "at most", "", title=f"Bars{note}")
+    note = " (quick: sizes too small for meaningful figures)" if quick else ""
+    table = Table("", "measured", "at most", "", title=f"Targets{note}")
     for column in table.columns[1:3]:
         column.justify = "right"
         column.no_wrap = True
     for entry in entries:
         if entry.at_most is not None:
-            verdict = "[green]pass[/]" if entry.holds else "[red]falls short[/]"
+            verdict = "[green]met[/]" if entry.holds else "[red]missed[/]"
             measured = f"{number(entry.value)} {entry.unit}"
             table.add_row(entry.name, measured, number(entry.at_most), verdict)
     return table
@@ -32,10 +32,10 @@ def markdown(entries: Sequence[Entry]) -> str:
     """All tables of a run, each under its heading."""
     parts = [
         _machine(entries),
-        *_part("Bars", "Medians; the quartiles of the repetitions in brackets.", _bars(entries)),
+        *_part("Targets", "Medians, with quartiles in parentheses.", _targets(entries)),
         *_part("Apply and adjoint", "In copies of D floats.", _kernels(entries)),
-        *_part("Growth with D", "Nanoseconds a weight.", _scaling(entries, "D")),
-        *_part("Growth with d", "Nanoseconds a weight.", _scaling(entries, "d")),
+        *_part("Growth with D", "Nanoseconds per weight.", _scaling(entries, "D")),
+        *_part("Growth with d", "Nanoseconds per weight.", _scaling(entries, "d")),
         *_part("Extra memory of apply and adjoint", "In MB.", _memory(entries)),
         *[part for model in _models(entries) for part in _training(entries, model)],
         *_skipped(entries),
@@ -64,24 +64,24 @@ def _machine(entries: Sequence[Entry]) -> str:
     )
 
 
-def _bars(entries: Sequence[Entry]) -> Rows:
-    """A row for each bar; one for all of the kernels' memory, which has a table of its own."""
+def _targets(entries: Sequence[Entry]) -> Rows:
+    """A row for each target; one for all of the kernels' memory, which has its own table."""
     rows = [["", "measured", "at most", ""]]
     for entry in entries:
         if entry.at_most is not None and entry.about["kind"] != "memory":
-            bar = f"{number(entry.at_most)} {entry.unit}"
-            rows.append([entry.name, _with_spread(entry), bar, _verdict(entry)])
+            target = f"{number(entry.at_most)} {entry.unit}"
+            rows.append([entry.name, _with_spread(entry), target, _verdict(entry)])
     memory = find(entries, kind="memory")
     if memory:
         worst = max(memory, key=lambda entry: entry.value / (entry.at_most or 1))
         title = f"the worst of {len(memory)}: {worst.name}"
-        bar = f"{number(worst.at_most or 0)} {worst.unit}"
-        rows.append([title, _with_spread(worst), bar, _verdict(worst)])
+        target = f"{number(worst.at_most or 0)} {worst.unit}"
+        rows.append([title, _with_spread(worst), target, _verdict(worst)])
     return rows
 
 
 def _verdict(entry: Entry) -> str:
-    return "pass" if entry.holds else "**falls short**"
+    return "met" if entry.holds else "**missed**"
 
 
 def _with_spread(entry: Entry) -> str:
@@ -92,11 +92,11 @@ def _with_spread(entry: Entry) -> str:
 
 
 def _kernels(entries: Sequence[Entry]) -> Rows:
-    found = find(entries, kind="kernel")
-    dims = sorted({entry.about["d"] for entry in found})
+    selected = find(entries, kind="kernel")
+    dims = sorted({entry.about["d"] for entry in selected})
     rows = [["", *(f"d = {d:,}" for d in dims)]]
-    for projection, op in _keys(found, "projection", "operation"):
-        line = find(found, projection=projection, operation=op)
+    for projection, op in _keys(selected, "projection", "operation"):
+        line = find(selected, projection=projection, operation=op)
         about = line[0].about
         sample = f" (from {about['sample']:,} weights)" if about["sample"] != about["D"] else ""
         cells = (find(line, d=d) for d in dims)
@@ -105,39 +105,39 @@ def _kernels(entries: Sequence[Entry]) -> Rows:
 
 
 def _scaling(entries: Sequence[Entry], over: str) -> Rows:
-    found = find(entries, kind="scaling", over=over)
-    lines = _keys(found, "projection", "operation")
+    selected = find(entries, kind="scaling", over=over)
+    lines = _keys(selected, "projection", "operation")
     rows = [[over, *(f"{op}, beside {p}" if op == "copy" else f"{p} {op}" for p, op in lines)]]
-    for size in sorted({entry.about[over] for entry in found}):
-        row = find(found, **{over: size})
+    for size in sorted({entry.about[over] for entry in selected}):
+        row = find(selected, **{over: size})
         cells = (find(row, projection=p, operation=op) for p, op in lines)
         rows.append([f"{size:,}", *map(_cell, cells)])
     return rows
 
 
 def _memory(entries: Sequence[Entry]) -> Rows:
-    found = find(entries, kind="memory")
-    points = _keys(found, "d", "D")
+    selected = find(entries, kind="memory")
+    points = _keys(selected, "d", "D")
     rows = [["", *(f"d = {d:,}, D = {D:,}" for d, D in points)]]
-    for projection, op in _keys(found, "projection", "operation"):
-        line = find(found, projection=projection, operation=op)
+    for projection, op in _keys(selected, "projection", "operation"):
+        line = find(selected, projection=projection, operation=op)
         rows.append([f"{projection} {op}", *(_cell(find(line, d=d, D=D)) for d, D in points)])
-    bars = (find(found, d=d, D=D)[0].at_most for d, D in points)
-    rows.append(["at most", *(number(bar) for bar in bars if bar is not None)])
-    return rows if found else rows[:1]
+    targets = (find(selected, d=d, D=D)[0].at_most for d, D in points)
+    rows.append(["at most", *(number(target) for target in targets if target is not None)])
+    return rows if selected else rows[:1]
 
 
 def _training(entries: Sequence[Entry], model: str) -> list[str]:
-    found = find(entries, model=model)
+    selected = find(entries, model=model)
     rows = [["", "step, ms", "full AdamW steps", "weights-like, MB", "at most, MB", "peak, MB"]]
-    for (who,) in _keys(found, "contestant"):
-        line = find(found, contestant=who)
+    for (method,) in _keys(selected, "method"):
+        line = find(selected, method=method)
         small = find(line, kind=WEIGHTS_LIKE)
-        bar = small[0].at_most if small else None
+        target = small[0].at_most if small else None
         kinds = ("step", "step ratio", WEIGHTS_LIKE, PEAK)
         step, times, weights, peak = (_cell(find(line, kind=kind)) for kind in kinds)
-        rows.append([who, step, times, weights, "" if bar is None else number(bar), peak])
-    return _part(f"Training {model}", "A step, and the memory of training.", rows)
+        rows.append([method, step, times, weights, "" if target is None else number(target), peak])
+    return _part(f"Training {model}", "Time of a step, and memory.", rows)
 
 
 def _skipped(entries: Sequence[Entry]) -> list[str]:
@@ -151,12 +151,12 @@ def _models(entries: Sequence[Entry]) -> list[str]:
 
 
 def _keys(entries: Sequence[Entry], *names: str) -> list[tuple]:
-    """The different values of these together, in the order of the file."""
+    """The distinct combinations of these keys, in the order of the file."""
     return list(dict.fromkeys(tuple(entry.about[name] for name in names) for entry in entries))
 
 
-def _cell(found: Sequence[Entry]) -> str:
-    return number(found[0].value) if found else ""
+def _cell(selected: Sequence[Entry]) -> str:
+    return number(selected[0].value) if selected else ""
 
 
 def number(value: float) -> str:

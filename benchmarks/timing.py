@@ -1,4 +1,4 @@
-"""Times measured side by side: whatever slows the machine down slows all of them down."""
+"""Side-by-side timing: whatever slows the machine down slows down everything compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Work = Callable[[], object]
 
 
 class Spread(NamedTuple):
-    """The median of some values, and their quartiles."""
+    """A median and its quartiles."""
 
     value: float
     low: float
@@ -22,16 +22,16 @@ class Spread(NamedTuple):
 def side_by_side(
     work: Mapping[str, Work], repetitions: int, *, calls: int = 1, warmup: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds a call of each piece of work, in each repetition.
+    """Seconds per call of each operation, in each repetition.
 
-    Every repetition does all the work, one piece after another, each `calls` times in a row.
+    Every repetition runs all operations one after another, each `calls` times in a row.
 
     Args:
-        work: what to time, by name.
-        repetitions: how often.
-        calls: more than one where a call is short against the clock, or where it is used to
-            follow another of its kind, so that the caches hold what they would hold.
-        warmup: repetitions before the first that counts.
+        work: the operations to time, by name.
+        repetitions: number of timed repetitions.
+        calls: more than one if a call is short compared with the clock, or if caches should hold
+            what a previous call of the same operation left.
+        warmup: repetitions before the first timed one.
     """
     times: dict[str, list[float]] = {name: [] for name in work}
     gc.disable()
@@ -47,10 +47,10 @@ def side_by_side(
 
 
 def _seconds(call: Work, calls: int) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(calls):
         call()
-    return (time.perf_counter() - began) / calls
+    return (time.perf_counter() - start) / calls
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -64,5 +64,5 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratio(times: Sequence[float], base: Sequence[float], scale: float = 1.0) -> Spread:
-    """Of `scale` times each repetition's time to the same repetition's base."""
+    """Spread of `scale * time / base`, repetition by repetition."""
     return spread([scale * a / b for a, b in zip(times, base, strict=True)])

@@ -1,18 +1,18 @@
-"""A training step of d90 against full fine-tuning and against PEFT's adapters; and their memory.
+"""Time and memory of training: d90 against full fine-tuning and PEFT's adapters.
 
-**Time.** Every contestant has its own copy of the model, the same batch and the same loss, in
-float32, with the dropout of the model's own configuration. In each repetition each one makes a few
-steps in a row, one contestant after another; an entry is the median time of a step, or the median
-of the repetitions' ratios to full fine-tuning with `torch.optim.AdamW` as it comes. PyTorch's fused
-AdamW is there too: it is faster, and not the default.
+**Time.** Every method has its own copy of the model, the same batch and the same loss, in float32,
+with the dropout of the model's configuration. In each repetition the methods take turns, each with
+a few optimizer steps in a row. An entry is the median time of a step, or the median of the
+repetitions' ratios to full fine-tuning with `torch.optim.AdamW` and its default arguments.
+PyTorch's fused AdamW, which is faster and not the default, is measured as well.
 
-**Memory.** A fresh process trains the contestant once, for three steps, and lets everything go:
-now libraries are loaded and have their workspaces. What is resident then, after free memory has
-been given back to the system, is the zero. It loads the model again, and trains it for three
-steps; the value is the most that was resident during the steps, minus the zero, as the kernel
-counts it: weights, gradients, the optimizer's state, activations, and whatever the allocator
-wastes. *Weights-like* memory is that of a batch of one text of 8 tokens, whose activations are well
-under 1 MB for these models: what is left is as long as the weights. Nothing is subtracted.
+**Memory.** A fresh process trains with the method for three steps and frees everything, so that
+libraries are loaded and have their workspaces. What is resident then, after free memory has been
+returned to the system, is the zero. The process loads the model again and trains it for three
+steps; the value is the peak of resident memory during these steps minus the zero: weights,
+gradients, optimizer state, activations, and what the allocator wastes. *Weights-like* memory is
+that of a batch of one example of 8 tokens, whose activations are well under 1 MB for these models,
+so that what is left is of the size of the weights. Nothing is subtracted.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import Any
 
 from benchmarks import fresh
 from benchmarks.cases import Case, Skip
-from benchmarks.contestants import CONTESTANTS, FULL, QUICK, SETTINGS, Setting, Trainer
 from benchmarks.entries import Entry
+from benchmarks.methods import FULL, METHODS, QUICK, WORKLOADS, Trainer, Workload
 from benchmarks.resident import MB, peak_of, settle
 from benchmarks.timing import ratio, side_by_side, spread
 from d90.subspace import Subspace
 
 SMALL_BATCH = (1, 8)
 SLACK = 32 * MB
-"""What the bar allows beyond theta_0, theta and the largest layer's gradient."""
+"""What the target allows beyond theta_0, theta and the gradient of the largest layer."""
 
 STEPS = 3
 WEIGHTS_LIKE, PEAK = "weights-like memory", "peak memory"
@@ -39,72 +39,73 @@ QUICK_NAME = "tiny BERT"
 
 
 def cases(*, quick: bool) -> list[Case]:
-    """A case for the times of each model, and for the memory of each contestant on it."""
-    settings = {QUICK_NAME: QUICK} if quick else SETTINGS
-    times = [Case(f"training {name}", partial(_times, name, s)) for name, s in settings.items()]
+    """A case for the times of each model, and for the memory of each method on each model."""
+    workloads = {QUICK_NAME: QUICK} if quick else WORKLOADS
+    times = [Case(f"training {name}", partial(_times, name, s)) for name, s in workloads.items()]
     memory = [
-        Case(f"training, {kind}, {name}, {who}", partial(_memory, kind, name, setting, who))
-        for name, setting in settings.items()
-        for who in CONTESTANTS
+        Case(f"training, {kind}, {name}, {method}", partial(_memory, kind, name, workload, method))
+        for name, workload in workloads.items()
+        for method in METHODS
         for kind in (WEIGHTS_LIKE, PEAK)
     ]
     return times + (memory[:1] if quick else memory)
 
 
-def _times(name: str, setting: Setting) -> list[Entry]:
+def _times(name: str, workload: Workload) -> list[Entry]:
     steps = {}
-    for who, contestant in CONTESTANTS.items():
+    for method_name, method in METHODS.items():
         try:
-            steps[who] = Trainer(contestant, setting.load(), setting.shape).step
-        except Skip:  # Named in the run's list by the contestant's case of memory.
+            steps[method_name] = Trainer(method, workload.load(), workload.shape).step
+        except Skip:  # Reported by the memory case of the method.
             continue
-    # Of the models before: what holds a subspace refers to itself.
+    # A model with a subspace refers to itself: free those of earlier cases.
     gc.collect()
-    times = side_by_side(steps, setting.repetitions, calls=setting.calls, warmup=2)
-    shape = "{} x {} tokens".format(*setting.shape)
+    times = side_by_side(steps, workload.repetitions, calls=workload.calls, warmup=2)
+    shape = "{} x {} tokens".format(*workload.shape)
     entries = []
-    for who, seconds in times.items():
-        about: dict[str, Any] = {"model": name, "contestant": who}
-        found = spread([1e3 * s for s in seconds])
-        entries.append(Entry.of(f"{name}, {shape}, {who}: step", found, "ms", kind="step", **about))
-        if who == FULL:
+    for method_name, seconds in times.items():
+        about: dict[str, Any] = {"model": name, "method": method_name}
+        milliseconds = spread([1e3 * s for s in seconds])
+        title = f"{name}, {shape}, {method_name}: step"
+        entries.append(Entry.of(title, milliseconds, "ms", kind="step", **about))
+        if method_name == FULL:
             continue
-        found = ratio(seconds, times[FULL])
-        bar = setting.at_most if CONTESTANTS[who].subspace else None
-        title = f"{name}, {shape}, {who}: step against full AdamW"
+        step_ratio = ratio(seconds, times[FULL])
+        target = workload.at_most if METHODS[method_name].subspace else None
+        title = f"{title} against full AdamW"
         about["kind"] = "step ratio"
-        entries.append(Entry.of(title, found, "full AdamW steps", at_most=bar, **about))
+        entries.append(Entry.of(title, step_ratio, "full AdamW steps", at_most=target, **about))
     return entries
 
 
-def _memory(kind: str, name: str, setting: Setting, who: str) -> list[Entry]:
-    shape = SMALL_BATCH if kind == WEIGHTS_LIKE else setting.shape
-    found = fresh.call(training_bytes, name=name, who=who, shape=shape)
-    bar = found["allowed"] if kind == WEIGHTS_LIKE else None
+def _memory(kind: str, name: str, workload: Workload, method_name: str) -> list[Entry]:
+    shape = SMALL_BATCH if kind == WEIGHTS_LIKE else workload.shape
+    memory = fresh.call(training_bytes, name=name, method_name=method_name, shape=shape)
+    target = memory["allowed"] if kind == WEIGHTS_LIKE else None
     return [
         Entry(
-            "{}, {} x {} tokens, {}: {}".format(name, *shape, who, kind),
-            found["bytes"] / MB,
+            "{}, {} x {} tokens, {}: {}".format(name, *shape, method_name, kind),
+            memory["bytes"] / MB,
             "MB",
-            at_most=None if bar is None else bar / MB,
-            about={"kind": kind, "model": name, "contestant": who},
+            at_most=None if target is None else target / MB,
+            about={"kind": kind, "model": name, "method": method_name},
         )
     ]
 
 
-def training_bytes(name: str, who: str, shape: tuple[int, int]) -> dict[str, int | None]:
-    """Of this process: the peak of training beyond the libraries, and what the bar allows."""
-    setting = SETTINGS.get(name, QUICK)
-    _train(_trainer(setting, who, shape))
+def training_bytes(name: str, method_name: str, shape: tuple[int, int]) -> dict[str, int | None]:
+    """Peak memory of training in this process, without the libraries, and the target, in bytes."""
+    workload = WORKLOADS.get(name, QUICK)
+    _train(_trainer(workload, method_name, shape))
     before = settle()
-    trainer = _trainer(setting, who, shape)
-    settle()  # What loading left behind, such as a tokenizer, is not of training.
+    trainer = _trainer(workload, method_name, shape)
+    settle()  # What loading left behind, such as a tokenizer, is no part of training.
     peak = peak_of(partial(_train, trainer))
     return {"bytes": peak - before, "allowed": _allowed(trainer)}
 
 
-def _trainer(setting: Setting, who: str, shape: tuple[int, int]) -> Trainer:
-    return Trainer(CONTESTANTS[who], setting.load(), shape)
+def _trainer(workload: Workload, method_name: str, shape: tuple[int, int]) -> Trainer:
+    return Trainer(METHODS[method_name], workload.load(), shape)
 
 
 def _train(trainer: Trainer) -> None:

@@ -37,7 +37,7 @@ def test_a_quick_run_writes_entries_and_figures(tmp_path):
         assert entry.get("holds") is met, entry
     assert list(tmp_path.glob("bench-figures/*.svg"))
     text = tables.markdown(entries.read(path))
-    assert "## Bars" in text and "## Training" in text
+    assert "## Targets" in text and "## Training" in text
 
 
 def test_a_pattern_without_cases_is_refused(tmp_path):
@@ -68,17 +68,17 @@ def test_entries_survive_the_file(tmp_path):
 
 def test_only_what_is_between_the_marks_is_replaced():
     text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
-    once = report.replaced(text, "new")
+    once = report.replace_section(text, "new")
     assert once == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
-    assert report.replaced(once, "new") == once
+    assert report.replace_section(once, "new") == once
     with pytest.raises(ValueError, match="marks"):
-        report.replaced("no marks", "new")
+        report.replace_section("no marks", "new")
 
 
 def test_the_full_length_fastfood_is_adjoint_to_itself():
     P = FullLengthFastfood(d=5, n=64)
     z, g = torch.randn(5), torch.randn(64)
-    step = P.displace(z, torch.zeros(64))
+    step = P.add_projected(z, torch.zeros(64))
     torch.testing.assert_close(step @ g, z @ P.adjoint(g))
-    columns = torch.stack([P.displace(e, torch.zeros(64)) for e in torch.eye(5)], dim=1)
+    columns = torch.stack([P.add_projected(e, torch.zeros(64)) for e in torch.eye(5)], dim=1)
     torch.testing.assert_close(columns.norm(dim=0), torch.ones(5))

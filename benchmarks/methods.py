@@ -1,4 +1,4 @@
-"""The ways of fine-tuning that are compared, and the models that they are compared on."""
+"""The fine-tuning methods that are compared, and the models they are compared on."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from d90.subspace import attach
 
 VOCABULARY = 30_522
 LABELS = 2
-TRAINED = 1_000
+PARAMETERS = 1_000
 """d of the subspaces, and the length of UniLoRA's vector."""
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A way of fine-tuning.
+class Method:
+    """A fine-tuning method.
 
     Attributes:
-        prepare: makes a model ready, maybe in place, and its optimizer.
-        subspace: whether it is d90's.
+        prepare: prepares a model, possibly in place, and makes its optimizer.
+        subspace: whether it is one of d90's.
     """
 
     prepare: Callable[[PreTrainedModel], tuple[nn.Module, Optimizer]]
@@ -41,18 +41,18 @@ def _full(model: PreTrainedModel, fused: bool | None) -> tuple[nn.Module, Optimi
 
 
 def _subspace(model: PreTrainedModel, method: str, projection: str) -> tuple[nn.Module, Optimizer]:
-    attach(model, d=TRAINED, method=method, projection=projection)
+    attach(model, d=PARAMETERS, method=method, projection=projection)
     return model, Adam(model.parameters(), lr=1e-4)
 
 
-def _adapters(model: PreTrainedModel, kind: str, **settings: Any) -> tuple[nn.Module, Optimizer]:
+def _peft(model: PreTrainedModel, kind: str, **settings: Any) -> tuple[nn.Module, Optimizer]:
     if find_spec("peft") is None:
         raise Skip("peft is not installed: `make bench` installs it")
     import peft  # pyright: ignore[reportMissingImports]
 
     if not hasattr(peft, kind):
         raise Skip(f"this version of peft has no {kind}")
-    # As its users have it: the head is trained in full.
+    # As with PEFT's defaults: the head is trained in full.
     config = getattr(peft, kind)(task_type="SEQ_CLS", **settings)
     adapted = peft.get_peft_model(model, config)
     return adapted, AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-4)
@@ -60,15 +60,15 @@ def _adapters(model: PreTrainedModel, kind: str, **settings: Any) -> tuple[nn.Mo
 
 FULL = "full AdamW"
 
-CONTESTANTS: dict[str, Contestant] = {
-    FULL: Contestant(partial(_full, fused=None)),
-    "full fused AdamW": Contestant(partial(_full, fused=True)),
-    "PEFT LoRA, r = 8": Contestant(partial(_adapters, kind="LoraConfig", r=8)),
-    f"PEFT UniLoRA, {TRAINED:,} numbers": Contestant(
-        partial(_adapters, kind="UniLoraConfig", theta_d_length=TRAINED)
+METHODS: dict[str, Method] = {
+    FULL: Method(partial(_full, fused=None)),
+    "full fused AdamW": Method(partial(_full, fused=True)),
+    "PEFT LoRA, r = 8": Method(partial(_peft, kind="LoraConfig", r=8)),
+    f"PEFT UniLoRA, {PARAMETERS:,} parameters": Method(
+        partial(_peft, kind="UniLoraConfig", theta_d_length=PARAMETERS)
     ),
     **{
-        f"d90 {method.upper()} {projection}, d = {TRAINED:,}": Contestant(
+        f"d90 {method.upper()} {projection}, d = {PARAMETERS:,}": Method(
             partial(_subspace, method=method, projection=projection), subspace=True
         )
         for method, projection in (("did", "fastfood"), ("said", "fastfood"), ("did", "onehot"))
@@ -77,15 +77,15 @@ CONTESTANTS: dict[str, Contestant] = {
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A model, and how it is trained.
+class Workload:
+    """A model and how it is trained.
 
     Attributes:
-        load: makes it.
-        shape: of a batch: texts and tokens.
-        at_most: the bar: what a subspace step may cost, in full AdamW steps.
-        calls: steps that a contestant makes in its turn.
-        repetitions: turns that count.
+        load: loads the model.
+        shape: examples and tokens of a batch.
+        at_most: the target for a subspace step, in full AdamW steps.
+        calls: consecutive steps of a method in one repetition.
+        repetitions: after warm-up.
     """
 
     load: Callable[[], PreTrainedModel]
@@ -100,7 +100,7 @@ def _minilm() -> PreTrainedModel:
 
 
 def bert(layers: int, width: int, heads: int) -> PreTrainedModel:
-    """A BERT with random weights, four times as wide in its inner layers; it has two labels."""
+    """A BERT with random weights, two labels and feed-forward layers of four times the width."""
     config = BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=width,
@@ -111,33 +111,31 @@ def bert(layers: int, width: int, heads: int) -> PreTrainedModel:
     return BertForSequenceClassification(config)
 
 
-SETTINGS: dict[str, Setting] = {
-    "MiniLM-L6": Setting(_minilm, (32, 64), at_most=1.05, calls=1, repetitions=9),
-    "BERT 2 x 128": Setting(
+WORKLOADS: dict[str, Workload] = {
+    "MiniLM-L6": Workload(_minilm, (32, 64), at_most=1.05, calls=1, repetitions=9),
+    "BERT 2 x 128": Workload(
         partial(bert, layers=2, width=128, heads=2), (16, 64), at_most=1.3, calls=5, repetitions=15
     ),
 }
-QUICK = Setting(partial(bert, 2, 16, 2), (2, 8), at_most=1.3, calls=1, repetitions=3)
+QUICK = Workload(partial(bert, 2, 16, 2), (2, 8), at_most=1.3, calls=1, repetitions=3)
 
 
 class Trainer:
-    """A contestant at work on one batch, the same for all.
+    """Trains a model with a method, on one batch that is the same for all methods.
 
     Args:
-        contestant: how to fine-tune.
-        model: what.
-        shape: of the batch: texts and tokens, none of them padding.
+        method: how to fine-tune.
+        model: what to fine-tune.
+        shape: examples and tokens of the batch; no padding.
     """
 
-    def __init__(
-        self, contestant: Contestant, model: PreTrainedModel, shape: tuple[int, int]
-    ) -> None:
-        self.model, self.optimizer = contestant.prepare(model)
+    def __init__(self, method: Method, model: PreTrainedModel, shape: tuple[int, int]) -> None:
+        self.model, self.optimizer = method.prepare(model)
         self.model.train()
         self.batch = batch(shape)
 
     def step(self) -> None:
-        """A training step, with the model's own dropout."""
+        """One optimizer step, with the dropout of the model's configuration."""
         self.model(**self.batch).loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
