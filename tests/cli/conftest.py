@@ -1,4 +1,4 @@
-"""The command line, called as a shell calls it but in this process."""
+"""The command line, in this process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from d90.cli import main
 QUICK = (
     *("--max-length", "16", "--batch-size", "8", "--max-steps", "12", "--precision", "no"),
     *("--baseline-learning-rates", "0.01", "--learning-rates", "0.01"),
-    # The head that the tiny model starts with from this seed is wrong about every text.
+    # With this seed, the untrained head of the tiny model is wrong about every example.
     *("--head-seed", "3"),
 )
-"""Options under which a run of the tiny model takes a fraction of a second, and d90 is 10 or so."""
+"""With these options a trial of the tiny model takes a fraction of a second; d90 is about 10."""
 
 
 class Result(NamedTuple):
@@ -50,7 +50,7 @@ def d90(
 
 @pytest.fixture
 def measure(d90: Command, ready_folder: Path, toy_folder: Path) -> Command:
-    """Run `d90 measure` of the tiny model on the toy task, with these options more."""
+    """Run `d90 measure` of the tiny model on the toy task, with further options."""
 
     def call(*options: object) -> Result:
         return d90("measure", ready_folder, toy_folder, *QUICK, *options)

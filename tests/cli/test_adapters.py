@@ -1,4 +1,4 @@
-"""The commands on task files, from training to a bound, and what they say of bad input."""
+"""The commands on adapters, from training to a bound, and their errors."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def file(tmp_path_factory: pytest.TempPathFactory, ready_folder: Path, toy_folde
 def test_tune(d90: Command, ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
     result = d90("tune", ready_folder, toy_folder, *TRAINING, "--bits", "auto", "-o", "x y.st")
     assert result.code == 0, result.err
-    assert "after 24 of 24 updates" in result.out
+    assert "step 24 of 24: " in result.out
     assert "float16" in result.out or "levels" in result.out
-    found = adapters.load_adapter("x y.st")
-    line = result.out.splitlines()[-1]
+    adapter = adapters.load_adapter("x y.st")
+    last = result.out.splitlines()[-1]
     size = (tmp_path / "x y.st").stat().st_size
-    assert line == f"x y.st: d = 50, {size} bytes, accuracy {found.task.metric_value:.4f}"
+    assert last == f"x y.st: d = 50, {size} bytes, accuracy {adapter.task.metric_value:.4f}"
     assert [path.name for path in tmp_path.iterdir()] == ["x y.st"]
     again = d90("tune", ready_folder, toy_folder, *TRAINING, "-o", "b.st", "--quiet")
     assert again.out.splitlines() == [again.out.strip()]
@@ -43,26 +43,29 @@ def test_tune(d90: Command, ready_folder: Path, toy_folder: Path, tmp_path: Path
 def test_inspect(d90: Command, file: Path) -> None:
     result = d90("inspect", file)
     assert result.code == 0
-    for word in ("float16, 16.00 bits", "DID, fastfood", "projection 0, head 3", "toy task"):
-        assert word in result.out
-    facts = json.loads(d90("inspect", file, "--json").out)
-    assert (facts["d"], len(facts["numbers"]), facts["bytes"]) == (50, 50, file.stat().st_size)
+    for text in ("float16, 16.00 bits", "DID, fastfood", "projection 0, head 3", "toy task"):
+        assert text in result.out
+    contents = json.loads(d90("inspect", file, "--json").out)
+    assert (contents["d"], len(contents["parameters"])) == (50, 50)
+    assert contents["bytes"] == file.stat().st_size
 
 
 def test_evaluate(d90: Command, file: Path, toy_folder: Path) -> None:
-    reached = adapters.load_adapter(file).task.metric_value
+    metric = adapters.load_adapter(file).task.metric_value
     result = d90("evaluate", file, toy_folder, "--quiet")
-    assert float(result.out) == pytest.approx(reached, abs=5e-5)
+    assert float(result.out) == pytest.approx(metric, abs=5e-5)
     assert "majority (accuracy)" in d90("evaluate", file, toy_folder).out
 
 
 def test_predict(d90: Command, file: Path, tmp_path: Path) -> None:
-    answers = [json.loads(line) for line in d90("predict", file, "good", "bad").out.splitlines()]
-    assert [answer["text"] for answer in answers] == ["good", "bad"]
-    for answer in answers:
-        shares = answer["probabilities"]
-        assert answer["label"] == max(shares, key=shares.__getitem__)
-        assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+    predictions = [
+        json.loads(line) for line in d90("predict", file, "good", "bad").out.splitlines()
+    ]
+    assert [prediction["text"] for prediction in predictions] == ["good", "bad"]
+    for prediction in predictions:
+        probabilities = prediction["probabilities"]
+        assert prediction["label"] == max(probabilities, key=probabilities.__getitem__)
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
     (tmp_path / "in.txt").write_text("good\n\nbad\n")
     (tmp_path / "in.csv").write_text('text,n\n"good",1\nbad,2\n')
     for name in ("in.txt", "in.csv"):
@@ -70,8 +73,10 @@ def test_predict(d90: Command, file: Path, tmp_path: Path) -> None:
         assert result.out == "out.csv: 2 predictions\n", result.err
         rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
         assert [row["text"] for row in rows] == ["good", "bad"]
-        assert [row["label"] for row in rows] == [answer["label"] for answer in answers]
-        assert float(rows[0]["p(1)"]) == pytest.approx(answers[0]["probabilities"]["1"], abs=1e-4)
+        assert [row["label"] for row in rows] == [prediction["label"] for prediction in predictions]
+        assert float(rows[0]["p(1)"]) == pytest.approx(
+            predictions[0]["probabilities"]["1"], abs=1e-4
+        )
 
 
 def test_merge_similarity_combine(d90: Command, file: Path, tmp_path: Path) -> None:
@@ -87,10 +92,10 @@ def test_merge_similarity_combine(d90: Command, file: Path, tmp_path: Path) -> N
 def test_bound(d90: Command, file: Path, toy_folder: Path) -> None:
     result = d90("bound", file, "--task", toy_folder)
     assert result.code == 0, result.err
-    for word in ("in all", "majority class", "vacuous", "PAC-Bayes kl", "fixed before"):
-        assert word in result.out
-    found = json.loads(d90("bound", file, "--task", toy_folder, "--json").out)
-    assert (found["examples"], found["delta"]) == (96, 0.05)
+    for text in ("total", "majority class", "vacuous", "PAC-Bayes kl", "fixed before"):
+        assert text in result.out
+    certificate = json.loads(d90("bound", file, "--task", toy_folder, "--json").out)
+    assert (certificate["examples"], certificate["delta"]) == (96, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +103,8 @@ def test_bound(d90: Command, file: Path, toy_folder: Path) -> None:
     [
         (("inspect", "nothing.st"), "cannot be read: No such file"),
         (("inspect", "{task}/train.jsonl"), "it is no task file"),
-        (("predict", "{file}"), "one of the two"),
-        (("predict", "{file}", "a", "-i", "x.txt"), "one of the two"),
+        (("predict", "{file}"), "either texts or a file"),
+        (("predict", "{file}", "a", "-i", "x.txt"), "either texts or a file"),
         (("predict", "{file}", "-i", "x.docx"), "expected one of .txt, .jsonl"),
         (("predict", "{file}", "-i", "x.txt"), "cannot be read"),
         (("predict", "{file}", "a", "--format", "xml"), "unknown format 'xml'"),

@@ -18,14 +18,14 @@ GOOD = [{"text": "good", "label": 1}, {"text": "bad", "label": 0}]
 
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TrialRunner, "run", lambda *_: pytest.fail("a run was started"))
+    monkeypatch.setattr(TrialRunner, "run", lambda *_: pytest.fail("a trial was started"))
 
 
-def check(said: Result, message: str) -> None:
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("error: ")
-    assert said.err.count("\n") == 1
-    assert re.search(message, said.err)
+def check(result: Result, message: str) -> None:
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert re.search(message, result.err)
     assert not Path("d90.db").exists()
 
 
@@ -56,7 +56,7 @@ def check(said: Result, message: str) -> None:
         ("--learning-rates nan", "--learning-rates 'nan': 'nan' is not a number"),
         ("--learning-rates 0", "learning_rates has 0.0"),
         ("--baseline-learning-rates -1", "baseline_learning_rates has -1.0"),
-        ("--seeds 0.5", "--seeds '0.5': 0.5 is not whole"),
+        ("--seeds 0.5", "--seeds '0.5': 0.5 is not an integer"),
         ("--seeds -1", "seeds has -1"),
         (f"--seeds {2**64}", f"seeds has {2**64}"),
         (f"--head-seed {2**64}", f"head_seed has {2**64}"),
@@ -77,14 +77,14 @@ def check(said: Result, message: str) -> None:
 )
 def test_options(measure: Command, options: str, message: str) -> None:
     Path("folder").mkdir()
-    Path("file").write_text("this is no database")
+    Path("file").write_text("not a database")
     check(measure(*options.split()), message)
 
 
-def test_an_output_that_cannot_be_written(measure: Command, tmp_path: Path) -> None:
+def test_unwritable_output(measure: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    said = measure("--dims", "10", "--output", "file/report", "--store", "a.db")
-    check(said, "--output 'file/report' cannot be written")
+    result = measure("--dims", "10", "--output", "file/report", "--store", "a.db")
+    check(result, "--output 'file/report' cannot be written")
 
 
 @pytest.mark.parametrize(
@@ -142,19 +142,21 @@ def test_arguments(d90: Command, arguments: str, message: str) -> None:
     check(d90(*arguments.split()), message)
 
 
-def test_names_are_checked_before_anything_is_read(
+def test_names_are_checked_before_the_task_is_loaded(
     measure: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        pytest.fail("it was read")
+    def fail(*_: object, **__: object) -> None:
+        pytest.fail("the task was loaded")
 
-    monkeypatch.setattr("d90.experiments.study.load_task", refuse)
+    monkeypatch.setattr("d90.experiments.study.load_task", fail)
     check(measure("--projection", "fastfod"), "unknown projection")
 
 
-def test_dimensions_are_checked_before_the_weights_are_read(
+def test_dimensions_are_checked_before_the_weights_are_loaded(
     measure: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("d90.models.loading.load", lambda *_, **__: pytest.fail("it was loaded"))
+    monkeypatch.setattr(
+        "d90.models.loading.load", lambda *_, **__: pytest.fail("the model was loaded")
+    )
     for scale in ("tensor", "rms", "vectors"):
         check(measure("--dims", "9999", "--scale", scale), "d = 9999 is larger than D")

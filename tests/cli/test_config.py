@@ -1,4 +1,4 @@
-"""`--config FILE.toml`: the same names as the options, and the command line wins."""
+"""`--config FILE.toml`: option values by option name; the command line takes precedence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-def test_the_file_sets_and_the_command_line_wins(
+def test_the_command_line_takes_precedence(
     d90: Command, file: Callable[[str], Path], ready_folder: Path, toy_folder: Path
 ) -> None:
     config = file(
@@ -41,16 +41,23 @@ def test_the_file_sets_and_the_command_line_wins(
         scale = "model"
         projection = "onehot"
         max_steps = 3
-        output = "from the file"
+        output = "a report"
         quiet = true
         """
     )
-    said = d90("measure", "--config", config, "--projection", "sparse", "--dims", "20")
-    assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
-    found = json.loads(Path("from the file/summary.json").read_text())
-    assert (found["projection"], found["scale"], found["target_fraction"]) == ("sparse", "model", 1)
-    assert [(t["d"], t["seed"]) for t in found["trials"]] in ([(None, 0), (20, 3)], [(None, 0)])
-    assert (found["settings"]["training"]["max_steps"], found["settings"]["max_length"]) == (3, 16)
+    result = d90("measure", "--config", config, "--projection", "sparse", "--dims", "20")
+    assert (result.code, result.err, result.out.count("\n")) == (0, "", 1)
+    summary = json.loads(Path("a report/summary.json").read_text())
+    assert (summary["projection"], summary["scale"], summary["target_fraction"]) == (
+        "sparse",
+        "model",
+        1,
+    )
+    assert [(t["d"], t["seed"]) for t in summary["trials"]] in ([(None, 0), (20, 3)], [(None, 0)])
+    assert (summary["settings"]["training"]["max_steps"], summary["settings"]["max_length"]) == (
+        3,
+        16,
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,35 +66,35 @@ def test_the_file_sets_and_the_command_line_wins(
         ("epoch = 3", "unknown option in '.*' 'epoch': did you mean 'epochs'?"),
         ("config = 'other.toml'", "unknown option in '.*' 'config'"),
         ("[measure]\nepochs = 3", "unknown option in '.*' 'measure'"),
-        ("epochs = 'four'", "epochs is 'four': expected a whole number"),
-        ("epochs = 2.5", "epochs is 2.5: expected a whole number"),
-        ("epochs = true", "epochs is True: expected a whole number"),
+        ("epochs = 'four'", "epochs is 'four': expected an integer"),
+        ("epochs = 2.5", "epochs is 2.5: expected an integer"),
+        ("epochs = true", "epochs is True: expected an integer"),
         ("target_fraction = '0.9'", "target_fraction is '0.9': expected a number"),
         ("quiet = 1", "quiet is 1: expected true or false"),
         ("method = 3", "method is 3: expected a string"),
         ("output = ['x']", r"output is \['x'\]: expected a string"),
         ("dims = [10, 'x']", r"dims is \[10, 'x'\]: expected a list of numbers"),
         ("dims = true", "dims is True: expected a list of numbers"),
-        ("seeds = [0.5]", r"seeds is \[0.5\]: expected a list of whole numbers"),
+        ("seeds = [0.5]", r"seeds is \[0.5\]: expected a list of integers"),
         ("text-columns = [1]", r"text-columns is \[1\]: expected a list of strings"),
         ("dims = '10,x'", "--dims '10,x': 'x' is not a number"),
         ("method = 'sad'", "unknown method 'sad': did you mean 'said'?"),
         ("epochs = = 3", "is not TOML: .*line 1"),
     ],
 )
-def test_bad_files(measure: Command, file: Callable[[str], Path], text: str, message: str) -> None:
-    said = measure("--config", file(text))
-    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert re.search(message, said.err)
+def test_bad_values(measure: Command, file: Callable[[str], Path], text: str, message: str) -> None:
+    result = measure("--config", file(text))
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert re.search(message, result.err)
 
 
 @pytest.mark.parametrize("name", ["none.toml", "."])
-def test_files_that_cannot_be_read(measure: Command, name: str) -> None:
-    said = measure("--config", name)
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert f"--config '{name}' cannot be read" in said.err
+def test_unreadable_files(measure: Command, name: str) -> None:
+    result = measure("--config", name)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"--config '{name}' cannot be read" in result.err
 
 
-def test_a_file_that_is_no_text(measure: Command, tmp_path: Path) -> None:
+def test_a_file_that_is_not_text(measure: Command, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_bytes(b"\xff\xfe")
     assert "is not UTF-8 text" in measure("--config", "x.toml", *QUICK).err

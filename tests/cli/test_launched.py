@@ -1,4 +1,4 @@
-"""`accelerate launch -m d90`: several processes, one of which speaks."""
+"""`accelerate launch -m d90`: several processes, of which rank 0 prints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACCELERATE = (
 )
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
 
-OUT_OF_MEMORY = """
+RUN_OUT_OF_MEMORY = """
 import os
 from d90 import cli
 from d90.executors import runner
@@ -35,7 +35,7 @@ cli.main()
 
 
 def launch(*arguments: object, folder: Path) -> Result:
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "HF_HUB_OFFLINE": "1"},
@@ -44,11 +44,11 @@ def launch(*arguments: object, folder: Path) -> Result:
         timeout=240,
         check=False,
     )
-    return Result(said.returncode, said.stdout, said.stderr)
+    return Result(result.returncode, result.stdout, result.stderr)
 
 
 @pytest.mark.slow
-def test_a_study_of_two_processes(
+def test_two_processes_measure_the_same(
     measure: Command, ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
     search = (*QUICK, "--dims", "10,50", "--output")
@@ -62,16 +62,15 @@ def test_a_study_of_two_processes(
     assert (two["d90"], two["status"]) == (one["d90"], one["status"])
     assert out.count("full fine-tuning") == out.count("report: ") == 1
     assert "d = 50" in out
-    # What the launcher itself says is its own.
-    assert "d90" not in err
+    assert "d90" not in err  # The launcher may print.
 
 
 @pytest.mark.slow
-def test_a_process_that_runs_out_of_memory_ends_the_study(
+def test_a_rank_out_of_memory_ends_the_study(
     ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
     script = tmp_path / "run.py"
-    script.write_text(OUT_OF_MEMORY)
+    script.write_text(RUN_OUT_OF_MEMORY)
     code, out, err = launch(
         *(*TORCHRUN, script, "measure", ready_folder, toy_folder, *QUICK, "--dims", "10"),
         folder=tmp_path,
@@ -83,15 +82,19 @@ def test_a_process_that_runs_out_of_memory_ends_the_study(
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("inspect", "file"), "d90 inspect runs in one process"),
-        (("measure", "model", "task", "--dry-run"), "--dry-run is made in one process"),
+        (("measure", "model", "task", "--dry-run"), "--dry-run runs in one process"),
         (("table", "model", "--tasks", "mrpc", "--dims", "a"), "--dims"),
     ],
 )
-def test_the_first_process_says_what_is_wrong(
-    d90: Command, monkeypatch: pytest.MonkeyPatch, rank: int, arguments: tuple[str, ...], says: str
+def test_rank_0_prints_the_error(
+    d90: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    rank: int,
+    arguments: tuple[str, ...],
+    message: str,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", str(rank))
@@ -99,4 +102,4 @@ def test_the_first_process_says_what_is_wrong(
     monkeypatch.setattr("d90.cli.sleep", slept.append)
     code, out, err = d90(*arguments)
     assert (code, out) == (2, "")
-    assert (says in err, len(slept)) == (rank == 0, rank)
+    assert (message in err, len(slept)) == (rank == 0, rank)

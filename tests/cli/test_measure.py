@@ -22,19 +22,19 @@ def summary(folder: Path | str) -> dict[str, Any]:
 
 @pytest.fixture
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
-    """The trials that are really run, in order."""
+    """The trials that were run, in order."""
     trials: list[Trial] = []
     run = runner.TrialRunner.run
 
-    def noting(self: Any, trial: Trial, *rest: Any) -> TrialResult:
+    def record(self: Any, trial: Trial, *rest: Any) -> TrialResult:
         trials.append(trial)
         return run(self, trial, *rest)
 
-    monkeypatch.setattr(runner.TrialRunner, "run", noting)
+    monkeypatch.setattr(runner.TrialRunner, "run", record)
     return trials
 
 
-def test_a_study_and_the_same_command_again(measure: Command, executed: list[Trial]) -> None:
+def test_rerunning_trains_nothing(measure: Command, executed: list[Trial]) -> None:
     options = ("--dims", "1,10,50", "--store", "a store/d90.db", "--output", "a report")
     first = measure(*options)
     assert (first.code, first.err) == (0, "")
@@ -68,14 +68,14 @@ def test_summary_has_every_key(measure: Command) -> None:
     assert found["threshold"] == pytest.approx(0.9 * found["full_metric"])
     keys = {"d", "learning_rate", "seed", "metric", "train_metric", "status", "seconds"}
     assert all(keys <= trial.keys() for trial in found["trials"])
-    tried = [(t["d"], t["learning_rate"], t["seed"]) for t in found["trials"]]
-    assert tried == [(None, 0.01, 0), (50, 0.01, 0), (50, 0.01, 1)]
+    trials = [(t["d"], t["learning_rate"], t["seed"]) for t in found["trials"]]
+    assert trials == [(None, 0.01, 0), (50, 0.01, 0), (50, 0.01, 1)]
     assert {"d90", "torch", "python"} <= found["versions"].keys()
     assert found["command"].startswith("d90 measure ")
 
 
-def test_default_places(measure: Command) -> None:
-    """Each study has a folder of its own."""
+def test_default_output(measure: Command) -> None:
+    """Every study has its own folder."""
     for dims in ("10", "50"):
         assert measure("--dims", dims).code == 0
     studies = {study.name for study in Store("d90.db").studies()}
@@ -84,11 +84,11 @@ def test_default_places(measure: Command) -> None:
     assert all(name.startswith("tiny_model-toy_task-did-") for name in studies)
 
 
-def test_quiet_is_the_answer_alone(measure: Command) -> None:
+def test_quiet_prints_only_the_answer(measure: Command) -> None:
     assert measure("--dims", "50", "--quiet") == (0, "d90 ≤ 50 (at-minimum)\n", "")
 
 
-def test_a_binary_search_in_said(measure: Command) -> None:
+def test_bisect_with_said(measure: Command) -> None:
     search = ("--protocol", "bisect", "--min-dim", "6", "--max-dim", "60")
     assert measure(*search, "--method", "said", "--output", "out").code == 0
     found = summary("out")
@@ -97,27 +97,27 @@ def test_a_binary_search_in_said(measure: Command) -> None:
     assert 3 <= len(found["trials"]) <= 8
 
 
-def test_a_grid(measure: Command) -> None:
+def test_grid(measure: Command) -> None:
     grid = ("--protocol", "grid", "--min-dim", "2", "--max-dim", "50", "--num-dims", "3")
     assert measure(*grid, "--output", "out").code == 0
     assert [trial["d"] for trial in summary("out")["trials"]] == [None, 2, 10, 50]
 
 
-def test_plan_runs_and_stores_nothing(measure: Command, executed: list[Trial]) -> None:
-    said = measure("--protocol", "bisect", "--min-dim", "10", "--max-dim", "1000", "--dry-run")
-    assert (said.code, said.err) == (0, "")
+def test_dry_run_trains_and_stores_nothing(measure: Command, executed: list[Trial]) -> None:
+    result = measure("--protocol", "bisect", "--min-dim", "10", "--max-dim", "1000", "--dry-run")
+    assert (result.code, result.err) == (0, "")
     assert not executed
     assert not list(Path().iterdir())
-    words = " ".join(said.out.split())
-    for what in ("full 1", "subspace", "D = 5,554", "GB free", "time: at most"):
-        assert what in words
+    output = " ".join(result.out.split())
+    for text in ("full 1", "subspace", "D = 5,554", "GB free", "time: at most"):
+        assert text in output
 
 
-def test_an_interrupt_says_how_to_go_on(
+def test_an_interrupted_study_resumes(
     measure: Command, executed: list[Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--dims", "10,50", "--output", "out")
-    # A shell starts what runs in its background with SIGINT ignored, and Python keeps that.
+    # A background job of a shell inherits SIGINT ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         original = runner.train
@@ -128,16 +128,18 @@ def test_an_interrupt_says_how_to_go_on(
             return original(*arguments, **settings)
 
         patch.setattr(runner, "train", interrupted)
-        said = measure(*options)
+        result = measure(*options)
     signal.signal(signal.SIGINT, before)
-    assert said.code == 130
-    assert said.err == "interrupted: the same command goes on from here.\n"
+    assert result.code == 130
+    assert result.err == "interrupted: rerun the command to resume.\n"
     assert not Path("out/summary.json").exists()
     assert measure(*options).code == 0
     assert [trial.d for trial in executed] == [None, 10, 10, 50]
 
 
-def test_the_second_driver_stops(measure: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_process_on_the_same_study_is_refused(
+    measure: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     second: list[Result] = []
     train = runner.train
 
@@ -153,11 +155,13 @@ def test_the_second_driver_stops(measure: Command, monkeypatch: pytest.MonkeyPat
     assert "is already being run by process" in second[0].err
 
 
-def test_no_memory(measure: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory(measure: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("d90.training.memory.available_memory", lambda _: 1000)
-    monkeypatch.setattr(runner.loading, "load", lambda *_, **__: pytest.fail("it was loaded"))
-    said = measure("--dims", "50")
-    assert said.code == 2
-    assert said.err.count("\n") == 1
-    assert "GB of memory is free" in said.err
+    monkeypatch.setattr(
+        runner.loading, "load", lambda *_, **__: pytest.fail("the model was loaded")
+    )
+    result = measure("--dims", "50")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert "GB of memory is free" in result.err
     assert not Path("d90.db").exists()

@@ -1,4 +1,4 @@
-"""`d90 pretrain`: what it says, what it leaves, and bad input."""
+"""`d90 pretrain`: its output, its files and its errors."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def corpus(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_run_and_the_same_command_again(d90: Command, corpus: Path) -> None:
-    said = d90("pretrain", corpus, "-o", "a run", *QUICK)
-    assert (said.code, said.err) == (0, "")
-    first, *updates, last = said.out.splitlines()
-    assert re.match(r"D = [\d,]+, \d+ tokens; \d+ documents with [\d,]+ tokens to train", first)
-    assert [line.split()[1] for line in updates] == ["0", "2", "4"]
-    assert re.match(r"a run: held-out perplexity [\d.]+ after 4 updates: done$", last)
+def test_rerunning_trains_nothing(d90: Command, corpus: Path) -> None:
+    result = d90("pretrain", corpus, "-o", "a run", *QUICK)
+    assert (result.code, result.err) == (0, "")
+    first, *evaluations, last = result.out.splitlines()
+    assert re.match(r"D = [\d,]+, vocabulary \d+; training: \d+ documents, [\d,]+ tokens;", first)
+    assert [line.split()[1] for line in evaluations] == ["0", "2", "4"]
+    assert re.match(r"a run: validation perplexity [\d.]+ after 4 of 4 steps, finished$", last)
     assert [step for step, _ in checkpoints("a run")] == [0, 2, 4]
     again = d90("pretrain", corpus, "-o", "a run", *QUICK, "--quiet")
     assert (again.code, again.err, again.out) == (0, "", last + "\n")
@@ -48,27 +48,27 @@ def test_an_interrupt(d90: Command, corpus: Path, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain_progress.Display, "on_progress", interrupt)
-        said = d90("pretrain", corpus, "-o", "run", *QUICK)
-    assert (said.code, said.err.count("\n")) == (130, 1)
-    assert "the same command goes on" in said.err
-    assert "after 4 updates: done" in d90("pretrain", corpus, "-o", "run", *QUICK).out
+        patch.setattr(pretrain_progress.PretrainProgress, "on_progress", interrupt)
+        result = d90("pretrain", corpus, "-o", "run", *QUICK)
+    assert (result.code, result.err.count("\n")) == (130, 1)
+    assert "rerun the command to resume" in result.err
+    assert "after 4 of 4 steps, finished" in d90("pretrain", corpus, "-o", "run", *QUICK).out
 
 
-def test_minutes(d90: Command, corpus: Path) -> None:
-    said = d90("pretrain", corpus, "-o", "run", *QUICK, "--max-minutes", "1e-9", "--quiet")
-    assert "after 1 updates: stopped, the same command goes on (4 in all)" in said.out
+def test_max_minutes(d90: Command, corpus: Path) -> None:
+    result = d90("pretrain", corpus, "-o", "run", *QUICK, "--max-minutes", "1e-9", "--quiet")
+    assert "after 1 of 4 steps, stopped: rerun the command to resume" in result.out
 
 
-def test_plan_writes_nothing(d90: Command, corpus: Path) -> None:
-    said = d90(
+def test_dry_run_writes_nothing(d90: Command, corpus: Path) -> None:
+    result = d90(
         "pretrain", corpus, "-o", "run", *QUICK, "--sequence-length-schedule", "8:2", "--dry-run"
     )
-    assert (said.code, said.err) == (0, "")
-    assert "pieces: 8 tokens to update 2, then whole blocks of 16\n" in said.out
-    assert re.search(r"^D = 23\d,\d{3}, at most 270 tokens$", said.out, re.M)
-    assert "updates: 4 of 32 tokens, 128 in all" in said.out
-    assert "texts.txt (1 files" in said.out
+    assert (result.code, result.err) == (0, "")
+    assert "sequence lengths: 8 until step 2, then 16\n" in result.out
+    assert re.search(r"^D = 23\d,\d{3}, vocabulary of at most 270$", result.out, re.M)
+    assert "optimizer steps: 4 of 32 tokens, 128 in total" in result.out
+    assert "texts.txt (1 files" in result.out
     assert not Path("run").exists()
 
 
@@ -77,13 +77,13 @@ def test_options_from_a_file(d90: Command, corpus: Path) -> None:
         f"corpus = {json.dumps(corpus.name)}\noutput = 'from the file'\nsize = 'base'\n"
         "checkpoints = '0,1'\nquiet = true\n"
     )
-    said = d90("pretrain", "--config", "run.toml", *QUICK, "--max-steps", "2")
-    assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
+    result = d90("pretrain", "--config", "run.toml", *QUICK, "--max-steps", "2")
+    assert (result.code, result.err, result.out.count("\n")) == (0, "", 1)
     assert [step for step, _ in checkpoints("from the file")] == [0, 2]
 
 
-def check(said: tuple[int, str, str], message: str) -> None:
-    code, out, err = said
+def check(result: tuple[int, str, str], message: str) -> None:
+    code, out, err = result
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
     assert message in err
@@ -120,7 +120,7 @@ def check(said: tuple[int, str, str], message: str) -> None:
 def test_bad_options(
     d90: Command, corpus: Path, monkeypatch: pytest.MonkeyPatch, options: str, message: str
 ) -> None:
-    monkeypatch.setattr(pretrain, "PretrainSession", lambda *_: pytest.fail("it was started"))
+    monkeypatch.setattr(pretrain, "PretrainSession", lambda *_: pytest.fail("training was started"))
     check(d90("pretrain", corpus, "-o", "run", *QUICK, *options.split()), message)
 
 

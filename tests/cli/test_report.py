@@ -1,4 +1,4 @@
-"""`d90 report`: the files again, from `summary.json` alone."""
+"""`d90 report`: the same files again, from `summary.json`."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def test_the_same_files_again(d90: Command, folder: Path) -> None:
     for file in folder.iterdir():
         if file.name != "summary.json":
             file.unlink()
-    said = d90("report", "a report")
-    assert (said.code, said.err) == (0, "")
+    result = d90("report", "a report")
+    assert (result.code, result.err) == (0, "")
     assert contents(folder) == before
-    assert said.out.splitlines()[-1] == "report: a report/index.html"
+    assert result.out.splitlines()[-1] == "report: a report/index.html"
 
 
-def test_elsewhere_from_the_file(d90: Command, folder: Path) -> None:
-    said = d90("report", "a report/summary.json", "--output", "some/where", "--quiet")
-    assert said.code == 0
-    assert said.out.startswith("d90 = ")
-    assert said.out.count("\n") == 1
+def test_another_output(d90: Command, folder: Path) -> None:
+    result = d90("report", "a report/summary.json", "--output", "some/where", "--quiet")
+    assert result.code == 0
+    assert result.out.startswith("d90 = ")
+    assert result.out.count("\n") == 1
     assert contents(Path("some/where")) == contents(folder)
 
 
-def test_a_folder_that_cannot_be_written(d90: Command, folder: Path) -> None:
+def test_unwritable_output(d90: Command, folder: Path) -> None:
     Path("file").write_text("not a folder")
-    said = d90("report", folder, "--output", "file/out")
-    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "cannot write the report to 'file/out'" in said.err
+    result = d90("report", folder, "--output", "file/out")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "cannot write the report to 'file/out'" in result.err

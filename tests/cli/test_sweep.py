@@ -19,7 +19,7 @@ DIMS = ("--dims", "10,50", "--projection", "onehot")
 
 @pytest.fixture
 def trained(tmp_path: Path, ready_folder: Path) -> Path:
-    """A folder as `d90 pretrain` leaves it, with the tiny model after 0 and after 100 updates."""
+    """A folder as `d90 pretrain` leaves it, with the tiny model after 0 and after 100 steps."""
     folder = tmp_path / "a run"
     history = []
     for step, loss in ((0, 3.0), (100, 1.0)):
@@ -35,9 +35,9 @@ def rows(file: str) -> list[dict[str, str]]:
 
 
 def test_table_and_then_generalization(d90: Command, ready_folder: Path, toy_folder: Path) -> None:
-    said = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--output", "out 1")
-    assert (said.code, said.err) == (0, "")
-    assert "study 2 of 2" in said.out and "report: out 1/index.html" in said.out
+    result = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--output", "out 1")
+    assert (result.code, result.err) == (0, "")
+    assert "study 2 of 2" in result.out and "report: out 1/index.html" in result.out
     (row,) = rows("out 1/table1.csv")
     assert list(row) == ["model", "toy task SAID", "toy task DID"]
     studies = sorted(Path("out 1/studies").iterdir())
@@ -47,40 +47,40 @@ def test_table_and_then_generalization(d90: Command, ready_folder: Path, toy_fol
     again = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--output", "out 1")
     assert again.out.count("trials already finished: 3") == 2 and "rate 0.01, seed" not in again.out
 
-    said = d90("generalization", "out 1", "--output", "out 2")
-    assert (said.code, said.err) == (0, "")
+    result = d90("generalization", "out 1", "--output", "out 2")
+    assert (result.code, result.err) == (0, "")
     assert len(rows("out 2/studies.csv")) == 2
     quiet = d90("generalization", "out 1", "--output", "out 2", "--quiet")
     assert quiet.out.count("\n") == 1
 
 
-def test_scaling_and_curves_share_runs(
+def test_scaling_and_curves_share_trials(
     d90: Command, ready_folder: Path, tiny_folder: Path, toy_folder: Path
 ) -> None:
     models = (ready_folder, tiny_folder)
-    said = d90("scaling", *models, "--tasks", toy_folder, *QUICK, *DIMS, "--quiet")
-    assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
+    result = d90("scaling", *models, "--tasks", toy_folder, *QUICK, *DIMS, "--quiet")
+    assert (result.code, result.err, result.out.count("\n")) == (0, "", 1)
     assert len(rows("reports/scaling/studies.csv")) == 2
-    said = d90("curves", *models, "--tasks", toy_folder, "--methods", "said", *QUICK, *DIMS)
-    assert "trials already finished" in said.out and "ok (0 s)" not in said.out
+    result = d90("curves", *models, "--tasks", toy_folder, "--methods", "said", *QUICK, *DIMS)
+    assert "trials already finished" in result.out and "ok (0 s)" not in result.out
     assert Path("reports/curves/figure1.png").stat().st_size > 1000
 
 
 def test_trajectory(d90: Command, trained: Path, toy_folder: Path) -> None:
     options = ("--tasks", toy_folder, *QUICK, *DIMS)
-    said = d90("trajectory", trained, *options)
-    assert (said.code, said.err) == (0, "")
-    found = rows("reports/trajectory-a run/figure2.csv")
-    assert [row["updates"] for row in found] == ["0", "100"]
-    assert [float(row["perplexity"]) for row in found] == pytest.approx([20.0855369, 2.7182818])
-    said = d90("trajectory", trained, *options, "--checkpoints", "100", "--output", "one")
+    result = d90("trajectory", trained, *options)
+    assert (result.code, result.err) == (0, "")
+    figure = rows("reports/trajectory-a run/figure2.csv")
+    assert [row["updates"] for row in figure] == ["0", "100"]
+    assert [float(row["perplexity"]) for row in figure] == pytest.approx([20.0855369, 2.7182818])
+    result = d90("trajectory", trained, *options, "--checkpoints", "100", "--output", "one")
     assert [row["updates"] for row in rows("one/figure2.csv")] == ["100"]
 
 
-def test_plan_trains_nothing(d90: Command, ready_folder: Path, toy_folder: Path) -> None:
-    said = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--dry-run")
-    assert said.code == 0
-    assert "in all, at most: 6 runs" in said.out
+def test_dry_run_trains_nothing(d90: Command, ready_folder: Path, toy_folder: Path) -> None:
+    result = d90("table", ready_folder, "--tasks", toy_folder, *QUICK, *DIMS, "--dry-run")
+    assert result.code == 0
+    assert "in total, at most: 6 trials" in result.out
     assert not Path("d90.db").exists() and not Path("reports").exists()
 
 
@@ -108,11 +108,11 @@ def test_bad_input(
     d90: Command, ready_folder: Path, toy_folder: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     places = {"MODEL": str(ready_folder), "TASK": str(toy_folder)}
-    said = d90(*(places.get(word, word) for word in arguments))
-    assert (said.code, said.out) == (2, "")
-    assert message in said.err and said.err.count("\n") == 1
+    result = d90(*(places.get(word, word) for word in arguments))
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err and result.err.count("\n") == 1
 
 
-def test_a_checkpoint_that_is_not_there(d90: Command, trained: Path, toy_folder: Path) -> None:
-    said = d90("trajectory", trained, "--tasks", toy_folder, "--checkpoints", "0,7")
-    assert said.code == 2 and "has no checkpoint after 7 updates. It has: 0, 100." in said.err
+def test_a_missing_checkpoint(d90: Command, trained: Path, toy_folder: Path) -> None:
+    result = d90("trajectory", trained, "--tasks", toy_folder, "--checkpoints", "0,7")
+    assert result.code == 2 and "has no checkpoint after 7 updates. It has: 0, 100." in result.err

@@ -1,4 +1,4 @@
-"""The command line: one thin file a subcommand."""
+"""The command line: one file per subcommand, in `commands`."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ from d90.errors import D90Error, single_line
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
-SECONDS_TO_SAY = 2.0
+SECONDS_TO_REPORT = 2.0
+"""A launcher ends all processes with the first one: ranks above 0 wait for the error of rank 0."""
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""typer carries its own copy of click, so click's own class is not the one that it raises."""
+"""typer raises the class of its own copy of click."""
 
 app = typer.Typer(
     name="d90",
-    help="How many numbers does it take to fine-tune a language model?",
+    help="How many parameters does it take to fine-tune a language model?",
     epilog="Start with: d90 measure minilm-l6 wordnet-supersense --dims 30,100,300,1000",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -54,7 +55,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "measure": measure.measure,
         "report": report.report,
     },
-    "The paper's table and figures": {
+    "Table and figures of the paper": {
         "table": table.table,
         "curves": curves.curves,
         "pretrain": pretrain.pretrain,
@@ -62,7 +63,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "scaling": scaling.scaling,
         "generalization": generalization.generalization,
     },
-    "Task files": {
+    "Adapters": {
         "tune": tune.tune,
         "inspect": inspect.inspect,
         "evaluate": evaluate.evaluate,
@@ -73,10 +74,10 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "bound": bound.bound,
     },
 }
-"""Every command by its name, in the panels of the help page."""
+"""Every command by name, in the panels of the help page."""
 
-TOGETHER = ("measure", "table", "curves", "trajectory", "scaling", "tune")
-"""Commands whose runs the processes of a launcher make together."""
+DISTRIBUTED = ("measure", "table", "curves", "trajectory", "scaling", "tune")
+"""Commands that run under a launcher, with every trial distributed over its processes."""
 
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
@@ -88,12 +89,12 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """How many numbers does it take to fine-tune a language model?"""
+    """How many parameters does it take to fine-tune a language model?"""
     if version:
         print(d90.__version__)
     elif context.invoked_subcommand is None:
         context.get_help()
-    elif world_size() > 1 and context.invoked_subcommand not in TOGETHER:
+    elif world_size() > 1 and context.invoked_subcommand not in DISTRIBUTED:
         raise D90Error(
             f"d90 {context.invoked_subcommand} runs in one process: start it without a launcher."
         )
@@ -102,34 +103,33 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit codes: 0; 2 for bad input, with one line on standard error; 130 after an interrupt. Of
-    several processes of a launcher only the first one prints.
+    Exit codes: 0; 2 for bad input, with one line on standard error; 130 after an interrupt. Under a
+    launcher only rank 0 prints.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # A terminal that knows no Greek is no error.
+            stream.reconfigure(errors="replace")  # Not every terminal encoding has ≤.
     warnings.formatwarning = _one_line_warning
     try:
-        # typer gives the code of an early exit back: 0 after --help, 130 after an interrupt.
+        # typer returns the code of an early exit: 0 after --help, 130 after an interrupt.
         code = app(args=arguments, prog_name="d90", standalone_mode=False)
     except D90Error as error:
-        _say_error(str(error))
+        _print_error(str(error))
         code = BAD_INPUT
     except UsageError as error:
-        _say_error(_usage(error))
+        _print_error(_usage(error))
         code = BAD_INPUT
     except KeyboardInterrupt:
         code = INTERRUPTED
     destroy_process_group()
     if code == INTERRUPTED and rank() == 0:
-        print("interrupted: the same command goes on from here.", file=sys.stderr)
+        print("interrupted: rerun the command to resume.", file=sys.stderr)
     sys.exit(code)
 
 
-def _say_error(text: str) -> None:
+def _print_error(text: str) -> None:
     if rank() > 0:
-        # The first process says it, and has the time to: a launcher ends all when one ends.
-        sleep(SECONDS_TO_SAY)
+        sleep(SECONDS_TO_REPORT)
         return
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print("[bold red]error:[/] ", end="")
@@ -137,12 +137,12 @@ def _say_error(text: str) -> None:
 
 
 def _usage(error: Exception) -> str:
-    """What is wrong with the options, and where to read about them."""
+    """The error of wrong options or arguments, and where to read about them."""
     context = getattr(error, "ctx", None)
     command = "d90" if context is None else context.command_path
-    what = getattr(error, "format_message", error.__str__)()
-    stop = "" if what.endswith((".", "?")) else "."
-    return f"{what}{stop} See {command} --help."
+    message = getattr(error, "format_message", error.__str__)()
+    stop = "" if message.endswith((".", "?")) else "."
+    return f"{message}{stop} See {command} --help."
 
 
 def _one_line_warning(message: Warning | str, *_: object) -> str:

@@ -1,13 +1,14 @@
-"""Options from a TOML file: the same names as on the command line, which wins."""
+"""Option values from a TOML file, by option name; the command line takes precedence."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from d90.cli.parsing import names
 from d90.errors import D90Error, unknown_name
 
 if sys.version_info >= (3, 11):
@@ -16,33 +17,35 @@ else:
     import tomli as tomllib
 
 Kind = tuple[tuple[type, ...], str]
-"""Types of TOML, and what to call their values."""
+"""TOML types, and their name in an error."""
 
 LISTS: dict[str, Kind] = {
     "dims": ((int, float), "numbers"),
     "learning_rates": ((int, float), "numbers"),
     "baseline_learning_rates": ((int, float), "numbers"),
-    "seeds": ((int,), "whole numbers"),
+    "seeds": ((int,), "integers"),
+    "checkpoints": ((int,), "integers"),
     "text_columns": ((str,), "strings"),
+    "methods": ((str,), "strings"),
 }
-"""Options that are lists, which the command line writes with commas, and what they are lists of."""
+"""Options that the command line takes as one string with commas, and the type of their items."""
 
 TYPES: dict[type, Kind] = {
-    int: ((int,), "a whole number"),
+    int: ((int,), "an integer"),
     float: ((int, float), "a number"),
     bool: ((bool,), "true or false"),
     Path: ((str,), "a string"),
     str: ((str,), "a string"),
 }
-"""For the type of any other option, what it takes."""
+"""The TOML types that an option of each type accepts."""
 
 
-def from_file(context: typer.Context, file: Path | None) -> Path | None:
-    """Make the file's values the defaults of this command's options and arguments.
+def read_defaults(context: typer.Context, file: Path | None) -> Path | None:
+    """Make the values in a TOML file the defaults of this command's options and arguments.
 
     Raises:
-        D90Error: a file that cannot be read or is no TOML; a key that is no option; a value of
-            the wrong type.
+        D90Error: the file cannot be read or is not TOML; a key is not an option; a value has the
+            wrong type.
     """
     if file is None or context.resilient_parsing:
         return file
@@ -72,21 +75,24 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _value(where: str, value: Any, name: str, annotation: Any) -> Any:
-    """The value as the command line would have it."""
-    if name in LISTS:
-        types, what = LISTS[name]
+    """The value as the command line would give it."""
+    is_repeated = get_origin(annotation) is list
+    if is_repeated or name in LISTS:
+        types, expected = ((str,), "strings") if is_repeated else LISTS[name]
         items = value if isinstance(value, list) else [value]
-        # A string is written as on the command line, commas and all.
+        # A string is written as on the command line, with commas.
         if not isinstance(value, str) and not all(_is_a(item, types) for item in items):
-            raise D90Error(f"{where} is {value!r}: expected a list of {what}.")
+            raise D90Error(f"{where} is {value!r}: expected a list of {expected}.")
+        if is_repeated:
+            return list(names(value)) if isinstance(value, str) else items
         return ",".join(map(str, items))
     kinds = {*get_args(annotation)} - {type(None)} or {annotation}
-    types, what = TYPES[kinds.pop()]
+    types, expected = TYPES[kinds.pop()]
     if not _is_a(value, types):
-        raise D90Error(f"{where} is {value!r}: expected {what}.")
+        raise D90Error(f"{where} is {value!r}: expected {expected}.")
     return value
 
 
 def _is_a(value: Any, types: tuple[type, ...]) -> bool:
-    """Whether the value is of one of the types; true and false are no numbers."""
+    """Whether the value has one of the types; true and false are not numbers."""
     return isinstance(value, types) and (bool in types or not isinstance(value, bool))

@@ -1,4 +1,4 @@
-"""`--dry-run`: what one study or several would run, in what memory and time."""
+"""`--dry-run`: the trials of a study or a sweep, with their memory and time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from d90.cli.output import format_seconds
+from d90.cli.output import format_seconds, print_line, rows_table
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepItem
 from d90.search.trial import Trial
@@ -18,11 +17,11 @@ from d90.training.memory import available_memory
 
 @dataclass(frozen=True)
 class Cost:
-    """What one kind of run takes.
+    """The cost of one kind of trial.
 
     Attributes:
-        count: runs, at most.
-        seconds: of each.
+        count: maximum number of trials.
+        seconds: time of each.
         memory: of each, in bytes.
     """
 
@@ -31,66 +30,64 @@ class Cost:
     memory: int
 
 
-def costs(study: Study) -> dict[str, Cost]:
-    """The cost of full fine-tuning and of subspace runs, from a few timed steps of each.
+def estimate_costs(study: Study) -> dict[str, Cost]:
+    """The cost of full fine-tuning and of subspace trials, from a few timed steps of each.
 
-    Subspace runs are timed at the largest d, where they are slowest.
+    Subspace trials are timed at the largest d, where they are slowest.
     """
-    search, executor = study.protocol, study.runner
-    rates = search.baseline_learning_rates
+    protocol, runner = study.protocol, study.runner
+    rates = protocol.baseline_learning_rates
     full = Trial(None, rates[0], 0)
-    largest = Trial(search.dimensions()[-1], search.learning_rates[0], search.seeds[0])
-    kinds = {"full": (full, len(rates)), "subspace": (largest, search.max_trials() - len(rates))}
+    largest = Trial(protocol.dimensions()[-1], protocol.learning_rates[0], protocol.seeds[0])
+    kinds = {"full": (full, len(rates)), "subspace": (largest, protocol.max_trials() - len(rates))}
     return {
-        name: Cost(count, executor.estimate_seconds(trial), executor.estimate_memory(trial.d).total)
+        name: Cost(count, runner.estimate_seconds(trial), runner.estimate_memory(trial.d).total)
         for name, (trial, count) in kinds.items()
     }
 
 
-def show_plan(study: Study) -> None:
-    """Print the runs of a study, their memory and their time."""
+def show_cost(study: Study) -> None:
+    """Print the trials of a study, their memory and their time."""
     console = Console()
-    search, executor = study.protocol, study.runner
-    table = _table("runs", "at most", "each", "memory")
+    protocol, runner = study.protocol, study.runner
+    table = rows_table("trials", "at most", "each", "memory")
     with console.status("timing a few steps"):
-        found = costs(study)
-    for name, cost in found.items():
+        costs = estimate_costs(study)
+    for name, cost in costs.items():
         table.add_row(
             name, f"{cost.count:,}", format_seconds(cost.seconds), f"{cost.memory / 1e9:.2f} GB"
         )
-    seconds = sum(cost.count * cost.seconds for cost in found.values())
+    seconds = sum(cost.count * cost.seconds for cost in costs.values())
     console.print(Text(f"{study.model_name} on {study.task.name}: D = {study.D:,}", style="bold"))
     console.print()
     console.print(table)
     console.print()
     for line in (
-        f"d: {_listed(search.dimensions())}",
-        f"learning rates: {', '.join(f'{rate:g}' for rate in search.learning_rates)}",
-        f"full fine-tuning: {', '.join(f'{rate:g}' for rate in search.baseline_learning_rates)}",
-        f"seeds: {', '.join(map(str, search.seeds))}",
-        f"memory: {available_memory(executor.device) / 1e9:.1f} GB free on {executor.device}",
+        f"d: {_format_dims(protocol.dimensions())}",
+        f"learning rates: {_format_rates(protocol.learning_rates)}",
+        f"baseline learning rates: {_format_rates(protocol.baseline_learning_rates)}",
+        f"seeds: {', '.join(map(str, protocol.seeds))}",
+        f"memory: {available_memory(runner.device) / 1e9:.1f} GB free on {runner.device}",
         f"time: at most {format_seconds(seconds)}",
     ):
-        console.print(line, highlight=False)
+        print_line(line, console)
 
 
-def show_plans(items: Sequence[SweepItem]) -> None:
-    """Print the runs of several studies, their memory and their time, a line each, and the sum.
+def show_sweep_cost(items: Sequence[SweepItem]) -> None:
+    """Print the trials of each study of a sweep, their memory and their time, and the totals.
 
-    A baseline that several of them share is counted each time.
+    A baseline that several studies share is counted for each of them.
     """
     console = Console()
-    table = _table("study", "D", "d", "runs", "memory", "time")
-    table.columns[0].justify = "left"
-    table.columns[0].no_wrap = False
-    runs, total, memory = 0, 0.0, 0
+    table = rows_table("study", "D", "d", "trials", "memory", "time")
+    trials, total, memory = 0, 0.0, 0
     for item in items:
         with console.status(f"timing a few steps of {item.name}"):
             study = item.open_study()
-            found = costs(study).values()
-        count = sum(cost.count for cost in found)
-        seconds = sum(cost.count * cost.seconds for cost in found)
-        most = max(cost.memory for cost in found)
+            costs = estimate_costs(study).values()
+        count = sum(cost.count for cost in costs)
+        seconds = sum(cost.count * cost.seconds for cost in costs)
+        most = max(cost.memory for cost in costs)
         dims = study.protocol.dimensions()
         table.add_row(
             item.name,
@@ -100,28 +97,25 @@ def show_plans(items: Sequence[SweepItem]) -> None:
             f"{most / 1e9:.2f} GB",
             format_seconds(seconds),
         )
-        runs, total, memory = runs + count, total + seconds, max(memory, most)
+        trials, total, memory = trials + count, total + seconds, max(memory, most)
     console.print(table)
-    console.print(
-        f"in all, at most: {runs:,} runs, {memory / 1e9:.2f} GB, {format_seconds(total)}",
-        highlight=False,
+    print_line(
+        f"in total, at most: {trials:,} trials, {memory / 1e9:.2f} GB, {format_seconds(total)}",
+        console,
     )
 
 
-def _table(*headers: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for header in headers:
-        table.add_column(header, justify="right", no_wrap=True)
-    return table
+def _format_rates(rates: Sequence[float]) -> str:
+    return ", ".join(f"{rate:g}" for rate in rates)
 
 
-def _listed(dims: tuple[int, ...]) -> str:
-    """The dimensions, those in the middle left out where there are many.
+def _format_dims(dims: tuple[int, ...]) -> str:
+    """The dimensions, abbreviated where there are many.
 
-    >>> _listed(tuple(range(10, 1500, 10)))
-    '10, 20, 30, ... 1,480, 1,490 (149 of them)'
+    >>> _format_dims(tuple(range(10, 1500, 10)))
+    '10, 20, 30, ... 1,480, 1,490 (149 in total)'
     """
     if len(dims) <= 12:
         return ", ".join(f"{d:,}" for d in dims)
     first, last = (", ".join(f"{d:,}" for d in part) for part in (dims[:3], dims[-2:]))
-    return f"{first}, ... {last} ({len(dims)} of them)"
+    return f"{first}, ... {last} ({len(dims)} in total)"

@@ -1,7 +1,7 @@
-"""Options that several commands share: groups of them, each made into what the flow wants.
+"""Groups of options that several commands share.
 
-A group is a function whose parameters are the options. `with_options` puts them into a command's
-signature, and the command gets the group's result in their place.
+A group is a function whose parameters are the options. `with_options` adds them to a command's
+signature and passes the command the group's result in their place.
 """
 
 from __future__ import annotations

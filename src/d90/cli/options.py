@@ -1,4 +1,4 @@
-"""The options of a measurement, in groups that commands share (`d90.cli.option_groups.takes`)."""
+"""Options of `d90 measure` in groups that other commands share (`d90.cli.option_groups`)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,47 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from d90.cli.config import from_file
-from d90.cli.parsing import names, rates, whole_numbers
+from d90.cli.config import read_defaults
+from d90.cli.parsing import integers, names, numbers
 from d90.search.protocols import BASELINE_LEARNING_RATES, LEARNING_RATES, Protocol, make_protocol
 
 if TYPE_CHECKING:
     from d90.executors import Executor, TrialRunner
 
-MODEL_HELP = "minilm-l6, a folder with config.json and safetensors, or a hub id."
+MODEL_HELP = "A packaged model (minilm-l6), a local checkpoint folder or a hub id."
 TASK_HELP = (
     "mrpc, qqp, sst2, mnli, anli, yelp, wordnet-supersense, wordnet-hypernym, or a folder with "
-    "train and validation files (JSON lines, CSV, TSV, Parquet)."
+    "train and validation files (JSON lines, CSV, TSV or Parquet)."
 )
+
+TEXT_COLUMNS_HELP = "Column of the text, or two columns for pairs."
+LABEL_COLUMN_HELP = "Column of the labels."
 
 SUBSPACE, SEARCH, TRAINING, DATA = "Subspace", "Search", "Training", "Data"
 FILES, EXECUTION = "Files", "Execution"
 
 
-def option(help: str, panel: str, **settings: Any) -> Any:
+def option(help: str, panel: str, *names: str, **settings: Any) -> Any:
     """An option with its help, in a panel of the help page."""
-    return typer.Option(help=help, rich_help_panel=panel, **settings)
+    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
+Method = Annotated[
+    str,
+    option("did: theta_0 + P z. said: with a trained scale for each group.", SUBSPACE),
+]
+Config = Annotated[
+    Path | None,
+    option(
+        "TOML file of option values by option name; the command line takes precedence.",
+        FILES,
+        callback=read_defaults,
+        is_eager=True,
+    ),
+]
+Precision = Annotated[
+    str, option("Autocast: auto (bf16 where the hardware supports it), bf16 or no.", TRAINING)
+]
 
 
 def _listed(rates: Sequence[float]) -> str:
@@ -36,39 +57,45 @@ def _listed(rates: Sequence[float]) -> str:
 
 
 def subspace_options(
-    groups: Annotated[str, option("SAID scales: layer, module or tensor.", SUBSPACE)] = "layer",
+    groups: Annotated[
+        str, option("Parameter groups of SAID: layer, module or tensor.", SUBSPACE)
+    ] = "layer",
     projection: Annotated[
-        str, option("P: fastfood, onehot, sparse or dense (slow).", SUBSPACE)
+        str, option("Random projection P: fastfood, onehot, sparse or dense (slow).", SUBSPACE)
     ] = "fastfood",
     scale: Annotated[
-        str, option("How far each tensor moves: tensor, model, rms or vectors.", SUBSPACE)
+        str, option("Scale of each tensor's update: tensor, model, rms or vectors.", SUBSPACE)
     ] = "tensor",
 ) -> Mapping[str, Any]:
     """Keywords of `d90.experiments.study.plan`."""
     return {"groups": groups, "projection": projection, "scale": scale}
 
 
-def search_options(
+def protocol_options(
     protocol: Annotated[
         str | None,
         option(
-            "Which d to try: a grid, bisect (binary search) or list (--dims).",
+            "Which d to try: grid, bisect (binary search) or list (those of --dims).",
             SEARCH,
             show_default="list with --dims, else grid; bisect in scaling and trajectory",
         ),
     ] = None,
-    dims: Annotated[str | None, option("The d to try.", SEARCH, metavar="D,D,...")] = None,
+    dims: Annotated[
+        str | None, option("Subspace dimensions d to try.", SEARCH, metavar="D,D,...")
+    ] = None,
     min_dim: Annotated[
-        int | None, option("Smallest d.", SEARCH, show_default="10, bisect 100")
+        int | None, option("Smallest d.", SEARCH, show_default="10; bisect: 100")
     ] = None,
     max_dim: Annotated[
-        int | None, option("Largest d.", SEARCH, show_default="10000, bisect 4000000")
+        int | None, option("Largest d.", SEARCH, show_default="10000; bisect: 4000000")
     ] = None,
-    num_dims: Annotated[int | None, option("d in the grid.", SEARCH, show_default="100")] = None,
+    num_dims: Annotated[
+        int | None, option("Number of d in the grid.", SEARCH, show_default="100")
+    ] = None,
     learning_rates: Annotated[
         str | None,
         option(
-            "Of the subspace runs; they mean the same at every d.",
+            "Learning rates of the subspace trials, normalized across d.",
             SEARCH,
             metavar="X,X,...",
             show_default=_listed(LEARNING_RATES),
@@ -77,7 +104,7 @@ def search_options(
     baseline_learning_rates: Annotated[
         str | None,
         option(
-            "Of full fine-tuning, the baseline.",
+            "Learning rates of the full fine-tuning baseline.",
             SEARCH,
             metavar="X,X,...",
             show_default=_listed(BASELINE_LEARNING_RATES),
@@ -85,86 +112,92 @@ def search_options(
     ] = None,
     baseline_epochs: Annotated[
         int | None,
-        option("Passes of full fine-tuning.", SEARCH, show_default="as the subspace runs"),
+        option("Epochs of the baseline.", SEARCH, show_default="as --epochs"),
     ] = None,
     seeds: Annotated[
         str,
-        option("Projection seeds; two or more give an interval.", SEARCH, metavar="N,N,..."),
+        option(
+            "Seeds of the trials (projection, data order, dropout); two or more give an interval.",
+            SEARCH,
+            metavar="N,N,...",
+        ),
     ] = "0",
     target_fraction: Annotated[
-        float, option("Share of the full metric that counts as reached.", SEARCH)
+        float, option("Fraction of the baseline's metric that counts as reached.", SEARCH)
     ] = 0.9,
-) -> Search:
-    """The search, whose protocol a command may still choose."""
-    own_rates = {
-        name: rates(f"--{name.replace('_', '-')}", text)
+) -> ProtocolOptions:
+    """The protocol, whose name a command may still choose."""
+    given_rates = {
+        name: numbers(f"--{name.replace('_', '-')}", text)
         for name, text in (
             ("learning_rates", learning_rates),
             ("baseline_learning_rates", baseline_learning_rates),
         )
         if text is not None
     }
-    return Search(
+    return ProtocolOptions(
         protocol,
         {
-            "dims": None if dims is None else whole_numbers("--dims", dims),
+            "dims": None if dims is None else integers("--dims", dims),
             "min_dim": min_dim,
             "max_dim": max_dim,
             "num_dims": num_dims,
-            "seeds": whole_numbers("--seeds", seeds),
+            "seeds": integers("--seeds", seeds),
             "target_fraction": target_fraction,
-            **own_rates,
+            **given_rates,
         },
         baseline_epochs,
     )
 
 
 @dataclass(frozen=True)
-class Search:
-    """What the command line says of the protocol.
+class ProtocolOptions:
+    """The protocol as the command line describes it.
 
     Attributes:
         name: of the protocol; None where it was not given.
-        options: the other arguments of `d90.search.protocols.make`.
-        baseline_epochs: of the baseline; None as the subspace runs.
+        arguments: the other arguments of `d90.search.protocols.make_protocol`.
+        baseline_epochs: of the baseline; None to train it as long as the subspace trials.
     """
 
     name: str | None
-    options: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     baseline_epochs: int | None
 
-    def protocol(self, default: str = "grid") -> Protocol:
-        """The protocol: `list` where there are dimensions, else the default, unless one was named.
+    def make(self, default: str = "grid") -> Protocol:
+        """The protocol that was named; without a name, `list` where dims are given, or `default`.
 
         Raises:
-            D90Error: as `d90.search.protocols.make`.
+            D90Error: as `d90.search.protocols.make_protocol`.
         """
-        chosen = default if self.options["dims"] is None else "list"
-        return make_protocol(self.name or chosen, **self.options)
+        inferred = default if self.arguments["dims"] is None else "list"
+        return make_protocol(self.name or inferred, **self.arguments)
 
 
 def training_options(
     epochs: Annotated[int, option("Passes over the training split.", TRAINING)] = 4,
-    max_steps: Annotated[int | None, option("Updates, in place of epochs.", TRAINING)] = None,
-    batch_size: Annotated[int, option("Texts a step.", TRAINING)] = 32,
-    gradient_accumulation_steps: Annotated[int, option("Batches an update.", TRAINING)] = 1,
+    max_steps: Annotated[
+        int | None, option("Optimizer steps; overrides --epochs.", TRAINING)
+    ] = None,
+    batch_size: Annotated[int, option("Examples per forward pass.", TRAINING)] = 32,
+    gradient_accumulation_steps: Annotated[
+        int, option("Batches accumulated per optimizer step.", TRAINING)
+    ] = 1,
     gradient_checkpointing: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Recompute activations in the backward pass: less memory, a third more time.",
+            TRAINING,
             "--gradient-checkpointing",
-            help="Less memory, a third more time, the same result.",
-            rich_help_panel=TRAINING,
         ),
     ] = False,
-    max_length: Annotated[int, option("Tokens a text or pair, at most.", TRAINING)] = 128,
+    max_length: Annotated[int, option("Maximum number of tokens per example.", TRAINING)] = 128,
     dtype: Annotated[
-        str, option("Of the weights, whatever the checkpoint holds.", TRAINING)
+        str, option("Weight dtype; overrides the checkpoint's.", TRAINING)
     ] = "float32",
-    precision: Annotated[
-        str, option("Autocast: auto (bf16 where the machine has it), bf16 or no.", TRAINING)
-    ] = "auto",
-) -> Training:
-    """How runs are trained."""
+    precision: Precision = "auto",
+) -> TrainingOptions:
+    """How a trial is trained."""
     settings = {
         "epochs": epochs,
         "max_steps": max_steps,
@@ -173,56 +206,64 @@ def training_options(
         "gradient_checkpointing": gradient_checkpointing,
         "precision": precision,
     }
-    return Training(settings, {"max_length": max_length, "dtype": dtype})
+    return TrainingOptions(settings, {"max_length": max_length, "dtype": dtype})
 
 
 @dataclass(frozen=True)
-class Training:
-    """What the command line says of the runs.
+class TrainingOptions:
+    """Training as the command line describes it.
 
     Attributes:
-        settings: arguments of `d90.training.TrainConfig`.
-        shape: keywords of `d90.experiments.study.plan` on the model and its inputs.
+        config: arguments of `d90.training.TrainConfig`.
+        inputs: other keywords of `d90.experiments.study.plan`: `max_length` and `dtype`.
     """
 
-    settings: Mapping[str, Any]
-    shape: Mapping[str, Any]
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Any]
 
     def keywords(self, baseline_epochs: int | None = None) -> dict[str, Any]:
         """Keywords of `d90.experiments.study.plan`; torch is loaded.
 
-        The baseline is trained like the subspace runs, but with AdamW, and longer if
-        `baseline_epochs` says so.
+        The baseline is trained like the subspace trials, but with AdamW, and for
+        `baseline_epochs` where given.
 
         Raises:
             D90Error: as `TrainConfig`.
         """
         from d90.training import TrainConfig
 
-        training = TrainConfig(1.0, **self.settings)
-        full = replace(training, optimizer="adamw", weight_decay=0.01)
+        training = TrainConfig(1.0, **self.config)
+        baseline = replace(training, optimizer="adamw", weight_decay=0.01)
         if baseline_epochs is not None:
-            full = replace(full, epochs=baseline_epochs, max_steps=None)
-        return {"training": training, "baseline_training": full, **self.shape}
+            baseline = replace(baseline, epochs=baseline_epochs, max_steps=None)
+        return {"training": training, "baseline_training": baseline, **self.inputs}
 
 
 def data_options(
-    max_train_samples: Annotated[int | None, option("Training rows, at most.", DATA)] = None,
-    max_eval_samples: Annotated[int | None, option("Evaluation rows, at most.", DATA)] = None,
-    metric: Annotated[str | None, option("accuracy, f1 or macro_f1.", DATA)] = None,
+    max_train_samples: Annotated[
+        int | None, option("Maximum number of training examples.", DATA)
+    ] = None,
+    max_eval_samples: Annotated[
+        int | None, option("Maximum number of evaluation examples.", DATA)
+    ] = None,
+    metric: Annotated[
+        str | None, option("accuracy, f1 or macro_f1.", DATA, show_default="the task's")
+    ] = None,
     text_columns: Annotated[
         str | None,
         option(
-            "One column, or two for pairs.",
+            TEXT_COLUMNS_HELP,
             DATA,
             metavar="NAME,NAME",
             show_default="found by name",
         ),
     ] = None,
     label_column: Annotated[
-        str | None, option("Of the classes.", DATA, show_default="label")
+        str | None, option(LABEL_COLUMN_HELP, DATA, show_default="label")
     ] = None,
-    head_seed: Annotated[int, option("Of the new classification head.", DATA)] = 0,
+    head_seed: Annotated[
+        int, option("Seed of the classification head's initialization.", DATA)
+    ] = 0,
 ) -> Mapping[str, Any]:
     """Keywords of `d90.experiments.study.plan`."""
     return {
@@ -235,51 +276,45 @@ def data_options(
     }
 
 
-def file_options(
+def run_options(
     store: Annotated[
-        str, option("Finished runs: a file (SQLite) or a database URL.", FILES)
+        str, option("Where finished trials are stored: an SQLite file or a database URL.", FILES)
     ] = "d90.db",
     output: Annotated[
-        Path | None, option("Folder of the report.", FILES, show_default="under reports/")
+        Path | None, option("Folder of the report.", FILES, show_default="reports/NAME")
     ] = None,
-    config: Annotated[
-        Path | None,
-        option(
-            "TOML file with any of these options, same names; the command line wins.",
-            FILES,
-            callback=from_file,
-            is_eager=True,
-        ),
-    ] = None,
-    dry_run: Annotated[bool, option("Print the trials, memory and time, and stop.", FILES)] = False,
-    quiet: Annotated[bool, option("Print the answer only.", FILES)] = False,
+    config: Config = None,
+    dry_run: Annotated[
+        bool, option("Print the trials with their memory and time, without training.", FILES)
+    ] = False,
+    quiet: Annotated[bool, option("Print only the answer.", FILES)] = False,
     executor: Annotated[
         str,
         option(
-            "Where runs are made: local (in this process), processes (several) or ray (a cluster).",
+            "Where trials run: local (this process), processes (several) or ray (a cluster).",
             EXECUTION,
         ),
     ] = "local",
     workers: Annotated[
         int | None,
         option(
-            "Runs at once, of processes and ray.",
+            "Number of trials at once, for processes and ray.",
             EXECUTION,
-            show_default="one a core, or all that a cluster has room for",
+            show_default="one per core; ray: as many as the cluster has room for",
         ),
     ] = None,
     address: Annotated[
         str | None,
         option(
-            "Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.",
+            "Address of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.",
             EXECUTION,
-            show_default="RAY_ADDRESS, else one started here",
+            show_default="RAY_ADDRESS, else a new local cluster",
         ),
     ] = None,
-    cpus_per_trial: Annotated[float, option("Cores of a run, of ray.", EXECUTION)] = 1,
-    gpus_per_trial: Annotated[float, option("GPUs of a run, of ray.", EXECUTION)] = 0,
-) -> Files:
-    """Where runs are made and kept, where reports go; what is printed."""
+    cpus_per_trial: Annotated[float, option("CPU cores per trial, for ray.", EXECUTION)] = 1,
+    gpus_per_trial: Annotated[float, option("GPUs per trial, for ray.", EXECUTION)] = 0,
+) -> RunOptions:
+    """Where trials run and are stored, where the report goes, and what is printed."""
     execution = {
         "name": executor,
         "workers": workers,
@@ -287,19 +322,19 @@ def file_options(
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
     }
-    return Files(store, output, dry_run, quiet, execution)
+    return RunOptions(store, output, dry_run, quiet, execution)
 
 
 @dataclass(frozen=True)
-class Files:
-    """Where runs and reports are kept, and what is printed.
+class RunOptions:
+    """Where trials run and are stored, where the report goes, and what is printed.
 
     Attributes:
         store: a path or a database URL.
         output: folder of the report; None for one under `reports/`.
-        plan: only say what would run.
+        dry_run: print the cost and train nothing.
         quiet: print the answer and nothing else.
-        execution: arguments of `d90.executors.make`.
+        execution: arguments of `d90.executors.make_executor`.
     """
 
     store: str
@@ -309,10 +344,10 @@ class Files:
     execution: Mapping[str, Any]
 
     def make_executor(self, runner: TrialRunner) -> Executor:
-        """Where the runs of a study are made.
+        """The executor of a study's trials.
 
         Raises:
-            D90Error: as `d90.executors.make`.
+            D90Error: as `d90.executors.make_executor`.
         """
         from d90.executors import make_executor
 

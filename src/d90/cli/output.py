@@ -1,4 +1,4 @@
-"""Where an answer goes: the folder of a report, and the terminal, quiet or not."""
+"""Output of commands: the store, the report's folder and the terminal."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.table import Table
 
 from d90.distributed.launcher import rank, world_size
 from d90.errors import D90Error
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from d90.storage.store import Store
 
 PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
-"""In a URL, from the user's name on."""
+"""User name and password in a URL."""
 
 
 def command_line(arguments: Sequence[str] | None = None) -> str:
-    """What was typed, for a report; without the password of a database.
+    """The command as it was typed, without the password of a database URL.
 
     >>> command_line(["measure", "my model", "--store", "postgresql://me:secret@host/d90"])
     "d90 measure 'my model' --store postgresql://me@host/d90"
@@ -38,10 +39,10 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Make the folder and try to write there, before hours of training.
+    """Create the folder and check that it is writable, before hours of training.
 
     Raises:
-        D90Error: when it cannot be made or written.
+        D90Error: it cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,15 +50,15 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise D90Error(
-            f"--output '{folder}' cannot be written ({error.strerror}): give a folder that can."
+            f"--output '{folder}' cannot be written ({error.strerror}): choose a writable folder."
         ) from error
 
 
 def open_store(url: str, folder: Path) -> Store | None:
-    """The store, where the folder of the report can be written; None but in the first process.
+    """The store, once the report's folder is known to be writable; None on ranks above 0.
 
     Raises:
-        D90Error: in every process that a launcher started, where one of the two cannot be used.
+        D90Error: on every rank, if the store or the folder cannot be used.
     """
     from d90.distributed.process_group import raise_on_all_ranks
     from d90.storage.store import Store
@@ -75,6 +76,14 @@ def print_line(line: str, console: Console | None = None) -> None:
     (console or Console()).print(line, soft_wrap=True, highlight=False, markup=False)
 
 
+def rows_table(*headers: str) -> Table:
+    """A table without borders, its first column aligned to the left."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for number, header in enumerate(headers):
+        table.add_column(header, justify="right" if number else "left", no_wrap=number > 0)
+    return table
+
+
 def format_seconds(seconds: float) -> str:
     """A duration in the unit that suits it.
 
@@ -86,8 +95,8 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5940 else f"{seconds / 3600:.1f} h"
 
 
-def show(document: Document, page: Path, *, quiet: bool) -> None:
-    """Print a report and the path of its page; the answer alone when quiet."""
+def show_report(document: Document, page: Path, *, quiet: bool) -> None:
+    """Print a report and the path of its page; only the answer when quiet."""
     from d90.report import render_document
 
     console = Console()
@@ -95,36 +104,36 @@ def show(document: Document, page: Path, *, quiet: bool) -> None:
         console.print(document.answer, highlight=False, soft_wrap=True)
         return
     console.print(render_document(document))
-    console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+    print_line(f"report: {page}", console)
 
 
-def check_dry_run(plan: bool) -> None:
-    """Refuse a plan under a launcher: it is about one process.
+def check_dry_run(dry_run: bool) -> None:
+    """Refuse --dry-run under a launcher, since it estimates the cost of one process.
 
     Raises:
-        D90Error: saying so.
+        D90Error: several processes were launched.
     """
-    if plan and world_size() > 1:
-        raise D90Error("--dry-run is made in one process: leave the launcher out.")
+    if dry_run and world_size() > 1:
+        raise D90Error("--dry-run runs in one process: start d90 without a launcher.")
 
 
 @contextmanager
 def silence(quiet: bool) -> Iterator[None]:
-    """Keep warnings, logs and progress bars of every library off standard error.
+    """Keep the warnings, logs and progress bars of all libraries off standard error.
 
-    Where a launcher started several processes, this one may speak only if it is the first.
+    Ranks above 0 are always silent.
     """
     if not quiet and rank() == 0:
         yield
         return
-    # Read when those libraries are loaded, which is after this.
+    # These libraries read them on import, which happens later.
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            # In place of a filter, since libraries add their own before it.
+            # Not a filter: libraries insert filters of their own in front of it.
             warnings.showwarning = lambda *_, **__: None
             yield
     finally:

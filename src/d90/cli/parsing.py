@@ -1,4 +1,4 @@
-"""Lists on the command line: values with commas between them."""
+"""Lists on the command line: values separated by commas."""
 
 from __future__ import annotations
 
@@ -16,55 +16,56 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
 
 
-def whole_numbers(option: str, text: str) -> tuple[int, ...]:
-    """`10,100,1000` as numbers.
+def integers(option: str, text: str) -> tuple[int, ...]:
+    """`10,100,1000` as integers.
 
     Raises:
         D90Error: for anything else.
 
-    >>> whole_numbers("--dims", "10, 1e3, 10_000")
+    >>> integers("--dims", "10, 1e3, 10_000")
     (10, 1000, 10000)
     """
-    return tuple(_whole_number(option, text, part) for part in names(text))
+    return tuple(_integer(option, text, part) for part in names(text))
 
 
-def whole_pairs(option: str, text: str) -> tuple[tuple[int, int], ...]:
-    """`8:800,16:1200` as pairs of numbers.
+def integer_pairs(option: str, text: str) -> tuple[tuple[int, int], ...]:
+    """`8:800,16:1200` as pairs of integers.
 
     Raises:
         D90Error: for anything else.
 
-    >>> whole_pairs("--sequence-length-schedule", "8:800, 16:1e3")
+    >>> integer_pairs("--sequence-length-schedule", "8:800, 16:1e3")
     ((8, 800), (16, 1000))
     """
     pairs = [part.split(":") for part in names(text)]
     if any(len(pair) != 2 for pair in pairs):
         raise D90Error(f"{option} '{text}': expected pairs such as 8:800,16:1200.")
     return tuple(
-        (_whole_number(option, text, first), _whole_number(option, text, second))
-        for first, second in pairs
+        (_integer(option, text, first), _integer(option, text, second)) for first, second in pairs
     )
 
 
-def rates(option: str, text: str) -> tuple[float, ...]:
+def numbers(option: str, text: str) -> tuple[float, ...]:
     """`0.005,0.01` as numbers.
 
     Raises:
         D90Error: for anything else.
 
-    >>> rates("--learning-rates", "5e-3,0.01")
+    >>> numbers("--learning-rates", "5e-3,0.01")
     (0.005, 0.01)
     """
     return tuple(_number(option, text, part) for part in names(text))
 
 
-def _whole_number(option: str, text: str, part: str) -> int:
+def _integer(option: str, text: str, part: str) -> int:
     try:
         return int(part)  # A float would round a large seed.
     except ValueError:
         number = _number(option, text, part)
     if number != int(number):
-        raise D90Error(f"{option} '{text}': {part} is not whole; expected such as 10,100,1000.")
+        raise D90Error(
+            f"{option} '{text}': {part} is not an integer; expected a list such as 10,100,1000."
+        )
     return int(number)
 
 
@@ -75,7 +76,7 @@ def _number(option: str, text: str, part: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise D90Error(
-            f"{option} '{text}': '{part}' is not a number; expected numbers with commas between "
-            "them, as in 10,100 or 0.01,0.02."
+            f"{option} '{text}': '{part}' is not a number; expected numbers separated by "
+            "commas, as in 10,100 or 0.01,0.02."
         )
     return number

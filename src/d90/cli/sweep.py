@@ -1,4 +1,4 @@
-"""What the commands on several measurements share: a plan, a display, a report."""
+"""Commands that measure several models, tasks and methods: their options, display and report."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from d90.cli.option_groups import with_options
 from d90.cli.options import (
     MODEL_HELP,
     TASK_HELP,
-    Files,
-    Search,
-    Training,
+    ProtocolOptions,
+    RunOptions,
+    TrainingOptions,
     data_options,
-    file_options,
     option,
-    search_options,
+    protocol_options,
+    run_options,
     subspace_options,
     training_options,
 )
-from d90.cli.output import check_dry_run, command_line, open_store, show, silence
+from d90.cli.output import check_dry_run, command_line, open_store, show_report, silence
 from d90.cli.parsing import names
 from d90.distributed.launcher import rank
 from d90.search.protocols import Protocol
@@ -34,28 +34,24 @@ if TYPE_CHECKING:
 
 STUDIES = "Studies"
 
-Models = Annotated[list[str], typer.Argument(help=f"Each: {MODEL_HELP}", metavar="MODEL...")]
+Models = Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar="MODEL...")]
 Tasks = Annotated[
     list[str],
-    option(
-        f"Tasks, separated by commas. Each: {TASK_HELP}",
-        STUDIES,
-        metavar="TASK,...",
-    ),
+    option(f"Tasks, separated by commas. Each: {TASK_HELP}", STUDIES, metavar="TASK,..."),
 ]
 Methods = Annotated[
     str,
     option(
-        "did (theta_0 + P z), said (a scale for each layer), or both.",
+        "did (theta_0 + P z), said (with a trained scale for each group), or both.",
         STUDIES,
-        metavar="METHOD,METHOD",
+        metavar="METHOD,...",
     ),
 ]
 
 Links = tuple[tuple[str, str], ...]
 
 Report = Callable[["SweepResult", Links, str], "Document"]
-"""From what was measured, links to the cells' reports and the command, to the document."""
+"""From the results, links to the studies' reports and the command to the document."""
 
 
 def sweep_command(
@@ -66,17 +62,17 @@ def sweep_command(
     Args:
         help: of the command.
         report: makes the document.
-        name: of the folder under `reports/`, where none is given.
-        methods, protocol: where none are given.
+        name: default name of the report's folder under `reports/`.
+        methods, protocol: defaults of the options.
     """
-    default_methods = methods
+    default_methods, default_protocol = methods, protocol
 
     @with_options(
         subspace=subspace_options,
-        search=search_options,
+        protocol=protocol_options,
         training=training_options,
         data=data_options,
-        files=file_options,
+        run=run_options,
     )
     def command(
         models: Models,
@@ -84,70 +80,19 @@ def sweep_command(
         tasks: Tasks,
         methods: Methods = default_methods,
         subspace: Mapping[str, Any],
-        search: Search,
-        training: Training,
+        protocol: ProtocolOptions,
+        training: TrainingOptions,
         data: Mapping[str, Any],
-        files: Files,
+        run: RunOptions,
     ) -> None:
-        chosen = search.protocol(default=protocol)
-        with silence(files.quiet):
-            options = {**subspace, **training.keywords(search.baseline_epochs), **data}
+        chosen = protocol.make(default=default_protocol)
+        with silence(run.quiet):
+            options = {**subspace, **training.keywords(protocol.baseline_epochs), **data}
             items = build_items(models, tasks, methods, chosen, options)
-            run_items(items, files, name, report)
+            run_items(items, run, name, report)
 
     command.__doc__ = help
     return command
-
-
-def split(values: Sequence[str]) -> list[str]:
-    """`["mrpc,qqp", "sst2"]` as three names; a folder may have a comma in its name."""
-    return [
-        part
-        for value in values
-        for part in ([value] if Path(value).expanduser().is_dir() else names(value))
-    ]
-
-
-def run_items(items: Sequence[SweepItem], files: Files, name: str, report: Report) -> None:
-    """Plan or measure the cells, and write and show the report.
-
-    Args:
-        cells: from `d90.experiments.sweep.compose`.
-        files: where everything goes.
-        name: of the folder under `reports/`, where none is given.
-        report: makes the document.
-    """
-    check_dry_run(files.dry_run)
-    if files.dry_run:
-        from d90.cli.cost import show_plans
-
-        show_plans(items)
-        return
-    from d90.cli.progress.study import StudyProgress
-    from d90.experiments.sweep import run_sweep
-
-    folder = files.output or Path("reports") / name
-    store = open_store(files.store, folder)
-    command = command_line()
-    with StudyProgress(Console(), quiet=files.quiet or rank() > 0) as progress:
-        measured = run_sweep(
-            items,
-            store,
-            executor=files.make_executor,
-            folder=folder / "studies" if rank() == 0 else None,
-            callback=progress,
-            command=command,
-        )
-    if rank() > 0:
-        return
-    show_document(report(measured, _links(folder), command), folder, quiet=files.quiet)
-
-
-def show_document(document: Document, folder: Path, *, quiet: bool) -> None:
-    """Write the report and print it with its path; the answer alone when quiet."""
-    from d90.report import write_document
-
-    show(document, write_document(document, folder), quiet=quiet)
 
 
 def build_items(
@@ -157,10 +102,60 @@ def build_items(
     protocol: Protocol,
     options: Mapping[str, Any],
 ) -> tuple[SweepItem, ...]:
-    """The cells of a command, checked."""
+    """The studies of a command, checked."""
     from d90.experiments.sweep import build_sweep
 
     return build_sweep(models, split(tasks), names(methods), protocol=protocol, **options)
+
+
+def split(values: Sequence[str]) -> list[str]:
+    """`["mrpc,qqp", "sst2"]` as three names; the name of a folder may contain a comma."""
+    return [
+        part
+        for value in values
+        for part in ([value] if Path(value).expanduser().is_dir() else names(value))
+    ]
+
+
+def run_items(items: Sequence[SweepItem], options: RunOptions, name: str, report: Report) -> None:
+    """Measure the studies, then write and print the report; or print what they would cost.
+
+    Args:
+        items: from `d90.experiments.sweep.build_sweep`.
+        options: where trials run and are stored, and where the report goes.
+        name: default name of the report's folder under `reports/`.
+        report: makes the document.
+    """
+    check_dry_run(options.dry_run)
+    if options.dry_run:
+        from d90.cli.cost import show_sweep_cost
+
+        show_sweep_cost(items)
+        return
+    from d90.cli.progress.study import StudyProgress
+    from d90.experiments.sweep import run_sweep
+
+    folder = options.output or Path("reports") / name
+    store = open_store(options.store, folder)
+    command = command_line()
+    with StudyProgress(Console(), quiet=options.quiet or rank() > 0) as progress:
+        result = run_sweep(
+            items,
+            store,
+            executor=options.make_executor,
+            folder=folder / "studies" if rank() == 0 else None,
+            callback=progress,
+            command=command,
+        )
+    if rank() == 0:
+        show_document(report(result, _links(folder), command), folder, quiet=options.quiet)
+
+
+def show_document(document: Document, folder: Path, *, quiet: bool) -> None:
+    """Write the report and print it with its path; only the answer when quiet."""
+    from d90.report import write_document
+
+    show_report(document, write_document(document, folder), quiet=quiet)
 
 
 def _links(folder: Path) -> Links:

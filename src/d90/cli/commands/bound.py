@@ -1,32 +1,35 @@
-"""`d90 bound`: what the bytes of a task file prove."""
+"""`d90 bound`: a bound on the test error of an adapter, from its length."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from d90.cli.adapter_options import BaseModel, BatchSize, File, rows_shown, rows_table, say
+from d90.cli.adapter_options import AdapterFile, AsJson, BaseModel, BatchSize, progress_bar
 from d90.cli.options import TASK_HELP
-from d90.cli.output import silence
+from d90.cli.output import print_line, rows_table, silence
 
 if TYPE_CHECKING:
-    pass
+    from d90.adapters.certificate import Certificate
 
 
 def bound(
-    file: File,
+    file: AdapterFile,
     *,
-    task: Annotated[str, typer.Option(help=f"Whose training split it was trained on. {TASK_HELP}")],
-    delta: Annotated[float, typer.Option(help="How often a bound may fail.")] = 0.05,
+    task: Annotated[str, typer.Option(help=f"The task that it was trained on: {TASK_HELP}")],
+    delta: Annotated[
+        float, typer.Option(help="Probability with which each bound may fail.")
+    ] = 0.05,
     base: BaseModel = None,
     batch_size: BatchSize = 64,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Bound the error of a task file on texts like those of TASK, from its length in bits.
+    """Bound the test error of an adapter by its description length.
 
-    The model that the file means is run on the whole training split. Every choice that was made
-    with sight of it is paid for in bits; what has to be fixed before is listed.
+    The model is evaluated on the whole training split. Every choice that was made after seeing it
+    is paid for in bits; what must be fixed beforehand is listed.
 
     Example: d90 bound sst2.safetensors --task sst2
     """
@@ -39,18 +42,18 @@ def bound(
         from d90.tasks import load_task
 
         check_delta(delta)
-        found = adapters.load_adapter(file)
-        data = load_task(task, text_columns=found.task.text_columns)
-        check_classes(found, data)
-        model = load(base, found)
+        adapter = adapters.load_adapter(file)
+        data = load_task(task, text_columns=adapter.task.text_columns)
+        check_classes(adapter, data)
+        model = load(base, adapter)
         validation = data.evaluation[data.primary]
         wrong = {}
         for name, split in (("train", data.train), ("validation", validation)):
-            with rows_shown(f"running the {name} split") as on_rows:
-                answers = predict(model, split, batch_size=batch_size, on_rows=on_rows)
-            wrong[name] = sum(a != b for a, b in zip(answers, split.labels, strict=True))
+            with progress_bar(f"evaluating the {name} split", quiet=as_json) as on_rows:
+                labels = predict(model, split, batch_size=batch_size, on_rows=on_rows)
+            wrong[name] = sum(a != b for a, b in zip(labels, split.labels, strict=True))
     certificate = certify(
-        found,
+        adapter,
         wrong=wrong["train"],
         examples=len(data.train),
         majority_error=1 - data.train.majority,
@@ -59,18 +62,15 @@ def bound(
     )
     if as_json:
         print(certificate.to_json())
-        return
-    _show(certificate)
+    else:
+        _show(certificate)
 
 
-def _show(certificate) -> None:
-    from d90.adapters.certificate import Certificate
-
-    assert isinstance(certificate, Certificate)
-    paid = rows_table("paid for", "bits")
-    for payment in certificate.code_lengths:
-        paid.add_row(payment.choice, f"{payment.bits:,.1f}")
-    paid.add_row("in all", f"{certificate.bits:,.1f}")
+def _show(certificate: Certificate) -> None:
+    lengths = rows_table("description length", "bits")
+    for part in certificate.code_lengths:
+        lengths.add_row(part.choice, f"{part.bits:,.1f}")
+    lengths.add_row("total", f"{certificate.bits:,.1f}")
     errors = rows_table("error", "")
     errors.add_row(f"train, {certificate.examples:,} examples", f"{certificate.error:.4f}")
     errors.add_row("validation", f"{certificate.validation_error:.4f}")
@@ -78,8 +78,11 @@ def _show(certificate) -> None:
     bounds = rows_table(f"bound, holds with probability {1 - certificate.delta:g}", "", "")
     for name, value in certificate.bounds.items():
         bounds.add_row(name, f"{value:.4f}", "vacuous" if certificate.is_vacuous(value) else "")
-    say(paid, "", errors, "", bounds, "")
-    say("fixed before the training data is seen, or the bounds do not hold:")
+    console = Console()
+    for table in (lengths, errors, bounds):
+        console.print(table)
+        console.print()
+    print_line("The bounds hold only if these were fixed before seeing the training data:", console)
     for line in certificate.fixed:
-        say(f"  {line}")
-    say(certificate.sentence())
+        print_line(f"  {line}", console)
+    print_line(certificate.sentence(), console)

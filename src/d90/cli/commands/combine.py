@@ -1,4 +1,4 @@
-"""`d90 combine`: the mean or the sum of task files."""
+"""`d90 combine`: the mean or the sum of adapters."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from typing import Annotated
 
 import typer
 
-from d90.cli.adapter_options import FilesArgument, say
+from d90.cli.adapter_options import AdapterFiles
+from d90.cli.output import print_line
 
 
 def combine(
-    files: FilesArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    files: AdapterFiles,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     reduction: Annotated[str, typer.Option(help="mean or sum.")] = "mean",
 ) -> None:
-    """The mean or the sum of task files that share a projection, a base and their classes.
+    """Write the mean or the sum of adapters with the same base model, subspace and classes.
 
     Example: d90 combine seed1.safetensors seed2.safetensors -o mean.safetensors
     """
     from d90 import adapters
-    from d90.adapters.arithmetic import combine as combined
+    from d90.adapters import arithmetic
 
-    found = combined([adapters.load_adapter(file) for file in files], reduction)
-    size = found.save(output)
-    say(f"{output}: the {reduction} of {len(files)} files, {size:,} bytes")
+    combined = arithmetic.combine([adapters.load_adapter(file) for file in files], reduction)
+    size = combined.save(output)
+    print_line(f"{output}: the {reduction} of {len(files)} adapters, {size:,} bytes")

@@ -11,16 +11,17 @@ if TYPE_CHECKING:
     from d90.report.document import Document
 
 
-def _report(measured: SweepResult, links: Links, command: str) -> Document:
+def _report(result: SweepResult, links: Links, command: str) -> Document:
     from d90.report.paper.figure1 import curves as document
 
-    return document(measured.summaries, measured.failures, links=links, command=command)
+    return document(result.summaries, result.failures, links=links, command=command)
 
 
 curves = sweep_command(
-    """Figure 1: metric against d of each MODEL, with full and 0.9 lines, one panel a task.
+    """Figure 1: metric against d for each MODEL, one panel per task.
 
-    Finished runs are kept: the same command goes on where it was stopped.
+    Lines mark full fine-tuning and 90% of it. Finished trials are stored: rerun the command to
+    resume.
 
     Example: d90 curves roberta-base roberta-large --tasks mrpc,qqp --num-dims 20 --dry-run
     """,

@@ -1,35 +1,36 @@
-"""`d90 evaluate`: a task file on a task."""
+"""`d90 evaluate`: the metrics of an adapter on a task."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from d90.cli.adapter_options import BaseModel, BatchSize, File, rows_shown, rows_table, say
-from d90.cli.options import TASK_HELP
-from d90.cli.output import silence
+from d90.cli.adapter_options import AdapterFile, BaseModel, BatchSize, progress_bar
+from d90.cli.options import LABEL_COLUMN_HELP, TASK_HELP, TEXT_COLUMNS_HELP
+from d90.cli.output import rows_table, silence
 from d90.cli.parsing import names
 
 
 def evaluate(
-    file: File,
+    file: AdapterFile,
     task: Annotated[str, typer.Argument(help=TASK_HELP, metavar="TASK")],
     base: BaseModel = None,
     batch_size: BatchSize = 64,
-    max_eval_samples: Annotated[int | None, typer.Option(help="Evaluation rows, at most.")] = None,
+    max_eval_samples: Annotated[
+        int | None, typer.Option(help="Maximum number of evaluation examples.")
+    ] = None,
     text_columns: Annotated[
         str | None,
-        typer.Option(
-            help="One column, or two for pairs.",
-            metavar="NAME,NAME",
-            show_default="as in the file",
-        ),
+        typer.Option(help=TEXT_COLUMNS_HELP, metavar="NAME,NAME", show_default="as in the adapter"),
     ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Of the classes.")] = None,
-    quiet: Annotated[bool, typer.Option(help="Print the metric of the first split only.")] = False,
+    label_column: Annotated[
+        str | None, typer.Option(help=LABEL_COLUMN_HELP, show_default="label")
+    ] = None,
+    quiet: Annotated[bool, typer.Option(help="Print only the metric of the first split.")] = False,
 ) -> None:
-    """Measure a task file on the evaluation splits of TASK, beside the majority class.
+    """Evaluate an adapter on the evaluation splits of TASK, beside the majority class.
 
     Example: d90 evaluate hypernym.safetensors wordnet-hypernym
     """
@@ -39,25 +40,25 @@ def evaluate(
         from d90.adapters.model import load
         from d90.tasks import load_task
 
-        found = adapters.load_adapter(file)
-        use = found.task
+        adapter = adapters.load_adapter(file)
+        info = adapter.task
         data = load_task(
             task,
-            text_columns=use.text_columns if text_columns is None else names(text_columns),
+            text_columns=info.text_columns if text_columns is None else names(text_columns),
             label_column=label_column,
-            metric=use.metric,
+            metric=info.metric,
             max_eval_samples=max_eval_samples,
         )
-        prediction.check_classes(found, data)
-        model = load(base, found)
-        with rows_shown("evaluating", quiet=quiet) as on_rows:
+        prediction.check_classes(adapter, data)
+        model = load(base, adapter)
+        with progress_bar("evaluating", quiet=quiet) as on_rows:
             scores = prediction.evaluate(model, data, batch_size=batch_size, on_rows=on_rows)
     if quiet:
-        print(f"{scores[data.primary].metrics[use.metric]:.4f}")
+        print(f"{scores[data.primary].metrics[info.metric]:.4f}")
         return
     metrics = list(scores[data.primary].metrics)
-    table = rows_table("split", "rows", *metrics, f"majority ({use.metric})")
+    table = rows_table("split", "examples", *metrics, f"majority ({info.metric})")
     for name, split in scores.items():
         values = (f"{split.metrics[metric]:.4f}" for metric in metrics)
         table.add_row(name, f"{split.rows:,}", *values, f"{split.majority:.4f}")
-    say(table)
+    Console().print(table)

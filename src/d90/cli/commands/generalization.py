@@ -15,26 +15,26 @@ def generalization(
     studies: Annotated[
         list[Path],
         typer.Argument(
-            help="Reports of d90 measure, or folders with any number of them at any depth.",
+            help="Reports of d90 measure, or folders that contain them at any depth.",
             metavar="STUDY...",
         ),
     ],
     runs: Annotated[
         str,
-        typer.Option(
-            help="Whose accuracies: best (of all runs of a study) or d90 (of those at d90)."
-        ),
+        typer.Option(help="Accuracies of which trials: best (of the whole study) or d90 (at d90)."),
     ] = "best",
-    delta: Annotated[float, typer.Option(help="How often each bound may fail.")] = 0.05,
+    delta: Annotated[
+        float, typer.Option(help="Probability with which each bound may fail.")
+    ] = 0.05,
     output: Annotated[Path, typer.Option(help="Folder of the report.")] = Path(
         "reports/generalization"
     ),
-    quiet: Annotated[bool, typer.Option(help="Print the answer only.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print only the answer.")] = False,
 ) -> None:
-    """Figures 4 and 5: evaluation accuracy, and relative generalization gap, against d90.
+    """Figures 4 and 5: evaluation accuracy and relative generalization gap against d90.
 
-    Beside each study stands the bound of Theorem 1 on its error, with its constants. Nothing is
-    trained.
+    The table also lists the bound of Theorem 1 on the error of each study, with its constants.
+    Nothing is trained.
 
     Example: d90 generalization reports/scaling reports/trajectory-mini
     """

@@ -1,76 +1,78 @@
-"""`d90 inspect`: what is in a task file."""
+"""`d90 inspect`: the contents of an adapter."""
 
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from rich.console import Console
 
 from d90.adapters import Adapter
-from d90.cli.adapter_options import File, rows_table, say
+from d90.cli.adapter_options import AdapterFile, AsJson
+from d90.cli.output import rows_table
 
 
-def inspect(
-    file: File,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
-) -> None:
-    """Say what a task file holds: numbers, subspace, base model, task. Nothing is loaded or run.
+def inspect(file: AdapterFile, as_json: AsJson = False) -> None:
+    """Show the contents of an adapter: parameters, subspace, base model and task.
+
+    No model is loaded.
 
     Example: d90 inspect mrpc.safetensors
     """
     from d90 import adapters
 
-    found, size = adapters.load_adapter(file), file.stat().st_size
+    adapter, size = adapters.load_adapter(file), file.stat().st_size
     if as_json:
-        print(json.dumps(_facts(found, size), indent=2))
+        print(json.dumps(_to_dict(adapter, size), indent=2))
         return
     table = rows_table("", "")
     table.show_header = False
     table.columns[1].justify, table.columns[1].no_wrap = "left", False
-    for name, value in _rows(found, size):
+    for name, value in _rows(adapter, size):
         table.add_row(name, value)
-    say(table)
+    Console().print(table)
 
 
-def _facts(file: Adapter, size: int) -> dict[str, Any]:
+def _to_dict(adapter: Adapter, size: int) -> dict[str, Any]:
+    task = asdict(adapter.task)
+    if math.isnan(adapter.task.metric_value):
+        task["metric_value"] = None
     return {
         "bytes": size,
-        "code": file.codec,
-        "bits_a_number": file.bits / file.d,
-        **file.subspace.to_dict(),
-        "D": file.base.D,
-        "m": file.m,
-        "head_seed": file.base.head_seed,
-        "base": asdict(file.base),
-        **asdict(file.task),
-        "reached": None if math.isnan(file.task.metric_value) else file.task.metric_value,
-        "numbers": [float(number) for number in file.parameters],
+        "codec": adapter.codec,
+        "bits_per_parameter": adapter.bits / adapter.d,
+        **adapter.subspace.to_dict(),
+        "D": adapter.base.D,
+        "m": adapter.m,
+        "head_seed": adapter.base.head_seed,
+        "base": asdict(adapter.base),
+        **task,
+        "parameters": [float(parameter) for parameter in adapter.parameters],
     }
 
 
-def _rows(file: Adapter, size: int) -> list[tuple[str, str]]:
-    space, base, use = file.subspace, file.base, file.task
-    of_lam = f", {file.m} of them lam" if file.m else ""
-    largest = float(abs(file.z).max(initial=0))
+def _rows(adapter: Adapter, size: int) -> list[tuple[str, str]]:
+    space, base, task = adapter.subspace, adapter.base, adapter.task
+    scales = f", {adapter.m} of them scales" if adapter.m else ""
+    largest = float(abs(adapter.z).max(initial=0))
+    is_known = not math.isnan(task.metric_value)
     return [
-        ("file", f"{size:,} bytes, {file.codec}, {file.bits / file.d:.2f} bits a number"),
-        ("numbers", f"{file.d:,}{of_lam}; the largest of z is {largest:.3g}"),
-        ("weights", f"D = {base.D:,}"),
+        ("file", f"{size:,} bytes, {adapter.codec}, {adapter.bits / adapter.d:.2f} bits a parameter"),
+        ("parameters", f"d = {adapter.d:,} of D = {base.D:,}{scales}; max |z| = {largest:.3g}"),
         (
             "subspace",
             f"{space.method.upper()}, {space.projection}, scale {space.scale}, "
             f"groups {space.groups}",
         ),
         ("seeds", f"projection {space.seed}, head {base.head_seed} (philox-v1)"),
-        ("base", " at ".join(filter(None, (base.name, base.revision))) + f" ({base.dtype})"),
+        ("base model", "@".join(filter(None, (base.name, base.revision))) + f" ({base.dtype})"),
         ("fingerprint", base.fingerprint),
-        ("task", f"{use.name}: {', '.join(use.text_columns)}; {use.max_length} tokens at most"),
-        ("classes", ", ".join(use.labels)),
         (
-            "reached",
-            "unknown" if math.isnan(use.metric_value) else f"{use.metric} {use.metric_value:.4f}",
+            "task",
+            f"{task.name}: {', '.join(task.text_columns)}; at most {task.max_length} tokens",
         ),
+        ("classes", ", ".join(task.labels)),
+        ("evaluation", f"{task.metric} {task.metric_value:.4f}" if is_known else "unknown"),
     ]

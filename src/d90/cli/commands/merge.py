@@ -1,4 +1,4 @@
-"""`d90 merge`: a plain checkpoint with the weights that a task file means."""
+"""`d90 merge`: a plain checkpoint of the base model with the adapter merged in."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from typing import Annotated
 
 import typer
 
-from d90.cli.adapter_options import BaseModel, File, say
+from d90.cli.adapter_options import AdapterFile, BaseModel
+from d90.cli.output import print_line
 
 
 def merge(
-    file: File,
+    file: AdapterFile,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder to make.", metavar="DIR")
+        Path, typer.Option("--output", "-o", help="Folder to create.", metavar="DIR")
     ],
     base: BaseModel = None,
 ) -> None:
-    """Write a plain Hugging Face checkpoint: it loads with from_pretrained, without d90.
+    """Merge an adapter into its base model and write a plain Hugging Face checkpoint.
+
+    The checkpoint loads with from_pretrained, without d90.
 
     Example: d90 merge mrpc.safetensors -o mrpc-model
     """
-    from d90.adapters.merge import merge as merged
+    from d90.adapters import merge as merging
 
-    merged(file, output, base=base)
-    say(f"{output}: load it with AutoModelForSequenceClassification.from_pretrained")
+    merging.merge(file, output, base=base)
+    print_line(f"{output}: load it with AutoModelForSequenceClassification.from_pretrained")

@@ -1,4 +1,4 @@
-"""`d90 report`: a study's report again, from its records."""
+"""`d90 report`: the report of a study, from its summary."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import typer
 
 def report(
     study: Annotated[
-        Path, typer.Argument(help="The folder of a report, or its summary.json.", metavar="STUDY")
+        Path, typer.Argument(help="Folder of a report, or its summary.json.", metavar="STUDY")
     ],
     output: Annotated[
-        Path | None, typer.Option(help="Write the files here.", show_default="beside the summary")
+        Path | None, typer.Option(help="Folder to write to.", show_default="that of the summary")
     ] = None,
-    quiet: Annotated[bool, typer.Option(help="Print the answer only.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print only the answer.")] = False,
 ) -> None:
-    """Write a study's table, figure and page again, from its summary.json alone.
+    """Write the report of a study again, from its summary.json.
 
-    Nothing is trained: use it after an update of d90, or to copy a report elsewhere.
+    Nothing is trained. Use it after an upgrade of d90, or to write the report elsewhere.
+
+    Example: d90 report reports/mrpc
     """
-    from d90.cli.output import show
+    from d90.cli.output import show_report
     from d90.report import Summary, study_document, write_report
 
     summary = Summary.load(study)
     folder = output or (study if study.is_dir() else study.parent)
-    show(study_document(summary), write_report(summary, folder), quiet=quiet)
+    show_report(study_document(summary), write_report(summary, folder), quiet=quiet)

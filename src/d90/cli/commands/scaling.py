@@ -11,17 +11,16 @@ if TYPE_CHECKING:
     from d90.report.document import Document
 
 
-def _report(measured: SweepResult, links: Links, command: str) -> Document:
+def _report(result: SweepResult, links: Links, command: str) -> Document:
     from d90.report.paper.figure3 import scaling as document
 
-    return document(measured.summaries, measured.failures, links=links, command=command)
+    return document(result.summaries, result.failures, links=links, command=command)
 
 
 scaling = sweep_command(
     """Figure 3: d90 of each MODEL against its number of parameters, with the rank correlation.
 
-    d is searched for by bisection unless another protocol is named. Finished runs are kept: the
-    same command goes on where it was stopped.
+    The default protocol is bisect. Finished trials are stored: rerun the command to resume.
 
     Example: d90 scaling roberta-base roberta-large gpt2 --tasks mrpc --dry-run
     """,

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from d90.report.document import Document
 
 
-def _report(measured: SweepResult, links: Links, command: str) -> Document:
+def _report(result: SweepResult, links: Links, command: str) -> Document:
     from d90.report.paper.table1 import table1
 
-    return table1(measured.summaries, measured.failures, links=links, command=command)
+    return table1(result.summaries, result.failures, links=links, command=command)
 
 
 table = sweep_command(
-    """Table 1: d90 of each MODEL on each task, by SAID and by DID.
+    """Table 1: d90 of each MODEL on each task, with SAID and with DID.
 
-    The paper's numbers stand beside those of the same models. Finished runs are kept: the same
-    command goes on where it was stopped.
+    The paper's values are shown beside those of the same models. Finished trials are stored: rerun
+    the command to resume.
 
     Example: d90 table roberta-base bert-base-cased --tasks mrpc,qqp --dry-run
     """,

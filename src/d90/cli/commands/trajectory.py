@@ -10,18 +10,18 @@ import typer
 
 from d90.cli.option_groups import with_options
 from d90.cli.options import (
-    Files,
-    Search,
-    Training,
+    ProtocolOptions,
+    RunOptions,
+    TrainingOptions,
     data_options,
-    file_options,
     option,
-    search_options,
+    protocol_options,
+    run_options,
     subspace_options,
     training_options,
 )
 from d90.cli.output import silence
-from d90.cli.parsing import whole_numbers
+from d90.cli.parsing import integers
 from d90.cli.sweep import STUDIES, Links, Methods, Tasks, build_items, run_items
 
 if TYPE_CHECKING:
@@ -31,48 +31,50 @@ if TYPE_CHECKING:
 
 @with_options(
     subspace=subspace_options,
-    search=search_options,
+    protocol=protocol_options,
     training=training_options,
     data=data_options,
-    files=file_options,
+    run=run_options,
 )
 def trajectory(
-    folder: Annotated[
-        Path, typer.Argument(help="The folder that d90 pretrain wrote.", metavar="DIR")
-    ],
+    folder: Annotated[Path, typer.Argument(help="Output folder of d90 pretrain.", metavar="DIR")],
     *,
     tasks: Tasks,
     methods: Methods = "said",
     checkpoints: Annotated[
         str | None,
-        option("Only those after so many updates.", STUDIES, metavar="N,N,...", show_default="all"),
+        option(
+            "Only the checkpoints after these steps.",
+            STUDIES,
+            metavar="N,N,...",
+            show_default="all",
+        ),
     ] = None,
     subspace: Mapping[str, Any],
-    search: Search,
-    training: Training,
+    protocol: ProtocolOptions,
+    training: TrainingOptions,
     data: Mapping[str, Any],
-    files: Files,
+    run: RunOptions,
 ) -> None:
-    """Figure 2: d90 of every checkpoint of a pre-training, on each task.
+    """Figure 2: d90 of every checkpoint of a pre-training run, on each task.
 
-    d is searched for by bisection unless another protocol is named. Checkpoints that have no d90
-    are left out of the figure and named in the table. Finished runs are kept: the same command
-    goes on where it was stopped.
+    The default protocol is bisect. Checkpoints without a d90 are missing from the figure and listed
+    in the table. Finished trials are stored: rerun the command to resume.
 
     Example: d90 trajectory runs/mini --tasks sst2,mrpc --dry-run
     """
-    protocol = search.protocol(default="bisect")
-    with silence(files.quiet):
+    search = protocol.make(default="bisect")
+    with silence(run.quiet):
         from d90.experiments.trajectory import checkpoint_models, join_checkpoints
         from d90.report.paper.figure2 import trajectory as document
 
-        chosen = None if checkpoints is None else whole_numbers("--checkpoints", checkpoints)
-        steps = checkpoint_models(folder, chosen)
-        options = {**subspace, **training.keywords(search.baseline_epochs), **data}
-        items = build_items(list(steps), tasks, methods, protocol, options)
+        selected = None if checkpoints is None else integers("--checkpoints", checkpoints)
+        steps = checkpoint_models(folder, selected)
+        options = {**subspace, **training.keywords(protocol.baseline_epochs), **data}
+        items = build_items(list(steps), tasks, methods, search, options)
 
-        def report(measured: SweepResult, links: Links, command: str) -> Document:
-            points = join_checkpoints(folder, steps, measured.summaries)
-            return document(points, measured.failures, links=links, command=command)
+        def report(result: SweepResult, links: Links, command: str) -> Document:
+            points = join_checkpoints(folder, steps, result.summaries)
+            return document(points, result.failures, links=links, command=command)
 
-        run_items(items, files, f"trajectory-{folder.resolve().name}", report)
+        run_items(items, run, f"trajectory-{folder.resolve().name}", report)

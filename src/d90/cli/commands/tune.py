@@ -1,8 +1,7 @@
-"""`d90 tune`: a fine-tune as a file of d numbers."""
+"""`d90 tune`: fine-tune d parameters and write them to an adapter."""
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,30 +9,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from d90.cli.adapter_options import rows_table, say
 from d90.cli.option_groups import with_options
 from d90.cli.options import (
+    FILES,
     MODEL_HELP,
     SUBSPACE,
     TASK_HELP,
     TRAINING,
-    Training,
+    Method,
+    TrainingOptions,
     data_options,
     option,
     subspace_options,
     training_options,
 )
+from d90.cli.output import check_folder, print_line, rows_table, silence
 from d90.distributed.launcher import rank
 from d90.errors import D90Error
 
 if TYPE_CHECKING:
-    from d90.adapters.quantize import Candidate
-    from d90.experiments.tune import AdapterTuner, CodecChoice, CodecTrial
-    from d90.training import Progress as Step
+    from d90.experiments.tune import AdapterTuner, CodecChoice
 
-FILE = "File"
+BITS_HELP = (
+    "Bits per parameter: 32, 16, 1 to 7 (a k-means codebook, entropy-coded), or auto: the smallest "
+    "adapter within --tolerance."
+)
 
 
 @with_options(subspace=subspace_options, training=training_options, data=data_options)
@@ -41,43 +42,32 @@ def tune(
     model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar="MODEL")],
     task: Annotated[str, typer.Argument(help=TASK_HELP, metavar="TASK")],
     *,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file to write.", rich_help_panel=FILE)
-    ],
-    d: Annotated[
-        int, typer.Option("--dim", "-d", help="How many numbers.", rich_help_panel=SUBSPACE)
-    ] = 200,
-    method: Annotated[
-        str, option("did: theta_0 + P z. said: with a scale for each layer.", SUBSPACE)
-    ] = "did",
-    seed: Annotated[int, option("Of the projection, data order and dropout.", SUBSPACE)] = 0,
-    learning_rate: Annotated[float, option("Means the same at every d.", TRAINING)] = 0.008,
-    bits: Annotated[
-        str,
-        option(
-            "Bits a number: 32, 16, 1 to 7 (levels by k-means, entropy-coded), or auto: the "
-            "smallest file within the tolerance.",
-            FILE,
-        ),
-    ] = "16",
-    tolerance: Annotated[float, option("What --bits auto may lose of the metric.", FILE)] = 0.005,
+    output: Annotated[Path, option("File to write.", FILES, "--output", "-o")],
+    d: Annotated[int, option("Number of trained parameters.", SUBSPACE, "--dim", "-d")] = 200,
+    method: Method = "did",
+    seed: Annotated[int, option("Seed of the projection, data order and dropout.", SUBSPACE)] = 0,
+    learning_rate: Annotated[
+        float, option("Peak learning rate, normalized across d.", TRAINING)
+    ] = 0.008,
+    bits: Annotated[str, option(BITS_HELP, FILES)] = "16",
+    tolerance: Annotated[
+        float, option("Loss of the metric that --bits auto accepts.", FILES)
+    ] = 0.005,
     qat_epochs: Annotated[
-        int, option("Passes of training through the rounding to levels.", FILE)
+        int, option("Epochs of quantization-aware training for each codebook.", FILES)
     ] = 0,
-    quiet: Annotated[bool, option("Print the last line only.", FILE)] = False,
+    quiet: Annotated[bool, option("Print only the last line.", FILES)] = False,
     subspace: Mapping[str, Any],
-    training: Training,
+    training: TrainingOptions,
     data: Mapping[str, Any],
 ) -> None:
-    """Fine-tune MODEL on TASK with d numbers and write them to a file of a kilobyte or less.
+    """Fine-tune d parameters of MODEL on TASK and write them to an adapter of about a kilobyte.
 
-    The file holds the seed of the projection, a fingerprint of the model and the numbers of the
-    best epoch. Stopped, the same command goes on.
+    The adapter holds the seed of the projection, a fingerprint of the model and the parameters of
+    the best epoch. Rerun the command to resume.
 
     Example: d90 tune minilm-l6 wordnet-hypernym -d 1000 --projection onehot -o hypernym.safetensors
     """
-    from d90.cli.output import silence
-
     with silence(quiet):
         from d90.distributed.process_group import raise_on_all_ranks
         from d90.experiments import study as measurement
@@ -97,94 +87,44 @@ def tune(
             **training.keywords(),
             **data,
         )
-        _run(AdapterTuner(study, qat_epochs=qat_epochs), output, bits, tolerance, quiet)
+        _tune(AdapterTuner(study, qat_epochs=qat_epochs), output, bits, tolerance, quiet)
 
 
 def _check_output(output: Path) -> None:
-    from d90.cli.output import check_folder
-
     if output.is_dir():
-        raise D90Error(f"--output '{output}' is a folder: give the name of a file.")
+        raise D90Error(f"--output '{output}' is a folder: give a file name.")
     check_folder(output.parent)
 
 
-def _run(tuning: AdapterTuner, output: Path, bits: str, tolerance: float, quiet: bool) -> None:
-    folder = tuning.checkpoint_folder(output)
-    with _Display(quiet=quiet or rank() > 0) as display:
-        display.begin(tuning)
-        file = tuning.train(folder=folder, on_progress=display.progressed)
-        choice = tuning.choose_codec(file, bits, tolerance=tolerance, on_try=display.tried)
+def _tune(tuner: AdapterTuner, output: Path, bits: str, tolerance: float, quiet: bool) -> None:
+    from d90.cli.progress.tune import TuneProgress
+
+    folder = tuner.checkpoint_folder(output)
+    with TuneProgress(quiet=quiet or rank() > 0) as progress:
+        progress.on_train_begin(tuner)
+        adapter = tuner.train(folder=folder, on_progress=progress.on_progress)
+        choice = tuner.choose_codec(
+            adapter, bits, tolerance=tolerance, on_try=progress.on_codec_trial
+        )
     if rank() > 0:
         return
     size = choice.file.save(output)
     shutil.rmtree(folder, ignore_errors=True)
     if not quiet:
-        _show(tuning, file.task.metric_value, choice, all_tried=bits == "auto")
-    name = tuning.metric_name
-    say(f"{output}: d = {tuning.trial.d:,}, {size:,} bytes, {name} {choice.metric:.4f}")
+        _show(tuner, adapter.task.metric_value, choice, show_trials=bits == "auto")
+    name = tuner.metric_name
+    print_line(f"{output}: d = {tuner.trial.d:,}, {size:,} bytes, {name} {choice.metric:.4f}")
 
 
-def _show(tuning: AdapterTuner, float32: float, choice: CodecChoice, *, all_tried: bool) -> None:
-    if all_tried:
-        table = rows_table("code", "bytes", tuning.metric_name, "kept")
-        for tried in choice.tried:
-            kept = "yes" if tried.kept else "no"
-            table.add_row(tried.name, f"{tried.size:,}", f"{tried.metric:.4f}", kept)
-        say(table)
-    say(f"float32 {float32:.4f}, majority {tuning.study.majority:.4f}")
-    if tuning.outcome is not None and tuning.outcome.status == "collapsed":
-        say("warning: it predicts one class only: try another learning rate, or a larger d.")
-
-
-class _Display:
-    """Updates done, the loss and the metric: live on a terminal, a line an epoch elsewhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._console = Console()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
+def _show(tuner: AdapterTuner, float32: float, choice: CodecChoice, *, show_trials: bool) -> None:
+    if show_trials:
+        table = rows_table("codec", "bytes", tuner.metric_name, "kept")
+        for trial in choice.tried:
+            kept = "yes" if trial.kept else "no"
+            table.add_row(trial.name, f"{trial.size:,}", f"{trial.metric:.4f}", kept)
+        Console().print(table)
+    print_line(f"float32 {float32:.4f}, majority {tuner.study.majority:.4f}")
+    if tuner.outcome is not None and tuner.outcome.status == "collapsed":
+        print_line(
+            "warning: the model predicts a single class: try another learning rate or a larger d."
         )
-        self._shown = self._bar.add_task("step", total=None)
-        self._epoch = 1
-
-    def __enter__(self) -> _Display:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def begin(self, tuning: AdapterTuner) -> None:
-        subspace, settings = tuning.subspace, tuning.settings
-        config = subspace.config
-        self._epoch = math.ceil(len(tuning.data.train) / settings.batch_size)
-        self._say(
-            f"{tuning.study.model_name} on {tuning.study.task.name}: d = {subspace.d:,} of "
-            f"D = {subspace.layout.D:,}, {config.method.upper()}, {config.projection}, "
-            f"scale {config.scale}"
-        )
-
-    def progressed(self, step: Step) -> None:
-        metric = "" if step.metric is None else f", {step.metric:.3f}"
-        self._bar.update(
-            self._shown,
-            completed=step.step,
-            total=step.steps,
-            description=f"loss {step.loss:.3f}{metric}",
-        )
-        if step.step % self._epoch == 0 or step.step == step.steps:
-            self._say(f"after {step.step:,} of {step.steps:,} updates: {step.metric:.4f}")
-
-    def tried(self, candidate: Candidate, found: CodecTrial) -> None:
-        self._bar.update(self._shown, description=f"{candidate.name}: {found.metric:.4f}")
-
-    def _say(self, line: str) -> None:
-        if not self._quiet:
-            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
