@@ -133,7 +133,7 @@ AWAY = (
 KINDS: Mapping[str, Kind] = {
     # Python's own helper of processes says that nobody is left to give back what they shared.
     "driver killed": Kind(kill, -signal.SIGKILL, None, ("resource_tracker", "warnings.warn")),
-    "interrupted": Kind(interrupt, 130, "^interrupted: the same command goes on from here"),
+    "interrupted": Kind(interrupt, 130, "^interrupted: rerun the command to resume"),
     "worker killed": Kind(kill_worker, None, is_death=True),
     "out of memory": Kind(take_memory, None, r"^Trial\(.*\) ran out of memory \(.*\): it is tried"),
     "disk full": Kind(

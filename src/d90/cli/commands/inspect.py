@@ -59,7 +59,10 @@ def _rows(adapter: Adapter, size: int) -> list[tuple[str, str]]:
     largest = float(abs(adapter.z).max(initial=0))
     is_known = not math.isnan(task.metric_value)
     return [
-        ("file", f"{size:,} bytes, {adapter.codec}, {adapter.bits / adapter.d:.2f} bits a parameter"),
+        (
+            "file",
+            f"{size:,} bytes, {adapter.codec}, {adapter.bits / adapter.d:.2f} bits a parameter",
+        ),
         ("parameters", f"d = {adapter.d:,} of D = {base.D:,}{scales}; max |z| = {largest:.3g}"),
         (
             "subspace",
