@@ -1,4 +1,4 @@
-"""The one error that a user can cause, and its forms that several places share."""
+"""The errors that a user can cause, and messages that several modules share."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ class D90Error(ValueError):
     """
 
 
+class StorageError(D90Error):
+    """A store that cannot be opened, read or written, or a full disk."""
+
+
+class StudyLockedError(StorageError):
+    """A study that another process is running, or has taken over."""
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> D90Error:
     """The error for a name that is not in a table: it lists the choices and the nearest one.
 
@@ -27,31 +35,30 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> D90Error:
     return D90Error(f"unknown {kind} '{name}': {hint}Choices: {', '.join(known)}.")
 
 
-def single_line(what: object) -> str:
-    """Its text without line breaks, as an error of another library may have them.
+def single_line(message: object) -> str:
+    """The text of an error of another library, without its line breaks.
 
     >>> single_line(ValueError("bad\\n  shape"))
     'bad shape'
     """
-    return " ".join(str(what).split())
+    return " ".join(str(message).split())
 
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 """No space left, and no space left for this user."""
 
 
-def disk_full(what: str, number: int) -> D90Error:
-    """The error of a full disk: nothing is lost, and the same command goes on.
+def disk_full(what: str, number: int) -> StorageError:
+    """The error of a full disk: nothing is lost, and rerunning the command resumes.
 
     Args:
         what: the file that could not be written.
-        number: one of `FULL`.
+        number: one of `DISK_FULL_ERRNOS`.
 
     >>> print(disk_full("store 'd90.db'", errno.ENOSPC))
-    store 'd90.db' cannot be written: No space left on device: make room and give the same command \
-again.
+    store 'd90.db' cannot be written: No space left on device: make room and rerun the \
+command.
     """
-    return D90Error(
-        f"{what} cannot be written: {os.strerror(number)}: make room and give the same command "
-        "again."
+    return StorageError(
+        f"{what} cannot be written: {os.strerror(number)}: make room and rerun the command."
     )

@@ -130,7 +130,7 @@ def test_switching_to_another_head_seed_and_other_classes(
         (
             lambda f: replace(f, base=BaseModelInfo("roberta-base", "abc", "12" * 32, D=9)),
             r"its base model is 'roberta-base' at revision abc with the fingerprint 121212121212, "
-            r"and '.*tiny model' has .* --base",
+            r"and '.*tiny model' has .* as base",
         ),
         (lambda f: replace(f, base=replace(f.base, head_seed=4)), "fingerprint"),
         (lambda f: replace(f, base=replace(f.base, D=f.base.D + 1)), "it is for D = "),

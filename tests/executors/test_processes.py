@@ -173,7 +173,7 @@ def test_names_and_numbers(runner: NewTrainer) -> None:
         ("ray2", {}, "unknown executor 'ray2'"),
         ("processes", {"workers": 0}, "workers 0: expected at least 1"),
         ("local", {"workers": 2}, "choose 'processes'"),
-        ("processes", {"workers": 10**7}, "give fewer --workers"),
+        ("processes", {"workers": 10**7}, "lower workers"),
         ("processes", {"address": "auto"}, "'processes' has no address .*: choose 'ray'"),
         ("local", {"gpus_per_trial": 1}, "'local' has no address .*: choose 'ray'"),
     ]

@@ -31,7 +31,7 @@ def disk() -> Iterator[Disk]:
 
 
 def assert_one_line(write: Callable[[], object], file: Path) -> None:
-    with pytest.raises(D90Error, match="No space left on device: make room and give") as error:
+    with pytest.raises(D90Error, match="No space left on device: make room and rerun") as error:
         write()
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)

@@ -12,8 +12,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -21,8 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.postgres import Server
 
-from d90.errors import D90Error
+from d90.errors import D90Error, StorageError, StudyLockedError
 from d90.search.trial import Status, Trial, TrialResult
+from d90.storage import store as store_module
 from d90.storage.store import Store, StudyStore, decode, encode
 
 SETTINGS = {"model": "minilm-l6", "task": "mrpc", "learning_rates": [0.01, 0.02]}
@@ -268,12 +271,48 @@ class TestReuse:
             assert second.reuse(TRIAL, "collapsed") == TrialResult(TRIAL, "collapsed", metric=0.5)
             assert second.reuse(Trial(7, 0.01), "failed") is None
 
+    def test_results_that_other_drivers_add_later_are_found(self, place: str | Path) -> None:
+        trials = [Trial(d, 0.01) for d in (1, 2)]
+        with Store(place).study({"a": 1}, "a") as first, Store(place).study({"b": 1}, "b") as other:
+            handles = [first.start(trial, f"key {trial.d}") for trial in trials]
+            for handle in reversed(handles):  # Not in the order in which they were started.
+                key = f"key {handle.trial.d}"
+                assert not other.has_result(key)
+                first.finish(handle, ok(handle.trial))
+                assert other.reuse(handle.trial, key) == ok(handle.trial)
+
+    def test_a_lookup_decodes_no_other_record(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for scale in ("tensor", "rms"):
+            with Store(path).study({"scale": scale}, "x") as study:
+                for d in range(10):
+                    trial = Trial(d + 1, 0.01)
+                    study.finish(study.start(trial, f"{scale} {d}"), ok(trial))
+        decoded = []
+
+        def counting(values: Mapping[str, Any]) -> TrialResult:
+            decoded.append(values)
+            return decode(values)
+
+        with Store(path).study({"scale": "vectors"}, "x") as study:
+            monkeypatch.setattr(store_module, "decode", counting)
+            for d in range(10):
+                trial = Trial(d + 1, 0.02)
+                assert not study.has_result(f"new {d}")
+                study.finish(study.start(trial, f"new {d}"), ok(trial))
+            assert study.reuse(Trial(1, 0.01), "rms 3") == ok(Trial(1, 0.01))
+        assert len(decoded) == 1
+
 
 class TestOneDriver:
     def test_the_second_in_one_process(self, place: str | Path) -> None:
         message = f"already being run by process {os.getpid()} on "
         with Store(place).study(SETTINGS, "x"):
-            with pytest.raises(D90Error, match=message), Store(place).study(SETTINGS, "x"):
+            with (
+                pytest.raises(StudyLockedError, match=message),
+                Store(place).study(SETTINGS, "x"),
+            ):
                 pass
             with Store(place).study({"another": 1}, "x"):
                 pass
@@ -291,7 +330,7 @@ class TestOneDriver:
         try:
             assert driver.stdout is not None
             assert driver.stdout.readline() == "open\n"
-            message = f"already being run by process {driver.pid} on .* same command again"
+            message = f"already being run by process {driver.pid} on .* rerun the command"
             with pytest.raises(D90Error, match=message) as error, study_of(place):
                 pass
             assert "\n" not in str(error.value)
@@ -340,7 +379,7 @@ class TestBadStores:
         [
             ("sqlite://", "in memory and would keep nothing"),
             ("sqlite:///:memory:", "in memory and would keep nothing"),
-            ("foo://host/name", "sqlalchemy.dialects:foo; check"),
+            ("mysql+pymysql://host/name", "is neither an SQLite file nor a PostgreSQL database"),
             ("://", "not a database URL"),
             ("/proc/nowhere/d90.db", "cannot open store .*No such file"),
             (tempfile.gettempdir(), "is a folder"),
@@ -353,8 +392,8 @@ class TestBadStores:
             Store(url)
         assert "\n" not in str(error.value)
 
-    def test_no_driver_for_the_database_and_no_password_in_the_message(self) -> None:
-        with pytest.raises(D90Error, match="needs a database driver") as error:
+    def test_another_database_and_no_password_in_the_message(self) -> None:
+        with pytest.raises(StorageError, match="neither an SQLite file nor a PostgreSQL") as error:
             Store("oracle+oracledb://user:secret@host/name")
         assert "secret" not in str(error.value)
 

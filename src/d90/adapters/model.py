@@ -194,7 +194,7 @@ def _checked(model: nn.Module, base: BaseModel, file: Adapter) -> tuple[Layout, 
         revision = f" at revision {file.base.revision}" if file.base.revision else ""
         raise D90Error(
             f"{_where(file)}its base model is '{file.base.name}'{revision} with the fingerprint "
-            f"{wanted[:12]}, and '{base.name}' has {found[:12]}: give the right one as --base."
+            f"{wanted[:12]}, and '{base.name}' has {found[:12]}: give the right one as base."
         )
     start = [
         ParamRef(nn.Parameter(base.theta_0[w.names[0]], requires_grad=False), w.names, w.sites)

@@ -131,7 +131,7 @@ def _check_memory(runner: TrialRunner, workers: int) -> None:
     if need > free:
         raise D90Error(
             f"{workers} runs of '{runner.model_name}' at once need about {need / 1e9:.1f} GB and "
-            f"{free / 1e9:.1f} GB of memory is free: give fewer --workers."
+            f"{free / 1e9:.1f} GB of memory is free: lower workers."
         )
 
 

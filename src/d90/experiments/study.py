@@ -305,7 +305,7 @@ def measure(
 
     Args:
         model, task, options: as in `plan`.
-        store: a path (SQLite) or an SQLAlchemy URL; the same call continues there.
+        store: a path (SQLite) or a PostgreSQL URL; rerun the call to resume.
         executor: its name, as in `d90.executors.make`.
         execution: its other arguments there, such as `{"workers": 2}`.
         callback: told of everything that happens.

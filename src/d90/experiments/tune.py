@@ -47,7 +47,7 @@ CHECKPOINT_EVERY = 100
 
 BITS = ("32", "16", *(str(bits) for bits in range(1, MOST_BITS + 1)))
 TOLERANCE = 0.005
-"""What `--bits auto` may lose of the metric."""
+"""What `bits="auto"` may lose of the metric."""
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,9 @@ def read_fields(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
-        raise D90Error(f"--model-config '{file}' cannot be read: {error.strerror}.") from error
+        raise D90Error(f"model_config '{file}' cannot be read: {error.strerror}.") from error
     except ValueError as error:  # of both parsers, and of the decoder
-        raise D90Error(f"--model-config '{file}' is no TOML or JSON: {error}.") from error
+        raise D90Error(f"model_config '{file}' is no TOML or JSON: {error}.") from error
     if not isinstance(found, dict):
-        raise D90Error(f"--model-config '{file}': expected fields of RobertaConfig by name.")
+        raise D90Error(f"model_config '{file}': expected fields of RobertaConfig by name.")
     return found

@@ -107,7 +107,7 @@ def check_folder(folder: Path, job: PretrainJob) -> None:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise D90Error(
-            f"--output '{folder}' cannot be written ({error.strerror}): give a folder that can."
+            f"output '{folder}' cannot be written ({error.strerror}): give a folder that can."
         ) from error
     if SUMMARY in names:
         _compare(folder, read(folder)["settings"], job.to_dict())
@@ -115,7 +115,7 @@ def check_folder(folder: Path, job: PretrainJob) -> None:
     foreign = [name for name in names if not name.startswith((".", *PREPARATION))]
     if foreign:
         raise D90Error(
-            f"--output '{folder}' is no pre-training folder and has '{foreign[0]}' in it: give "
+            f"output '{folder}' is no pre-training folder and has '{foreign[0]}' in it: give "
             "one that is new or empty."
         )
 

@@ -87,21 +87,21 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         D90Error: there is none, or it lacks what masked language modeling needs.
     """
     if not (folder / FILES[0]).is_file():
-        raise D90Error(f"--tokenizer '{folder}': expected a folder with a {FILES[0]}.")
+        raise D90Error(f"tokenizer '{folder}': expected a folder with a {FILES[0]}.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # tokenizers raises bare Exceptions
         reason = single_line(error)[:200]
-        raise D90Error(f"--tokenizer '{folder}' cannot be loaded: {reason}.") from error
+        raise D90Error(f"tokenizer '{folder}' cannot be loaded: {reason}.") from error
     lacking = [
         name
         for name in ("cls_token", "sep_token", "pad_token", "mask_token")
         if getattr(tokenizer, name) is None
     ]
     if lacking:
-        raise D90Error(f"--tokenizer '{folder}' has no {lacking[0]}: take that of another run.")
+        raise D90Error(f"tokenizer '{folder}' has no {lacking[0]}: take that of another run.")
     return tokenizer
 
 

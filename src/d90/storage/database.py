@@ -24,7 +24,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from d90.errors import D90Error, disk_full
+from d90.errors import StorageError, disk_full
 
 T = TypeVar("T")
 
@@ -49,6 +49,8 @@ PROBES, PROBE_SECONDS = 3, 5
 OPENING_ATTEMPTS = 50
 """Several drivers may meet in making a store: each collision leaves one table more."""
 
+BACKENDS = ("sqlite", "postgresql")
+
 LIBPQ = ("psycopg", "psycopg2")
 """Drivers of PostgreSQL that take libpq's connection parameters."""
 
@@ -59,10 +61,10 @@ _log = logging.getLogger(__name__)
 
 
 def parse_url(url: str | Path) -> URL:
-    """The URL; a plain path is an SQLite file, `postgresql://` uses psycopg 3.
+    """The URL of a store; a plain path is an SQLite file, `postgresql://` uses psycopg 3.
 
     Raises:
-        D90Error: for what is neither.
+        StorageError: not a URL, or of another database than SQLite and PostgreSQL.
 
     >>> parse_url("postgresql://user@host/d90").drivername
     'postgresql+psycopg'
@@ -72,12 +74,17 @@ def parse_url(url: str | Path) -> URL:
     try:
         database = make_url(str(url))
     except (SQLAlchemyError, ValueError) as error:
-        raise D90Error(
+        raise StorageError(
             f"store '{url}' is not a database URL: expected a path or a URL such as "
             "postgresql://user@host/name."
         ) from error
     if database.drivername in ("postgresql", "postgres"):
-        return database.set(drivername="postgresql+psycopg")
+        database = database.set(drivername="postgresql+psycopg")
+    if database.get_backend_name() not in BACKENDS:
+        raise StorageError(
+            f"store '{database.render_as_string()}' is neither an SQLite file nor a PostgreSQL "
+            "database: give a path or a URL such as postgresql://user@host/name."
+        )
     return database
 
 
@@ -85,27 +92,27 @@ def sqlite_file(database: URL, label: str, *, create: bool) -> Path | None:
     """The file of an SQLite database, its folder made; None for other databases.
 
     Raises:
-        D90Error: when it cannot be one.
+        StorageError: when it cannot be one.
     """
     if database.get_backend_name() != "sqlite":
         return None
     if database.database in (None, "", ":memory:"):
-        raise D90Error(f"store '{label}' is in memory and would keep nothing: give a path.")
+        raise StorageError(f"store '{label}' is in memory and would keep nothing: give a path.")
     path = Path(database.database).absolute()
     if path.is_dir():
-        raise D90Error(f"store '{label}' is a folder: give the path of a file in it.")
+        raise StorageError(f"store '{label}' is a folder: give the path of a file in it.")
     if not path.exists() and not create:
-        raise D90Error(f"no store at '{label}': check the path; `d90 measure` makes it.")
+        raise StorageError(f"no store at '{label}': check the path; `d90 measure` makes it.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") if path.exists() else open(os.devnull, "rb") as file:
             start = file.read(16)
     except OSError as error:
-        raise D90Error(
+        raise StorageError(
             f"cannot open store '{label}': {error.strerror}: {error.filename}."
         ) from error
     if start not in (b"", b"SQLite format 3\0"):
-        raise D90Error(f"store '{label}' is not an SQLite database: give another path.")
+        raise StorageError(f"store '{label}' is not an SQLite database: give another path.")
     return path
 
 
@@ -113,7 +120,7 @@ def open_storage(database: URL) -> BaseStorage:
     """The storage, its tables made where they are missing.
 
     Raises:
-        D90Error: no driver; a schema of another version.
+        StorageError: no driver; a schema of another version.
         SQLAlchemyError: it cannot be reached or written.
     """
     for _ in range(OPENING_ATTEMPTS):
@@ -139,12 +146,12 @@ def _storage(database: URL) -> BaseStorage:
         what = "it"
         if database.drivername == "postgresql+psycopg":
             what = "'d90[postgres]'"
-        raise D90Error(
+        raise StorageError(
             f"store '{database.render_as_string()}' needs a database driver: pip install {what}."
         ) from error
     except RuntimeError as error:
         # Its schema is of another version of Optuna; the message says how to upgrade.
-        raise D90Error(f"store '{database.render_as_string()}': {error}") from error
+        raise StorageError(f"store '{database.render_as_string()}': {error}") from error
     # What `optuna.create_study` does too: finished trials are read from the database only once.
     return get_storage(storage)
 
@@ -186,7 +193,7 @@ def retry_while_unreachable(
         seconds: how long to wait for a server that went away.
 
     Raises:
-        D90Error: it did not come back in time.
+        StorageError: it did not come back in time.
         SQLAlchemyError, StorageInternalError: any other error of the database, at once.
     """
     gone: float | None = None
@@ -204,7 +211,7 @@ def retry_while_unreachable(
 
 
 def _still_waiting(error: BaseException, label: str, gone: float | None, seconds: float) -> float:
-    """When the database went away, after a pause; D90Error where that is too long ago."""
+    """When the database went away, after a pause; StorageError where that is too long ago."""
     now = time.monotonic()
     if gone is None:
         gone = now
@@ -215,10 +222,10 @@ def _still_waiting(error: BaseException, label: str, gone: float | None, seconds
             seconds,
         )
     if now - gone >= seconds:
-        raise D90Error(
+        raise StorageError(
             f"store '{label}' did not answer for {seconds:.0f} seconds: "
             f"{single_line_cause(error)}; when "
-            "it can be reached, give the same command again."
+            "it can be reached, rerun the command."
         ) from error
     time.sleep(PAUSE_SECONDS)
     return gone
@@ -259,7 +266,7 @@ def single_line_errors(label: str, file: Path | None) -> Iterator[None]:
         what = single_line_cause(error)
         if file is not None and _is_full(file, what):
             raise disk_full(f"store '{file}'", errno.ENOSPC) from error
-        raise D90Error(
+        raise StorageError(
             f"store '{label}' cannot be used: {what}; check that it can be reached and written."
         ) from error
 

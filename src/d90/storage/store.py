@@ -22,7 +22,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from d90.errors import D90Error, unknown_name
+from d90.errors import StorageError, StudyLockedError, unknown_name
 from d90.search.trial import Trial, TrialResult
 from d90.storage.database import (
     AWAY_SECONDS,
@@ -32,13 +32,14 @@ from d90.storage.database import (
     single_line_errors,
     sqlite_file,
 )
-from d90.storage.locks import AdvisoryLock, FileLock, LeaseLock, Lock
+from d90.storage.index import KEY, RECORD, KeyIndex
+from d90.storage.locks import AdvisoryLock, FileLock, Lock
 from d90.utils.digest import canonical_json, text_digest
 
 T = TypeVar("T")
 
 SETTINGS, FACTS = "settings", "facts"
-TRIAL, KEY, RECORD, REUSED = "trial", "key", "record", "reused_from"
+TRIAL, REUSED = "trial", "reused_from"
 
 # Wide enough for every trial: the storage wants one distribution a parameter for a whole study.
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
@@ -75,13 +76,13 @@ class Store:
     """Studies in one database.
 
     Args:
-        url: path of an SQLite file (made with its folders when absent), or any SQLAlchemy URL,
-            such as `postgresql://user@host/d90`.
+        url: path of an SQLite file (created with its folders if missing), or the URL of a
+            PostgreSQL database, such as `postgresql://user@host/d90`.
         create: False only opens a file that exists.
-        patience: seconds to wait, within a study, for a database server that went away.
+        retry_seconds: how long to wait, within a study, for a server that cannot be reached.
 
     Raises:
-        D90Error: when the database cannot be opened, or is none.
+        StorageError: the database cannot be opened, or is of another kind.
     """
 
     def __init__(
@@ -91,9 +92,10 @@ class Store:
         self._database = parse_url(url)
         self.label = self._database.render_as_string() if "://" in str(url) else str(url)
         self._file = sqlite_file(self._database, self.label, create=create)
-        self._patience = retry_seconds
+        self._retry_seconds = retry_seconds
         with single_line_errors(self.label, self._file):
             self._storage = open_storage(self._database)
+        self._index = KeyIndex(self._storage)
 
     def studies(self) -> list[StudyInfo]:
         """The studies, in the order in which they were made."""
@@ -137,8 +139,8 @@ class Store:
             name_prefix: how the name begins; a function of the settings.
 
         Raises:
-            D90Error: when another driver runs the study; in the `with` block, when the database
-                fails or another driver takes the study over.
+            StudyLockedError: another driver runs the study; in the `with` block, it takes it over.
+            StorageError: in the `with` block, the database fails.
             TypeError, ValueError: for settings that JSON cannot hold.
         """
         name = study_name(settings, name_prefix)
@@ -155,7 +157,7 @@ class Store:
         """
         if self._file is not None:  # A file does not come back.
             return action()
-        return retry_while_unreachable(action, self.label, seconds=self._patience)
+        return retry_while_unreachable(action, self.label, seconds=self._retry_seconds)
 
     def _made(self, settings: Mapping[str, Any], name: str) -> int:
         """The id of the study of these settings, which is made when there is none."""
@@ -165,7 +167,7 @@ class Store:
         if known is None:
             self._storage.set_study_user_attr(study_id, SETTINGS, plain)
         elif known != plain:
-            raise D90Error(
+            raise StorageError(
                 f"study '{name}' has other settings under the same name: use another store "
                 f"than {self.label}."
             )
@@ -174,21 +176,16 @@ class Store:
     def _lock(self, study_id: int, name: str) -> Lock:
         if self._file is not None:
             return FileLock(self._file.with_name(f"{self._file.name}.{name}.lock"), name)
-        if self._database.get_backend_name() == "postgresql":
-            return AdvisoryLock(self._database, self._storage, study_id, name)
-        return LeaseLock(self._storage, study_id, name)
+        return AdvisoryLock(self._database, self._storage, study_id, name)
 
     def _find(self, key: str) -> tuple[str, TrialResult] | None:
         """A finished run of that key and where it is: `study#number`."""
         with single_line_errors(self.label, self._file):
-            return self.retry_while_unreachable(lambda: self._look_for(key))
-
-    def _look_for(self, key: str) -> tuple[str, TrialResult] | None:
-        for study in self._storage.get_all_studies():
-            for trial, result in _finished(self._storage, study._study_id):
-                if trial.user_attrs[KEY] == key and result.status != "failed":
-                    return f"{study.study_name}#{trial.number}", result
-        return None
+            found = self.retry_while_unreachable(lambda: self._index.find(key))
+        if found is None:
+            return None
+        study, trial = found
+        return f"{study}#{trial.number}", decode(trial.user_attrs[RECORD])
 
 
 class StudyStore:
@@ -212,6 +209,7 @@ class StudyStore:
         _end_stale(self._storage, study_id, self._running)
         finished = _finished(self._storage, study_id)
         self._results = {t._trial_id: r for t, r in finished if r.status != "failed"}
+        self._finished = {result.trial for result in self._results.values()}
 
     def results(self) -> list[TrialResult]:
         """The finished runs, in the order in which they were started."""
@@ -225,7 +223,8 @@ class StudyStore:
             key: determines the result of the run entirely, in any study.
 
         Raises:
-            D90Error: when another driver has taken the study over; the database stays away.
+            StudyLockedError: another driver has taken the study over.
+            StorageError: the database cannot be reached.
             RuntimeError: when the trial is finished or running: no run is repeated.
         """
         self._check_new(trial)
@@ -235,7 +234,8 @@ class StudyStore:
         """Save what came of a run that was started.
 
         Raises:
-            D90Error: when another driver has taken the study over; the database stays away.
+            StudyLockedError: another driver has taken the study over.
+            StorageError: the database cannot be reached.
             RuntimeError: when the run was not started here, or is finished already.
             ValueError: when the record is of another trial.
         """
@@ -246,6 +246,7 @@ class StudyStore:
         self._write(lambda: self._save(handle.id, result))
         del self._running[handle.id]
         self._results[handle.id] = result
+        self._finished.add(handle.trial)
 
     def reuse(self, trial: Trial, key: str) -> TrialResult | None:
         """Copy the finished run of that key from whatever study has it, if any has.
@@ -253,7 +254,8 @@ class StudyStore:
         The copy says where it is from: the user attribute `reused_from`.
 
         Raises:
-            D90Error: when another driver has taken the study over; the database stays away.
+            StudyLockedError: another driver has taken the study over.
+            StorageError: the database cannot be reached.
             RuntimeError: when the trial is finished or running: no run is repeated.
         """
         self._check_new(trial)
@@ -293,9 +295,9 @@ class StudyStore:
         except RuntimeError as error:  # It has ended already: by an earlier attempt of ours?
             saved = self._storage.get_trial(id).user_attrs.get(RECORD)
             if saved != json.loads(json.dumps(encode(result))):
-                raise D90Error(
-                    f"a run of study '{self.name}' was ended by another program: give the same "
-                    "command again when that has ended."
+                raise StudyLockedError(
+                    f"a trial of study '{self.name}' was ended by another program: rerun the "
+                    "command when that has ended."
                 ) from error
 
     def _write(self, write: Callable[[], T]) -> T:
@@ -310,7 +312,7 @@ class StudyStore:
     def _check_new(self, trial: Trial) -> None:
         if trial in self._running.values():
             raise RuntimeError(f"{trial} is running")
-        if any(result.trial == trial for result in self._results.values()):
+        if trial in self._finished:
             raise RuntimeError(f"{trial} is finished: no run is repeated")
 
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from tests.helpers.postgres import Server
 
-from d90.errors import D90Error
+from d90.errors import D90Error, StudyLockedError
 from d90.search.trial import Trial, TrialResult
 from d90.storage import database
 from d90.storage.database import connect_arguments, parse_url
@@ -140,7 +140,9 @@ def assert_refused(old: StudyStore, running: object) -> None:
         lambda: old.finish(running, ok()),  # pyright: ignore[reportArgumentType]
         lambda: old.set_facts({"D": 1}),
     ):
-        with pytest.raises(D90Error, match=r"was taken over by .*: this one stops; give the same"):
+        with pytest.raises(
+            StudyLockedError, match=r"was taken over by .*: this one stops; rerun the command"
+        ):
             write()
 
 
@@ -175,7 +177,7 @@ def test_either_end_finds_out_within_the_time_that_is_promised(postgres_url: str
 def test_what_the_url_says_wins() -> None:
     url = parse_url("postgresql://user@host/d90?connect_timeout=3")
     assert "connect_timeout" not in connect_arguments(url)
-    assert connect_arguments(parse_url("mysql+pymysql://host/x")) == {}
+    assert connect_arguments(parse_url("postgresql+pg8000://host/x")) == {}
 
 
 DRIVER_CODE = """
@@ -264,7 +266,7 @@ class TestAway:
                 study.finish(lost, ok(lost.trial))
 
         try:
-            message = "did not answer for 1 seconds: .*; when it can be reached, give the same"
+            message = "did not answer for 1 seconds: .*; when it can be reached, rerun the command"
             with pytest.raises(D90Error, match=message) as error:
                 study_whose_server_goes()
             assert "\n" not in str(error.value)

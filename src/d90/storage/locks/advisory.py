@@ -15,7 +15,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from d90.errors import D90Error
+from d90.errors import StudyLockedError
 from d90.storage.database import (
     DATABASE_ERRORS,
     DROPPED_SECONDS,
@@ -65,7 +65,7 @@ class AdvisoryLock:
         watch: seconds between two looks at the connection.
 
     Raises:
-        D90Error: on entering, when another driver holds the lock.
+        StudyLockedError: on entering, when another driver holds the lock.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class AdvisoryLock:
         """Make sure that the lock is held; take it again where its connection broke.
 
         Raises:
-            D90Error: another driver has it, or has had it since.
+            StudyLockedError: another driver has it, or has had it since.
             SQLAlchemyError, StorageInternalError: the server does not answer.
         """
         with self._mutex:
@@ -137,7 +137,7 @@ class AdvisoryLock:
         while not self._released.wait(self._watch_seconds):
             try:
                 self.check()
-            except D90Error:
+            except StudyLockedError:
                 return  # The driver is told when it next writes.
             except DATABASE_ERRORS:
                 continue

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from d90.errors import D90Error
+from d90.errors import StudyLockedError
 
 DRIVER = "driver"
 """Study attribute that says who drives the study: process, host, and a token of this session."""
@@ -21,7 +21,7 @@ class Lock(Protocol):
     def __exit__(self, *exc_info: object) -> None: ...
 
     def check(self) -> None:
-        """Raise D90Error when the lock is not held any more."""
+        """Raise StudyLockedError when the lock is not held any more."""
         ...
 
 
@@ -30,19 +30,19 @@ def identity() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname()}
 
 
-def busy(study: str, owner: Mapping[str, Any]) -> D90Error:
+def busy(study: str, owner: Mapping[str, Any]) -> StudyLockedError:
     """The error of the second driver."""
-    return D90Error(
+    return StudyLockedError(
         f"study '{study}' is already being run by {_who(owner)}: wait for it to end or stop it, "
-        "then give the same command again."
+        "then rerun the command."
     )
 
 
-def taken_over(study: str, owner: Mapping[str, Any]) -> D90Error:
+def taken_over(study: str, owner: Mapping[str, Any]) -> StudyLockedError:
     """The error of a driver that lost its lock, and another has driven the study since."""
-    return D90Error(
+    return StudyLockedError(
         f"study '{study}' was taken over by {_who(owner)} after this one had lost its lock: this "
-        "one stops; give the same command again when the other has ended."
+        "one stops; rerun the command when the other has ended."
     )
 
 

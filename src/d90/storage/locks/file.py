@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from d90.errors import DISK_FULL_ERRNOS, D90Error, disk_full
+from d90.errors import DISK_FULL_ERRNOS, StorageError, disk_full
 from d90.storage.locks.base import busy, identity
 
 _held: set[str] = set()
@@ -28,7 +28,8 @@ class FileLock:
         study: name of the study, for messages.
 
     Raises:
-        D90Error: on entering, when another driver holds the lock or the file cannot be made.
+        StudyLockedError: on entering, when another driver holds the lock.
+        StorageError: on entering, when the file cannot be made.
     """
 
     def __init__(self, path: Path, study: str) -> None:
@@ -65,10 +66,10 @@ class FileLock:
     def check(self) -> None:
         """Nothing to check: the kernel keeps the lock as long as this process lives."""
 
-    def _refused(self, error: OSError) -> D90Error:
+    def _refused(self, error: OSError) -> StorageError:
         if error.errno in DISK_FULL_ERRNOS:
             return disk_full(f"lock '{self._path}'", error.errno)
-        return D90Error(
+        return StorageError(
             f"cannot lock study '{self._study}': {self._path}: {error.strerror}; put the "
             "store where you can write."
         )
