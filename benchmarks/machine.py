@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.entries import Entry
 from d90.projections.kernels import native
+from d90.projections.kernels.dispatch import select_kernel
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "peft")
@@ -53,7 +54,7 @@ def _processor() -> str:
 
 
 def _instructions() -> str:
-    if not native.serves(torch.zeros(1)):
+    if select_kernel(torch.zeros(1)) != "native":
         return "none (torch reference)"
     library = native.library()
     assert library is not None

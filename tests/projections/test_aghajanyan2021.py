@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 from scipy.linalg import hadamard
+from tests.projections.aghajanyan2021 import Aghajanyan2021
 
-from d90.projections import make_projection
 from d90.rng import philox
 from d90.rng.philox import Stream
 
@@ -29,7 +29,7 @@ def definition(d: int, n: int, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("d", "n"), [(1, 1), (3, 8), (5, 13), (10, 100), (20, 6)])
 def test_forward_is_the_definition_and_backward_is_one_length_too_small(d: int, n: int) -> None:
-    P = make_projection("fastfood", d=d, D=n, seed=3, compat="aghajanyan2021")
+    P = Aghajanyan2021(d, n, 3)
     matrix = definition(d, n, 3)
     z, g = torch.randn(d, dtype=torch.float64), torch.randn(n, dtype=torch.float64)
     torch.testing.assert_close(P.apply(z, 0, n), matrix @ z)
@@ -43,7 +43,7 @@ def test_columns_are_of_unit_norm_where_the_length_is_a_power_of_two() -> None:
 
 
 def test_a_tensor_shorter_than_z_sees_a_prefix_of_it() -> None:
-    P = make_projection("fastfood", d=20, D=6, seed=3, compat="aghajanyan2021")
+    P = Aghajanyan2021(20, 6, 3)
     z = torch.randn(20)
     cropped = z.clone()
     cropped[8:] = 0

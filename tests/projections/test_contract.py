@@ -217,7 +217,6 @@ def test_unstored(kernel: str, name: str) -> None:
         ({"name": "dense", "d": 0, "D": 2}, "at least one dimension"),
         ({"name": "dense", "d": 3, "D": 2}, "larger than D = 2"),
         ({"name": "dense", "d": 1, "D": 2, "seed": -1}, "seed is -1"),
-        ({"name": "fastfood", "d": 1, "D": 2, "compat": "aghajanyan"}, "aghajanyan2021"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments: dict, message: str) -> None:

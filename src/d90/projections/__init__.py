@@ -1,9 +1,8 @@
-"""P : R^d -> R^D, one file an operator, one contract (`Projection`)."""
+"""Projections P : R^d -> R^D: one file for each operator, one contract (`Projection`)."""
 
 from __future__ import annotations
 
 from d90.errors import unknown_name
-from d90.projections.aghajanyan2021 import Aghajanyan2021
 from d90.projections.base import Projection
 from d90.projections.dense import Dense
 from d90.projections.fastfood import Fastfood
@@ -11,9 +10,7 @@ from d90.projections.onehot import OneHot
 from d90.projections.sparse import Sparse
 
 __all__ = [
-    "COMPATIBLE",
     "PROJECTIONS",
-    "Aghajanyan2021",
     "Dense",
     "Fastfood",
     "OneHot",
@@ -29,13 +26,8 @@ PROJECTIONS: dict[str, type[Projection]] = {
     "onehot": OneHot,
 }
 
-COMPATIBLE: dict[str, type[Projection]] = {"aghajanyan2021": Aghajanyan2021}
-"""Operators of other people's code, for cross-checks only; they may break the contract."""
 
-
-def make_projection(
-    name: str, *, d: int, D: int, seed: int = 0, compat: str | None = None
-) -> Projection:
+def make_projection(name: str, *, d: int, D: int, seed: int = 0) -> Projection:
     """The projection of that name.
 
     Args:
@@ -43,7 +35,6 @@ def make_projection(
         d: dimension of the subspace.
         D: number of weights.
         seed: seed of the projection.
-        compat: a key of `COMPATIBLE`, to reproduce other people's operator instead (fastfood only).
 
     Raises:
         D90Error: for an unknown name, or d, D or seed out of range.
@@ -53,8 +44,4 @@ def make_projection(
     """
     if name not in PROJECTIONS:
         raise unknown_name("projection", name, PROJECTIONS)
-    if compat is None:
-        return PROJECTIONS[name](d, D, seed)
-    if compat not in COMPATIBLE or name != "fastfood":
-        raise unknown_name("compat (for fastfood)", compat, COMPATIBLE)
-    return COMPATIBLE[compat](d, D, seed)
+    return PROJECTIONS[name](d, D, seed)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from d90.errors import D90Error
 from d90.projections.kernels import dispatch
-from d90.projections.kernels.native import RowBlock
+from d90.projections.kernels.base import Kernel, RowBlock
 
 TILE = 2**20
 """How many numbers a reference implementation generates at a time."""
@@ -159,7 +159,7 @@ class Projection(ABC):
     def _adjoint(self, g: Tensor, start: int, stop: int) -> Tensor:
         """`adjoint` in plain torch."""
 
-    def _kernel(self, vector: Tensor, *long: Tensor) -> dispatch.Kernel | None:
+    def _kernel(self, vector: Tensor, *long: Tensor) -> Kernel | None:
         return dispatch.kernel(self.name, self.d, vector, *long)
 
     def _check(self, vector: Tensor, length: int, start: int, stop: int) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from d90.projections import PROJECTIONS, Projection, make_projection
 from d90.projections.kernels import dispatch
 from d90.projections.kernels import triton as kernels
-from d90.projections.kernels.native import RowBlock
+from d90.projections.kernels.base import RowBlock
 from d90.projections.kernels.triton.fastfood import permuted, permuted_back, signed
 from d90.projections.kernels.triton.onehot import columns
 from d90.projections.kernels.triton.random import normals, philox4x32, row_words, tables

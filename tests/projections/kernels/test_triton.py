@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from d90.projections.kernels.native import RowBlock
+from d90.projections.kernels.base import RowBlock
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 

@@ -1,4 +1,4 @@
-"""Which implementation of a projection serves: native on the CPU, Triton on a GPU, or torch.
+"""Which implementation of a projection runs: native on the CPU, Triton on a GPU, or torch.
 
 The torch reference runs everywhere and is the specification of the other two.
 """
@@ -9,102 +9,72 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from d90.errors import unknown_name
+from d90.projections.kernels.base import Kernel, requested_kernel
 
-if TYPE_CHECKING:
-    from d90.projections.kernels.native import RowBlock
-
-KERNELS = ("auto", "native", "reference", "triton")
-
-_HOMES = {"native": "cpu", "triton": "cuda"}
-_PLAIN = (torch.float32, torch.bfloat16)
+_DEVICES = {"native": "cpu", "triton": "cuda"}
+_DTYPES = (torch.float32, torch.bfloat16)
 _REMEDIES = {
     "native": "reinstall d90 with a C++ compiler at hand",
     "triton": "pip install triton",
 }
 
 
-class Kernel(Protocol):
-    """What `d90.projections.kernels.native` and `d90.projections.kernels.triton` offer; the
-    first has the docstrings.
-    """
-
-    def supports(self, name: str, d: int) -> bool: ...
-
-    def apply(
-        self, name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]
-    ) -> None: ...
-
-    def adjoint(
-        self, name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]
-    ) -> None: ...
-
-
-def requested_kernel() -> str:
-    """The kernel asked for by the environment variable D90_KERNEL, a name of `KERNELS`."""
-    name = os.environ.get("D90_KERNEL", "auto")
-    if name not in KERNELS:
-        raise unknown_name("kernel in D90_KERNEL", name, KERNELS)
-    return name
-
-
 def implementation(
-    wanted: str,
+    requested: str,
     device: str,
     dtypes: Sequence[torch.dtype],
-    is_there: Callable[[str], bool],
+    is_available: Callable[[str], bool],
     *,
     interpreted: bool = False,
 ) -> str:
     """native, triton or reference.
 
     Args:
-        wanted: a name of `KERNELS`.
+        requested: a name of `KERNELS`.
         device: type of the device that all tensors are on.
         dtypes: of z, or of what the adjoint gives; then of theta_0, theta or gradients. Kernels
             take float32 for the first and float32 or bfloat16 for the others; what they do not
             take goes to the reference.
-        is_there: whether native or triton can be loaded; asked only where it would serve.
+        is_available: whether native or triton can be loaded; called only where it would run.
         interpreted: whether Triton kernels run in its interpreter, on the CPU.
 
     Raises:
-        RuntimeError: when native or triton is asked for by name and cannot serve this device.
+        RuntimeError: when native or triton is asked for by name and cannot run on this device.
 
     >>> implementation("auto", "cuda", [torch.float32], lambda name: True)
     'triton'
     """
-    if wanted == "reference" or dtypes[0] != torch.float32 or not set(dtypes) <= set(_PLAIN):
+    if requested == "reference" or dtypes[0] != torch.float32 or not set(dtypes) <= set(_DTYPES):
         return "reference"
-    if wanted == "auto":
-        usual = [name for name, home in _HOMES.items() if home == device and is_there(name)]
-        return usual[0] if usual else "reference"
-    home = "cpu" if wanted == "triton" and interpreted else _HOMES[wanted]
-    if device != home:
-        hint = ", set TRITON_INTERPRET=1 for its interpreter" if wanted == "triton" else ""
-        problem = f"takes tensors on {home}, but these are on {device}: move them{hint}"
-    elif not is_there(wanted):
-        problem = f"cannot be loaded: {_REMEDIES[wanted]}"
+    if requested == "auto":
+        usable = [name for name in _DEVICES if _DEVICES[name] == device and is_available(name)]
+        return usable[0] if usable else "reference"
+    device_type = "cpu" if requested == "triton" and interpreted else _DEVICES[requested]
+    if device != device_type:
+        hint = ", set TRITON_INTERPRET=1 for its interpreter" if requested == "triton" else ""
+        problem = f"takes tensors on {device_type}, but these are on {device}: move them{hint}"
+    elif not is_available(requested):
+        problem = f"cannot be loaded: {_REMEDIES[requested]}"
     else:
-        return wanted
-    raise RuntimeError(f"D90_KERNEL={wanted} {problem}, or choose another kernel")
+        return requested
+    raise RuntimeError(f"D90_KERNEL={requested} {problem}, or choose another kernel")
 
 
-def select_kernel(vector: Tensor, *long: Tensor) -> str:
-    """native, triton or reference for these tensors: `implementation`, asked of this machine.
+def select_kernel(vector: Tensor, *others: Tensor) -> str:
+    """native, triton or reference for these tensors: `implementation`, on this machine.
 
     Args:
         vector: z, or what the adjoint gives.
-        long: theta_0, theta or gradients.
+        others: theta_0, theta or gradients.
 
     Raises:
         RuntimeError: see `implementation`.
     """
-    tensors = (vector, *long)
+    tensors = (vector, *others)
     if len({tensor.device for tensor in tensors}) > 1:
         return "reference"
     return implementation(
@@ -116,20 +86,20 @@ def select_kernel(vector: Tensor, *long: Tensor) -> str:
     )
 
 
-def kernel(name: str, d: int, vector: Tensor, *long: Tensor) -> Kernel | None:
-    """The kernel that serves a call of the projection of that name; None where the reference does.
+def kernel(name: str, d: int, vector: Tensor, *others: Tensor) -> Kernel | None:
+    """The kernel that runs a call of the projection of this name; None for the reference.
 
     Args:
         name: of the projection; empty for one without kernels.
         d: its dimension.
-        vector, long: as in `select_kernel`.
+        vector, others: as in `select_kernel`.
 
     Raises:
         RuntimeError: see `implementation`.
     """
-    choice = select_kernel(vector, *long) if name else "reference"
-    found = None if choice == "reference" else _load(choice)
-    return found if found is not None and found.supports(name, d) else None
+    choice = select_kernel(vector, *others) if name else "reference"
+    loaded = None if choice == "reference" else _load(choice)
+    return loaded if loaded is not None and loaded.supports(name, d) else None
 
 
 def _load(name: str) -> Kernel | None:
@@ -149,7 +119,7 @@ def _triton() -> Kernel | None:
     except ImportError as problem:
         if requested_kernel() == "auto":
             warnings.warn(
-                f"triton cannot be imported ({problem}): the slower torch reference serves on the "
+                f"triton cannot be imported ({problem}): the slower torch reference runs on the "
                 "GPU.",
                 RuntimeWarning,
                 stacklevel=3,

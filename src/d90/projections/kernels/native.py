@@ -1,7 +1,7 @@
 """The native CPU kernels: `native/` compiled to a plain shared library, called through ctypes.
 
 The library holds no state but a frozen table, makes its threads for the call, and runs without
-the interpreter lock. Without it the torch reference serves, and says so once.
+the interpreter lock. Without it the torch reference runs, with one warning.
 """
 
 from __future__ import annotations
@@ -12,35 +12,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import d90.projections.kernels
-from d90.projections.kernels.dispatch import requested_kernel, select_kernel
+from d90.projections.kernels.base import RowBlock, requested_kernel
 from d90.rng.normal_table import FALLS, INTERCEPTS, TAIL_FALLS, TAIL_INTERCEPTS
 from d90.rng.philox import lane_permutations
 
 _LIBRARY = "libd90.so"
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
-_NUMBERS = {"dense": 0, "sparse": 1, "fastfood": 2, "onehot": 3}
-
-
-class RowBlock(NamedTuple):
-    """Consecutive rows of P that belong to one contiguous tensor, float32 or bfloat16.
-
-    Attributes:
-        start: its first row.
-        source: theta_0 (or None, for zero) of `apply`; the gradient of `adjoint`.
-        target: where `apply` writes; None for `adjoint`.
-        scale: multiplies these rows.
-    """
-
-    start: int
-    source: Tensor | None
-    target: Tensor | None
-    scale: float = 1.0
+_PROJECTION_IDS = {"dense": 0, "sparse": 1, "fastfood": 2, "onehot": 3}
 
 
 _CHECK = ctypes.CFUNCTYPE(ctypes.c_int)
@@ -57,88 +40,75 @@ class _Segment(ctypes.Structure):
     )
 
 
-def serves(vector: Tensor, *long: Tensor) -> bool:
-    """Whether the native kernel is chosen for these tensors.
-
-    Args:
-        vector: z, or what the adjoint gives: float32 on the CPU.
-        long: theta_0, theta or gradients: float32 or bfloat16 on the CPU.
-
-    Raises:
-        RuntimeError: when D90_KERNEL=native asks for a library that is not there.
-    """
-    return select_kernel(vector, *long) == "native"
-
-
 def supports(name: str, d: int) -> bool:
     """Whether there is a kernel for this projection of this dimension."""
-    return name in _NUMBERS
+    return name in _PROJECTION_IDS
 
 
 @cache
 def library() -> ctypes.CDLL | None:
     """The loaded library, or None with one warning where it was not built or cannot be loaded."""
     try:
-        found = _load()
+        loaded = _load()
     except OSError as problem:
         if requested_kernel() == "native":
             raise RuntimeError(f"D90_KERNEL=native, but {problem}") from problem
         warnings.warn(
-            f"the native kernel is not available ({problem}): the slower torch reference serves. "
+            f"the native kernel is not available ({problem}): the slower torch reference runs. "
             "Reinstall d90 with a C++ compiler at hand to build it.",
             RuntimeWarning,
             stacklevel=3,
         )
         return None
     lines = (*INTERCEPTS, *FALLS, *TAIL_INTERCEPTS, *TAIL_FALLS)
-    orders = bytes(lane for order in lane_permutations() for lane in order)
-    found.d90_set_tables((ctypes.c_uint16 * len(lines))(*lines), orders)
-    return found
+    permutations = bytes(lane for permutation in lane_permutations() for lane in permutation)
+    loaded.d90_set_tables((ctypes.c_uint16 * len(lines))(*lines), permutations)
+    return loaded
 
 
 def _load() -> ctypes.CDLL:
-    found = ctypes.CDLL(str(_place()))
+    loaded = ctypes.CDLL(str(_path()))
     sizes = (ctypes.c_int, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)
     rest = (ctypes.c_void_p, ctypes.POINTER(_Segment), ctypes.c_int64, ctypes.c_int, _CHECK)
-    for function in (found.d90_apply, found.d90_adjoint):
+    for function in (loaded.d90_apply, loaded.d90_adjoint):
         function.argtypes = (*sizes, *rest)
         function.restype = ctypes.c_int
-    found.d90_isa.restype = ctypes.c_char_p
-    return found
+    loaded.d90_isa.restype = ctypes.c_char_p
+    return loaded
 
 
-def _place() -> Path:
+def _path() -> Path:
     """The installed library, or the one that D90_LIBRARY names (such as a debug build)."""
     if "D90_LIBRARY" in os.environ:
         return Path(os.environ["D90_LIBRARY"]).absolute()
-    places = [Path(folder) / _LIBRARY for folder in d90.projections.kernels.__path__]
-    present = [place for place in places if place.exists()]
+    paths = [Path(folder) / _LIBRARY for folder in d90.projections.kernels.__path__]
+    present = [path for path in paths if path.exists()]
     if not present:
         raise OSError(f"{_LIBRARY} was not built")
     return present[0]
 
 
 def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> None:
-    """`target = source + scale * (P z)[start:...]` for each run of rows, which are in order."""
+    """`target = source + scale * (P z)[start:...]` for each block of rows, in order."""
     _call("d90_apply", name, d, D, seed, z, rows)
 
 
 def adjoint(name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) -> None:
-    """`out = sum of scale * P[start:...]^T source` over the runs of rows, which are in order."""
+    """`out = sum of scale * P[start:...]^T source` over the blocks of rows, in order."""
     _call("d90_adjoint", name, d, D, seed, out, rows)
 
 
 def _call(
     function: str, name: str, d: int, D: int, seed: int, vector: Tensor, rows: Sequence[RowBlock]
 ) -> None:
-    found = library()
-    assert found is not None
-    segments = (_Segment * len(rows))(*(_segment(run) for run in rows))
+    loaded = library()
+    assert loaded is not None
+    segments = (_Segment * len(rows))(*(_segment(block) for block in rows))
     raised: list[BaseException] = []
     check = _interruptions(raised)
     next(check)
-    status = getattr(found, function)(
-        _NUMBERS[name],
+    status = getattr(loaded, function)(
+        _PROJECTION_IDS[name],
         seed,
         d,
         D,
@@ -151,13 +121,13 @@ def _call(
     if raised:
         raise raised[0]
     if status == 1:
-        raise MemoryError(f"no memory for the projection's {d} numbers")
+        raise MemoryError(f"out of memory for the projection's {d} coordinates")
     if status:
         raise ValueError(f"{function}: rows out of order or out of range for d = {d}, D = {D}")
 
 
 def _interruptions(raised: list[BaseException]) -> Iterator[int]:
-    """Asked in the middle of a long call: how many exceptions there were, such as Ctrl-C.
+    """Polled during a long call: the number of exceptions so far, such as Ctrl-C.
 
     Python runs its signal handlers where a generator goes on, which is inside the try here; where a
     function begins, which a callback would do, nothing could catch what they raise.
@@ -171,13 +141,13 @@ def _interruptions(raised: list[BaseException]) -> Iterator[int]:
             raised.append(problem)
 
 
-def _segment(run: RowBlock) -> _Segment:
-    tensors = [t for t in (run.source, run.target) if t is not None]
+def _segment(block: RowBlock) -> _Segment:
+    tensors = [t for t in (block.source, block.target) if t is not None]
     return _Segment(
-        run.start,
-        run.start + tensors[0].numel(),
-        run.source.data_ptr() if run.source is not None else None,
-        run.target.data_ptr() if run.target is not None else None,
-        run.scale,
+        block.start,
+        block.start + tensors[0].numel(),
+        block.source.data_ptr() if block.source is not None else None,
+        block.target.data_ptr() if block.target is not None else None,
+        block.scale,
         _TYPES[tensors[0].dtype],
     )

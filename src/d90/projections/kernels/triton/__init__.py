@@ -1,8 +1,8 @@
 """onehot and fastfood as Triton kernels: philox-v1 in registers, one pass over the weights.
 
-The same calls as `d90.projections.kernels.native`; the reference in d90/projections is the
-specification. Under
-TRITON_INTERPRET=1 they run on the CPU, for tests. Importing this package needs triton.
+The same functions as `d90.projections.kernels.native`; the reference in `d90.projections` is the
+specification. Under TRITON_INTERPRET=1 they run on the CPU, for tests. Importing this package
+needs triton.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from d90.projections.kernels.native import RowBlock
+from d90.projections.kernels.base import RowBlock
 from d90.projections.kernels.triton import fastfood, onehot
 from d90.projections.kernels.triton.segments import stop
 
@@ -25,14 +25,14 @@ def supports(name: str, d: int) -> bool:
 
 
 def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> None:
-    """`target = source + scale * (P z)[start:...]` for each run of rows, which are in order."""
+    """`target = source + scale * (P z)[start:...]` for each block of rows, in order."""
     _check(D, rows)
     with torch.cuda.device_of(z):
         _PROJECTIONS[name].apply(d, D, seed, z, rows)
 
 
 def adjoint(name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) -> None:
-    """`out = sum of scale * P[start:...]^T source` over the runs of rows, which are in order.
+    """`out = sum of scale * P[start:...]^T source` over the blocks of rows, in order.
 
     The same bits on every run: no two floating point numbers are added in an order that depends on
     timing.

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from d90.projections.kernels.native import RowBlock
+from d90.projections.kernels.base import RowBlock
 from d90.projections.kernels.triton.random import (
     LANES,
     SQUARE,

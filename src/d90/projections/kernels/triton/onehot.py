@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from d90.projections.kernels.native import RowBlock
+from d90.projections.kernels.base import RowBlock
 from d90.projections.kernels.triton.random import LANES, flipped, order_of, row_words, tables
 from d90.projections.kernels.triton.segments import collect, emit, launches, overlap
 from d90.rng import philox
