@@ -60,6 +60,16 @@ def test_the_command_line_takes_precedence(
     )
 
 
+@pytest.mark.parametrize("quote", ["'{}, mrpcc'", "['{}', 'mrpcc']"])
+def test_repeated_options_are_lists(
+    d90: Command, file: Callable[[str], Path], ready_folder: Path, toy_folder: Path, quote: str
+) -> None:
+    config = file(f"models = ['{ready_folder}']\ntasks = {quote.format(toy_folder)}")
+    result = d90("table", "--config", config, *QUICK)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "unknown task or folder 'mrpcc'" in result.err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

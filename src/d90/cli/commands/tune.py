@@ -1,4 +1,4 @@
-"""`d90 tune`: fine-tune d parameters and write them to an adapter."""
+"""`d90 tune`: fine-tune with d parameters and write them to an adapter."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def tune(
     training: TrainingOptions,
     data: Mapping[str, Any],
 ) -> None:
-    """Fine-tune d parameters of MODEL on TASK and write them to an adapter of about a kilobyte.
+    """Fine-tune MODEL on TASK with d parameters and write them to an adapter of about a kilobyte.
 
     The adapter holds the seed of the projection, a fingerprint of the model and the parameters of
     the best epoch. Rerun the command to resume.
