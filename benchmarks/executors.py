@@ -18,10 +18,12 @@ import torch
 from tests.helpers.tiny import toy_task, write_ready_model, write_task, write_tiny_model
 
 from d90.executors import make_executor
-from d90.experiments import study as measurement
-from d90.experiments.study import Callback, Study
-from d90.report import Summary
+from d90.experiments.callbacks import Callback
+from d90.experiments.measure import run_study
+from d90.experiments.problem import load_problem
+from d90.experiments.study import Study
 from d90.search.protocols import Listed
+from d90.search.summary import Summary
 from d90.search.trial import TrialResult
 from d90.storage.store import Store
 from d90.training import TrainConfig
@@ -71,9 +73,9 @@ class Cost:
 def measure(study: Study, name: str, store: Path) -> tuple[Cost, Summary]:
     """The grid in one executor, from nothing."""
     clock, began = Clock(), perf_counter()
-    executor = make_executor(name, study.runner, **PLACES[name])
+    executor = make_executor(name, study.problem.runner, **PLACES[name])
     slots = executor.slots
-    summary = measurement.run(study, Store(store), executor=executor, callback=clock)
+    summary = run_study(study, Store(store), executor=executor, callback=clock)
     wall = perf_counter() - began
     first, last = clock.ends[slots - 1], clock.ends[-1]
     seconds = [result.seconds for result in summary.trials]
@@ -112,9 +114,8 @@ def _study(folder: Path, steps: int) -> Study:
     write_ready_model(tiny, model)
     write_task(toy_task(), task)
     training = TrainConfig(1.0, max_steps=steps, batch_size=8, precision="no")
-    return measurement.plan(
-        str(model), task, protocol=GRID, training=training, max_length=16, head_seed=3
-    )
+    problem = load_problem(str(model), task, training=training, max_length=16, head_seed=3)
+    return Study(problem, GRID)
 
 
 if __name__ == "__main__":

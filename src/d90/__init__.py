@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from d90.adapters.model import load
-    from d90.experiments.study import measure, plan, run
+    from d90.experiments.measure import measure, run_study
+    from d90.experiments.problem import load_problem
+    from d90.experiments.study import Study
     from d90.storage.store import Store
     from d90.subspace import attach, detach
     from d90.tasks import load_task
@@ -19,25 +21,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Store",
+    "Study",
     "__version__",
     "attach",
     "detach",
     "load",
+    "load_problem",
     "load_task",
     "measure",
-    "plan",
-    "run",
+    "run_study",
 ]
 
 _HOMES = {
     "Store": "d90.storage.store",
+    "Study": "d90.experiments.study",
     "attach": "d90.subspace",
     "detach": "d90.subspace",
     "load": "d90.adapters.model",
     "load_task": "d90.tasks",
-    "measure": "d90.experiments.study",
-    "plan": "d90.experiments.study",
-    "run": "d90.experiments.study",
+    "load_problem": "d90.experiments.problem",
+    "measure": "d90.experiments.measure",
+    "run_study": "d90.experiments.measure",
 }
 
 

@@ -42,8 +42,8 @@ def check(result: Result, message: str) -> None:
         ("--precision fp16", "unknown precision 'fp16': did you mean 'bf16'?"),
         ("--text-columns texte", "unknown column .* 'texte': did you mean 'text'?"),
         ("--label-column lable", "unknown column .* 'lable': did you mean 'label'?"),
-        ("--dims 4 --method said", "d = 4 is too small for SAID, whose m = 4 scales"),
-        ("--dims 41 --method said --groups tensor", "whose m = 41 scales"),
+        ("--dims 4 --method said", "d = 4 is too small for SAID with groups = 'layer': 4 of"),
+        ("--dims 41 --method said --groups tensor", "with groups = 'tensor': 41 of"),
         ("--dims 5555", "d = 5555 is larger than D = 5554"),
         ("--protocol bisect", "d = 4000000 is larger than D = 5554"),
         ("--dims 1,x", "--dims '1,x': 'x' is not a number"),
@@ -148,7 +148,7 @@ def test_names_are_checked_before_the_task_is_loaded(
     def fail(*_: object, **__: object) -> None:
         pytest.fail("the task was loaded")
 
-    monkeypatch.setattr("d90.experiments.study.load_task", fail)
+    monkeypatch.setattr("d90.experiments.problem.load_task", fail)
     check(measure("--projection", "fastfod"), "unknown projection")
 
 

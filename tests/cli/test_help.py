@@ -52,10 +52,10 @@ def test_importing_the_package_loads_no_torch() -> None:
 
 
 def test_public_names() -> None:
-    import d90.experiments.study
+    import d90.experiments.measure
 
     assert {getattr(package, name) is not None for name in package.__all__} == {True}
-    assert package.measure is d90.experiments.study.measure
+    assert package.measure is d90.experiments.measure.measure
     assert set(package.__all__) <= set(dir(package))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         package.nothing  # noqa: B018

@@ -10,7 +10,8 @@ import pytest
 from tests.helpers.gloo import pair
 
 import d90
-from d90.experiments.study import Callback, Study
+from d90.experiments.callbacks import Callback
+from d90.experiments.study import Study
 from d90.search.protocols import Listed
 from d90.search.trial import Trial, TrialResult
 from d90.training import TrainConfig

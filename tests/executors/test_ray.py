@@ -102,8 +102,8 @@ def test_a_trial_that_raises_is_not_tried_again(
     runner: NewTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = runner()
-    monkeypatch.setattr(broken, "subspace_options", {"projection": "none such"})
-    with RayExecutor(broken) as cluster, pytest.raises(D90Error, match="unknown projection"):
+    monkeypatch.setattr(broken, "subspace", None)
+    with RayExecutor(broken) as cluster, pytest.raises(D90Error, match="TypeError"):
         cluster.submit(TRIALS[1], silent).result(60)
 
 

@@ -19,6 +19,7 @@ from d90 import subspace
 from d90.errors import D90Error
 from d90.executors import runner
 from d90.executors.runner import TrialRunner
+from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial
 from d90.tasks import Task
 from d90.training import Progress, TrainConfig
@@ -97,9 +98,9 @@ def test_options_reach_the_subspace(new_executor, monkeypatch: pytest.MonkeyPatc
         return subspace.attach(model, **options)
 
     monkeypatch.setattr(runner, "attach", attach)
-    executor = new_executor(subspace_options={"method": "said", "projection": "onehot"})
+    executor = new_executor(subspace=SubspaceConfig("said", projection="onehot"))
     executor.run(SMALL)
-    assert seen == {"d": 200, "seed": 3, "method": "said", "projection": "onehot"}
+    assert SubspaceConfig(**seen) == SubspaceConfig("said", projection="onehot", d=200, seed=3)
 
 
 def test_what_goes_wrong_in_a_trial_is_its_record(new_executor, monkeypatch: pytest.MonkeyPatch):
@@ -151,7 +152,7 @@ def test_another_error_is_not_tried_again(new_executor):
 
 
 def test_bad_input_and_interrupts_are_raised(new_executor):
-    executor = new_executor(subspace_options={"method": "said"})
+    executor = new_executor(subspace=SubspaceConfig("said"))
     with pytest.raises(D90Error, match="SAID"):
         executor.run(Trial(2, 0.1))
 
@@ -164,7 +165,7 @@ def test_bad_input_and_interrupts_are_raised(new_executor):
 
 @pytest.mark.parametrize("method", ["did", "said"])
 def test_a_killed_trial_goes_on_to_the_bit(new_executor, tmp_path: Path, method: str):
-    options: dict[str, Any] = {"subspace_options": {"method": method}}
+    options: dict[str, Any] = {"subspace": SubspaceConfig(method)}
     expected = new_executor(**options).run(SMALL)
     options.update(checkpoint_dir=tmp_path, checkpoint_every=4)
 

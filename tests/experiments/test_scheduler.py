@@ -12,8 +12,9 @@ from typing import Any, cast
 import pytest
 
 from d90.executors.base import OnProgress
+from d90.experiments.callbacks import Callback
 from d90.experiments.scheduler import Scheduler
-from d90.experiments.study import Callback, Study
+from d90.experiments.study import Study
 from d90.search.protocols import Bisect, Grid, Protocol
 from d90.search.protocols.speculative import speculative_trials
 from d90.search.trial import Trial, TrialResult
@@ -132,7 +133,7 @@ def drive(
         return SimpleNamespace(done=[future for future in running if future.done()])
 
     monkeypatch.setattr("d90.experiments.scheduler.wait", wait)
-    study = cast(Study, SimpleNamespace(protocol=protocol, key=str))
+    study = cast(Study, SimpleNamespace(protocol=protocol, problem=SimpleNamespace(key=str)))
     Scheduler(study, cast(StudyStore, notes), executor, Callback()).run()
     assert notes.under_way == {}
     assert executor.waiting == []

@@ -13,9 +13,10 @@ import pytest
 
 import d90
 from d90.errors import D90Error
-from d90.experiments.study import Callback, Study
-from d90.report import Summary
+from d90.experiments.callbacks import Callback
+from d90.experiments.study import Study
 from d90.search.protocols import Listed
+from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress, TrainConfig
 
@@ -23,7 +24,7 @@ TRAINING = TrainConfig(1.0, max_steps=12, batch_size=8, precision="no")
 SEARCH = Listed(dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01,))
 FULL, SMALL, LARGE = Trial(None, 0.01), Trial(10, 0.01), Trial(50, 0.01)
 
-Planner = Callable[..., Study]
+NewStudy = Callable[..., Study]
 
 
 class Log(Callback):
@@ -52,10 +53,12 @@ class Log(Callback):
 
 
 @pytest.fixture
-def plan(ready_folder: Path, toy_folder: Path) -> Planner:
+def new_study(ready_folder: Path, toy_folder: Path) -> NewStudy:
     def new(model: Path = ready_folder, task: Path = toy_folder, **options: Any) -> Study:
-        options = {"protocol": SEARCH, "training": TRAINING, "head_seed": 3, **options}
-        return d90.plan(str(model), task, max_length=16, **options)
+        protocol = options.pop("protocol", SEARCH)
+        options = {"training": TRAINING, "head_seed": 3, **options}
+        problem = d90.load_problem(str(model), task, max_length=16, **options)
+        return Study(problem, protocol)
 
     return new
 
@@ -85,11 +88,11 @@ def test_measure_from_python(ready_folder: Path, toy_folder: Path, tmp_path: Pat
     assert Summary.from_json(found.to_json()).settings == found.settings
 
 
-def test_the_same_study_runs_nothing_again(plan: Planner, tmp_path: Path) -> None:
+def test_the_same_study_runs_nothing_again(new_study: NewStudy, tmp_path: Path) -> None:
     store = d90.Store(tmp_path / "d90.db")
     first, again = Log(), Log()
-    one = d90.run(plan(), store, callback=first)
-    two = d90.run(plan(), store, callback=again)
+    one = d90.run_study(new_study(), store, callback=first)
+    two = d90.run_study(new_study(), store, callback=again)
     assert first.all("ran") == [FULL, SMALL, LARGE]
     assert again.events == [("opened", 3)]
     assert one.trials == two.trials
@@ -99,11 +102,11 @@ def test_the_same_study_runs_nothing_again(plan: Planner, tmp_path: Path) -> Non
 
 
 def test_another_projection_is_another_study_with_the_same_baseline(
-    plan: Planner, tmp_path: Path
+    new_study: NewStudy, tmp_path: Path
 ) -> None:
     store, log = d90.Store(tmp_path / "d90.db"), Log()
-    first = d90.run(plan(), store)
-    second = d90.run(plan(projection="onehot"), store, callback=log)
+    first = d90.run_study(new_study(), store)
+    second = d90.run_study(new_study(projection="onehot"), store, callback=log)
     assert log.all("opened") == [0]
     assert log.all("reused") == [FULL]
     assert log.all("ran") == [SMALL, LARGE]
@@ -111,19 +114,19 @@ def test_another_projection_is_another_study_with_the_same_baseline(
     assert len(store.studies()) == 2
 
 
-def test_more_dimensions_keep_the_runs_there_are(plan: Planner, tmp_path: Path) -> None:
+def test_more_dimensions_keep_the_runs_there_are(new_study: NewStudy, tmp_path: Path) -> None:
     store, log = d90.Store(tmp_path / "d90.db"), Log()
-    d90.run(plan(), store)
-    d90.run(plan(protocol=replace(SEARCH, dims=(10, 50, 20))), store, callback=log)
+    d90.run_study(new_study(), store)
+    d90.run_study(new_study(protocol=replace(SEARCH, dims=(10, 50, 20))), store, callback=log)
     assert log.all("ran") == [replace(SMALL, d=20)]
     assert log.all("reused") == [FULL, SMALL, LARGE]
 
 
 def test_what_changes_a_result_changes_its_key(
-    plan: Planner, ready_folder: Path, toy_folder: Path, tmp_path: Path
+    new_study: NewStudy, ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
     def key(trial: Trial = SMALL, **options: Any) -> str:
-        return plan(**options).key(trial)
+        return new_study(**options).problem.key(trial)
 
     dropout = Path(shutil.copytree(ready_folder, tmp_path / "dropout"))
     config = json.loads((dropout / "config.json").read_text())
@@ -154,20 +157,20 @@ def test_what_changes_a_result_changes_its_key(
 
 
 def test_what_changes_no_result_keeps_the_key(
-    plan: Planner, ready_folder: Path, toy_folder: Path, tmp_path: Path
+    new_study: NewStudy, ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
-    study = plan()
+    study = new_study()
     model = Path(shutil.copytree(ready_folder, tmp_path / "copy"))
     task = Path(shutil.copytree(toy_folder, tmp_path / "data"))
-    copied = plan(model=model, task=task, baseline_training=replace(TRAINING, max_steps=1))
-    assert copied.key(SMALL) == study.key(SMALL)
-    assert copied.key(FULL) != study.key(FULL)
-    assert plan(projection="sparse").key(FULL) == study.key(FULL)
+    copied = new_study(model=model, task=task, baseline_training=replace(TRAINING, max_steps=1))
+    assert copied.problem.key(SMALL) == study.problem.key(SMALL)
+    assert copied.problem.key(FULL) != study.problem.key(FULL)
+    assert new_study(projection="sparse").problem.key(FULL) == study.problem.key(FULL)
     assert copied.name.startswith("copy-data-did-")
 
 
-def test_settings_are_plain_and_complete(plan: Planner) -> None:
-    settings = plan(method="said", scale="vectors").settings
+def test_settings_are_plain_and_complete(new_study: NewStudy) -> None:
+    settings = new_study(method="said", scale="vectors").settings
     assert json.loads(json.dumps(settings)) == settings
     assert settings["subspace"] == {
         "method": "said",
@@ -183,28 +186,34 @@ def test_settings_are_plain_and_complete(plan: Planner) -> None:
 
 @pytest.mark.parametrize("scale", ["tensor", "model", "rms", "vectors"])
 @pytest.mark.parametrize("groups", ["layer", "module", "tensor"])
-def test_counts_are_those_of_the_subspace(plan: Planner, groups: str, scale: str) -> None:
+def test_counts_are_those_of_the_subspace(new_study: NewStudy, groups: str, scale: str) -> None:
     """D and m are counted before the weights are there."""
-    study = plan(method="said", groups=groups, scale=scale, protocol=replace(SEARCH, dims=(60,)))
-    subspace = d90.attach(study.runner.model, d=60, method="said", groups=groups, scale=scale)
-    assert (study.D, study.m) == (subspace.layout.D, subspace.layout.m)
+    study = new_study(
+        method="said", groups=groups, scale=scale, protocol=replace(SEARCH, dims=(60,))
+    )
+    subspace = d90.attach(
+        study.problem.runner.model, d=60, method="said", groups=groups, scale=scale
+    )
+    assert (study.problem.D, study.problem.m) == (subspace.layout.D, subspace.layout.m)
 
 
-def test_said_needs_more_numbers_than_groups(plan: Planner) -> None:
-    with pytest.raises(D90Error, match="d = 4 is too small for SAID, whose m = 4 scales"):
-        plan(method="said", protocol=replace(SEARCH, dims=(4,)))
-    assert plan(method="said", protocol=replace(SEARCH, dims=(5,))).m == 4
+def test_said_needs_more_numbers_than_groups(new_study: NewStudy) -> None:
+    with pytest.raises(
+        D90Error, match="d = 4 is too small for SAID with groups = 'layer': 4 of the d parameters"
+    ):
+        new_study(method="said", protocol=replace(SEARCH, dims=(4,)))
+    assert new_study(method="said", protocol=replace(SEARCH, dims=(5,))).problem.m == 4
 
 
-def test_a_study_in_said(plan: Planner, tmp_path: Path) -> None:
-    found = d90.run(plan(method="said"), d90.Store(tmp_path / "d90.db"))
+def test_a_study_in_said(new_study: NewStudy, tmp_path: Path) -> None:
+    found = d90.run_study(new_study(method="said"), d90.Store(tmp_path / "d90.db"))
     assert (found.method, found.groups, found.m) == ("said", "layer", 4)
     assert all(result.trial in (FULL, SMALL, LARGE) for result in found.trials)
 
 
-def test_nothing_to_search_without_a_baseline(plan: Planner, tmp_path: Path) -> None:
+def test_nothing_to_search_without_a_baseline(new_study: NewStudy, tmp_path: Path) -> None:
     """The head of this seed is wrong about every text, and this rate does not mend it."""
     search = replace(SEARCH, baseline_learning_rates=(1e-7,))
-    found = d90.run(plan(protocol=search), d90.Store(tmp_path / "d90.db"))
+    found = d90.run_study(new_study(protocol=search), d90.Store(tmp_path / "d90.db"))
     assert found.d90 is None
     assert found.status == "undefined-baseline"

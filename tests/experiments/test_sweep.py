@@ -91,7 +91,7 @@ def test_dimensions_that_a_model_lacks_are_left_out(ready_folder: Path, toy_fold
     assert did.protocol.dimensions() == (1, 3, 10)
     assert said.protocol.dimensions() == (10,)  # m = 4 scales are among the d numbers.
     (grid,) = items(ready_folder, toy_folder, methods=["did"], protocol=Grid(max_dim=10**6))
-    assert max(grid.protocol.dimensions()) == grid.open_study().D
+    assert max(grid.protocol.dimensions()) == grid.open_study().problem.D
     with pytest.raises(D90Error, match=r"DID: none of the dimensions lies from 1 to"):
         items(ready_folder, toy_folder, methods=["did"], protocol=Listed(dims=(10**9,)))
 
@@ -100,7 +100,7 @@ def test_dimensions_that_a_model_lacks_are_left_out(ready_folder: Path, toy_fold
     ("changes", "message"),
     [
         ({"methods": []}, "no method: give at least one"),
-        ({"methods": ["did", "did"]}, "method 'did' is there twice"),
+        ({"methods": ["did", "did"]}, "duplicate method 'did'"),
         ({"methods": ["dit"]}, "unknown method 'dit': did you mean 'did'"),
         ({"groups": "layers"}, "unknown groups 'layers'"),
         ({"metric": "f2"}, "unknown metric 'f2'"),
@@ -119,7 +119,7 @@ def test_a_cell_that_cannot_be_measured_is_named(
     original = TrialRunner.__init__
 
     def too_large(self: TrialRunner, *arguments: object, **options: object) -> None:
-        if options["subspace_options"]["method"] == "said":  # type: ignore[index]
+        if options["subspace"].method == "said":  # type: ignore[attr-defined]
             raise D90Error("not enough memory: use a smaller batch.")
         original(self, *arguments, **options)  # type: ignore[arg-type]
 

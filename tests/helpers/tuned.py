@@ -8,7 +8,6 @@ from typing import Any
 import d90
 from d90.adapters import Adapter
 from d90.experiments.tune import AdapterTuner
-from d90.search.protocols import make_protocol
 from d90.training import TrainConfig
 
 
@@ -25,9 +24,8 @@ def tuning(
     """A fine-tune of the tiny model that is about to start."""
     settings = TrainConfig(1.0, epochs=2, batch_size=8, precision="no")
     options = {"training": settings, "max_length": 16, "head_seed": 3, **options}
-    search = make_protocol("list", dims=[d], learning_rates=[rate], seeds=[seed])
-    study = d90.plan(str(model), task, protocol=search, **options)
-    return AdapterTuner(study, qat_epochs=qat_epochs)
+    problem = d90.load_problem(str(model), task, **options)
+    return AdapterTuner(problem, d=d, learning_rate=rate, seed=seed, qat_epochs=qat_epochs)
 
 
 def tuned(model: Path, task: Path, **options: Any) -> Adapter:

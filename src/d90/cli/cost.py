@@ -35,7 +35,7 @@ def estimate_costs(study: Study) -> dict[str, Cost]:
 
     Subspace trials are timed at the largest d, where they are slowest.
     """
-    protocol, runner = study.protocol, study.runner
+    protocol, runner = study.protocol, study.problem.runner
     rates = protocol.baseline_learning_rates
     full = Trial(None, rates[0], 0)
     largest = Trial(protocol.dimensions()[-1], protocol.learning_rates[0], protocol.seeds[0])
@@ -49,7 +49,7 @@ def estimate_costs(study: Study) -> dict[str, Cost]:
 def show_cost(study: Study) -> None:
     """Print the trials of a study, their memory and their time."""
     console = Console()
-    protocol, runner = study.protocol, study.runner
+    protocol, runner = study.protocol, study.problem.runner
     table = rows_table("trials", "at most", "each", "memory")
     with console.status("timing a few steps"):
         costs = estimate_costs(study)
@@ -58,7 +58,9 @@ def show_cost(study: Study) -> None:
             name, f"{cost.count:,}", format_seconds(cost.seconds), f"{cost.memory / 1e9:.2f} GB"
         )
     seconds = sum(cost.count * cost.seconds for cost in costs.values())
-    console.print(Text(f"{study.model_name} on {study.task.name}: D = {study.D:,}", style="bold"))
+    problem = study.problem
+    title = f"{problem.model_name} on {problem.task.name}: D = {problem.D:,}"
+    console.print(Text(title, style="bold"))
     console.print()
     console.print(table)
     console.print()
@@ -91,7 +93,7 @@ def show_sweep_cost(items: Sequence[SweepItem]) -> None:
         dims = study.protocol.dimensions()
         table.add_row(
             item.name,
-            f"{study.D:,}",
+            f"{study.problem.D:,}",
             f"{dims[0]:,} to {dims[-1]:,}",
             f"{count:,}",
             f"{most / 1e9:.2f} GB",

@@ -67,7 +67,7 @@ def subspace_options(
         str, option("Scale of each tensor's update: tensor, model, rms or vectors.", SUBSPACE)
     ] = "tensor",
 ) -> Mapping[str, Any]:
-    """Keywords of `d90.experiments.study.plan`."""
+    """Keywords of `d90.experiments.problem.load_problem`."""
     return {"groups": groups, "projection": projection, "scale": scale}
 
 
@@ -215,14 +215,14 @@ class TrainingOptions:
 
     Attributes:
         config: arguments of `d90.training.TrainConfig`.
-        inputs: other keywords of `d90.experiments.study.plan`: `max_length` and `dtype`.
+        inputs: other keywords of `d90.experiments.problem.load_problem`: `max_length` and `dtype`.
     """
 
     config: Mapping[str, Any]
     inputs: Mapping[str, Any]
 
     def keywords(self, baseline_epochs: int | None = None) -> dict[str, Any]:
-        """Keywords of `d90.experiments.study.plan`; torch is loaded.
+        """Keywords of `d90.experiments.problem.load_problem`; torch is loaded.
 
         The baseline is trained like the subspace trials, but with AdamW, and for
         `baseline_epochs` where given.
@@ -265,7 +265,7 @@ def data_options(
         int, option("Seed of the classification head's initialization.", DATA)
     ] = 0,
 ) -> Mapping[str, Any]:
-    """Keywords of `d90.experiments.study.plan`."""
+    """Keywords of `d90.experiments.problem.load_problem`."""
     return {
         "max_train_samples": max_train_samples,
         "max_eval_samples": max_eval_samples,

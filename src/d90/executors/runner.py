@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from d90.distributed.process_group import get_process_group
 from d90.errors import DISK_FULL_ERRNOS, D90Error, disk_full, single_line
 from d90.models import loading
+from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial, TrialResult
 from d90.subspace import attach, detach
 from d90.tasks import Task
@@ -53,7 +54,7 @@ class TrialRunner:
         config: TrainConfig,
         *,
         baseline_config: TrainConfig | None = None,
-        subspace_options: Mapping[str, Any] | None = None,
+        subspace: SubspaceConfig | None = None,
         head_seed: int = 0,
         dtype: str = "float32",
         max_length: int = 128,
@@ -69,7 +70,7 @@ class TrialRunner:
             settings: of the trials in a subspace; each trial brings its learning rate and seed.
             baseline_config: of full fine-tuning; by default the same with AdamW and a weight decay
                 of 0.01.
-            subspace_options: keywords of `d90.subspace.attach`, such as `projection`.
+            subspace: method, groups, projection and scale; each trial sets its own d and seed.
             head_seed, dtype: as in `d90.models.loading.load`.
             max_length, max_train_eval_samples: as in `d90.training.data.tokenize`.
             checkpoint_dir: a folder for each trial under way is made there, and removed when the
@@ -85,7 +86,7 @@ class TrialRunner:
             "task": task,
             "config": config,
             "baseline_config": baseline_config,
-            "subspace_options": dict(subspace_options or {}),
+            "subspace": subspace,
             "head_seed": head_seed,
             "dtype": dtype,
             "max_length": max_length,
@@ -98,7 +99,7 @@ class TrialRunner:
         self.config = replace(config, precision=config.autocast)
         full = baseline_config or replace(config, optimizer="adamw", weight_decay=0.01)
         self.baseline_config = replace(full, precision=full.autocast)
-        self.subspace_options = dict(subspace_options or {})
+        self.subspace = subspace or SubspaceConfig()
         self.checkpoint_dir, self.checkpoint_every = checkpoint_dir, checkpoint_every
         self.data_settings = {
             "head_seed": head_seed,
@@ -221,7 +222,7 @@ class TrialRunner:
         """A fresh copy of the model on the device, in its subspace; its memory is given back."""
         model = deepcopy(self.model).to(self.device)
         if trial.d is not None:
-            attach(model, d=trial.d, seed=trial.seed, **self.subspace_options)
+            attach(model, **replace(self.subspace, d=trial.d, seed=trial.seed).to_dict())
         try:
             yield model
         finally:

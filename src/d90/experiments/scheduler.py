@@ -1,33 +1,31 @@
-"""The driver of a study: from what the protocol asks for to runs of an executor, and to the store.
+"""Runs a study: from the trials that its protocol requests, through an executor, into the store.
 
-Where workers would be idle, runs are made ahead: those that the protocol may ask for next. They are
-noted in the store when it does ask for them, and cancelled when it cannot ask for them any more, so
-the path of the search, and its answer, are those of one worker.
+Idle workers run speculative trials: those that the protocol may request next. Their results are
+stored when the protocol does request them, and they are cancelled once it no longer can, so the
+path of the search, and its answer, do not depend on the number of workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import TYPE_CHECKING
 
 from d90.executors.base import Executor, OnProgress
+from d90.experiments.callbacks import Callback
+from d90.experiments.study import Study
 from d90.search.protocols.speculative import speculative_trials
 from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Handle, StudyStore
 
-if TYPE_CHECKING:
-    from d90.experiments.study import Callback, Study
-
 
 class Scheduler:
-    """Runs what the protocol of a study asks for until it asks for nothing.
+    """Runs the trials that a study's protocol requests until it requests none.
 
     Args:
-        study: what is measured.
-        store: where its finished runs are noted.
+        study: what is run.
+        store: where finished trials are recorded.
         executor: where they run; entered.
-        callback: told of everything that happens.
+        callback: notified of progress.
     """
 
     def __init__(
@@ -36,68 +34,70 @@ class Scheduler:
         self._study, self._store = study, store
         self._executor, self._callback = executor, callback
         self._running: dict[Trial, Future[TrialResult]] = {}
-        self._noted: dict[Trial, Handle] = {}
-        self._early: dict[Trial, TrialResult] = {}
+        self._recorded: dict[Trial, Handle] = {}
+        """Requested trials whose start is in the store; the others that run are speculative."""
+        self._unrequested: dict[Trial, TrialResult] = {}
+        """Results of speculative trials that have not been requested yet."""
 
     def run(self) -> None:
         """Run the study to its end.
 
         Raises:
-            D90Error: what ends it early: the store or the executor cannot be used.
+            D90Error: the store or the executor cannot be used.
         """
         while self._start_requested():
             self._start_speculative()
             wait(self._running.values(), return_when=FIRST_COMPLETED)
             for trial in [trial for trial, future in self._running.items() if future.done()]:
-                self._end(trial)
+                self._finish(trial)
         self._cancel(self._speculative())
 
     def _start_requested(self) -> bool:
-        """Start what is asked for, as far as the executor takes it; whether anything is."""
+        """Start requested trials while the executor has room; returns whether any are left."""
         while True:
-            wanted = self._study.protocol.next_trials(self._store.results())
-            trial = next((trial for trial in wanted if trial not in self._noted), None)
+            requested = self._study.protocol.next_trials(self._store.results())
+            trial = next((trial for trial in requested if trial not in self._recorded), None)
             if trial is None:
-                return bool(wanted)
-            if trial in self._early:
+                return bool(requested)
+            if trial in self._unrequested:
                 self._record_start(trial)
-                self._save(self._early.pop(trial))
+                self._save(self._unrequested.pop(trial))
             elif trial in self._running:
                 self._record_start(trial)
-            elif not self._has_room(wanted):
+            elif not self._make_room(requested):
                 return True
             elif not self._reuse(trial):
                 self._record_start(trial)
                 self._submit(trial)
 
     def _start_speculative(self) -> None:
-        """Give idle workers what may be asked for next, and end what cannot be any more."""
-        free = self._executor.slots - len(self._noted)
-        is_ahead = self._speculative()
-        if free <= 0 and not is_ahead:
+        """Give idle workers trials that may be requested next; cancel those that no longer can."""
+        free = self._executor.slots - len(self._recorded)
+        speculative = self._speculative()
+        if free <= 0 and not speculative:
             return
         possible = speculative_trials(
-            self._study.protocol, self._store.results(), max(free, len(is_ahead))
+            self._study.protocol, self._store.results(), max(free, len(speculative))
         )
-        self._cancel([trial for trial in is_ahead if trial not in possible])
+        self._cancel([trial for trial in speculative if trial not in possible])
         for trial in possible:
             if len(self._running) >= self._executor.slots:
                 return
-            known = trial in self._early or trial in self._running
-            if not known and not self._store.has_result(self._study.key(trial)):
+            is_started = trial in self._unrequested or trial in self._running
+            if not is_started and not self._store.has_result(self._study.problem.key(trial)):
                 self._submit(trial)
 
-    def _has_room(self, wanted: Sequence[Trial]) -> bool:
-        """Whether the executor takes another one; what runs ahead makes room."""
+    def _make_room(self, requested: Sequence[Trial]) -> bool:
+        """Cancel a speculative trial if all slots are taken; returns whether there is room now."""
         if len(self._running) >= self._executor.slots:
-            self._cancel([trial for trial in self._speculative() if trial not in wanted][-1:])
+            self._cancel([trial for trial in self._speculative() if trial not in requested][-1:])
         return len(self._running) < self._executor.workers
 
     def _speculative(self) -> list[Trial]:
-        return [trial for trial in self._running if trial not in self._noted]
+        return [trial for trial in self._running if trial not in self._recorded]
 
     def _record_start(self, trial: Trial) -> None:
-        self._noted[trial] = self._store.start(trial, self._study.key(trial))
+        self._recorded[trial] = self._store.start(trial, self._study.problem.key(trial))
 
     def _submit(self, trial: Trial) -> None:
         self._callback.on_trial_begin(trial)
@@ -106,20 +106,20 @@ class Scheduler:
     def _report_progress(self, trial: Trial) -> OnProgress:
         return lambda progress: self._callback.on_progress(trial, progress)
 
-    def _end(self, trial: Trial) -> None:
+    def _finish(self, trial: Trial) -> None:
         result = self._running.pop(trial).result()
-        if trial in self._noted:
+        if trial in self._recorded:
             self._save(result)
         else:
-            self._early[trial] = result
+            self._unrequested[trial] = result
 
     def _save(self, result: TrialResult) -> None:
-        self._store.finish(self._noted.pop(result.trial), result)
+        self._store.finish(self._recorded.pop(result.trial), result)
         self._callback.on_trial_end(self._study, result, self._store.results(), reused=False)
 
     def _reuse(self, trial: Trial) -> bool:
-        """Whether another study of the store had this run."""
-        result = self._store.reuse(trial, self._study.key(trial))
+        """Take the result from another study of the store, if one has it."""
+        result = self._store.reuse(trial, self._study.problem.key(trial))
         if result is None:
             return False
         self._callback.on_trial_end(self._study, result, self._store.results(), reused=True)

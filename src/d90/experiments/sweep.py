@@ -1,7 +1,7 @@
-"""Many measurements as one: every model on every task by every method.
+"""A sweep: every model on every task by every method, one study each.
 
-Each cell is a study of its own in the store, so a composition is resumed like one: what is
-finished is never repeated, and cells share what they have in common, such as a baseline.
+Each item is a study of its own in the store, so a sweep is resumed like a single study: finished
+trials are never repeated, and items share what they have in common, such as a baseline.
 """
 
 from __future__ import annotations
@@ -14,29 +14,32 @@ from typing import Any
 
 from d90.errors import D90Error, unknown_name
 from d90.executors import Executor, SerialExecutor, TrialRunner
-from d90.experiments import study as measurement
-from d90.experiments.study import Callback, Study
+from d90.experiments.callbacks import Callback
+from d90.experiments.measure import run_study
+from d90.experiments.problem import count_parameters, load_problem
+from d90.experiments.study import Study
 from d90.models import loading
-from d90.report import Summary, write_report
+from d90.report import write_report
 from d90.search.protocols import Protocol
 from d90.search.subspace_config import METHODS
+from d90.search.summary import Summary
 from d90.storage.store import Store
 from d90.tasks import Task, load_task
 
-OF_TASKS = ("max_train_samples", "max_eval_samples", "metric", "text_columns", "label_column")
-"""Options that a task is loaded with."""
+TASK_OPTIONS = ("max_train_samples", "max_eval_samples", "metric", "text_columns", "label_column")
+"""Arguments of `load_problem` that belong to `load_task`."""
 
 
 @dataclass(frozen=True)
 class SweepItem:
-    """One measurement to make.
+    """One study to run.
 
     Attributes:
         model: as the user gave it.
-        task: loaded; cells of one task share it.
+        task: loaded; items on one task share it.
         method: `did` or `said`.
-        protocol: which trials to run, within what the model can have.
-        options: other keywords of `d90.experiments.study.plan`.
+        protocol: decides which trials to run, limited to dimensions that the model has.
+        options: other arguments of `load_problem`.
     """
 
     model: str
@@ -47,27 +50,27 @@ class SweepItem:
 
     @property
     def name(self) -> str:
-        """In words: model, task and method."""
+        """Model, task and method, for display."""
         return f"{self.model} on {self.task.name}, {self.method.upper()}"
 
     def open_study(self) -> Study:
-        """Its study, with the model loaded.
+        """Load the model and return the study.
 
         Raises:
-            D90Error: as `d90.experiments.study.plan`.
+            D90Error: as `load_problem`.
         """
-        return measurement.plan(
-            self.model, self.task, method=self.method, protocol=self.protocol, **self.options
-        )
+        dims = self.protocol.dimensions()
+        problem = load_problem(self.model, self.task, method=self.method, dims=dims, **self.options)
+        return Study(problem, self.protocol)
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What came of the cells.
+    """Results of a sweep.
 
     Attributes:
-        summaries: of the cells that were measured, in their order.
-        failures: name of the cell -> why it could not be measured, for the others.
+        summaries: of the items that were measured, in order.
+        failures: name of each item that could not be measured -> the reason.
     """
 
     summaries: tuple[Summary, ...]
@@ -75,10 +78,10 @@ class SweepResult:
 
 
 class SweepCallback(Callback):
-    """A callback that is also told which cell begins."""
+    """A callback that is also notified of each item."""
 
     def on_item_begin(self, item: SweepItem, number: int, count: int) -> None:
-        """Cell `number` of `count`, from 1, begins."""
+        """Item `number` of `count`, counted from 1, begins."""
 
 
 def build_sweep(
@@ -91,17 +94,17 @@ def build_sweep(
 ) -> tuple[SweepItem, ...]:
     """Every model on every task by every method; tasks first, then models, then methods.
 
-    Everything that can be wrong with the input is found here, before anything is trained. A model
-    tries the dimensions that it has: those from 1 (in SAID from m + 1) to D.
+    All input is checked here, before anything is trained. For each model, the protocol is limited
+    to dimensions that it has: those from 1 (in SAID from m + 1) to D.
 
     Args:
-        model_names, task_names: as in `d90.experiments.study.plan`.
+        model_names, task_names: as in `load_problem`.
         methods: `did`, `said` or both.
-        protocol: of every cell.
-        options: other keywords of `d90.experiments.study.plan`.
+        protocol: of every item.
+        options: other arguments of `load_problem`.
 
     Raises:
-        D90Error: nothing to measure, or a name twice; as `d90.experiments.study.plan`.
+        D90Error: a list is empty or has a duplicate; as `load_problem`.
     """
     for kind, names in (("model", model_names), ("task", task_names), ("method", methods)):
         _check_once(kind, names)
@@ -110,8 +113,8 @@ def build_sweep(
             raise unknown_name("method", method, METHODS)
     for model in model_names:
         loading.resolve(model)
-    about = {name: options.pop(name) for name in OF_TASKS if name in options}
-    tasks = [load_task(name, **about) for name in task_names]
+    task_options = {name: options.pop(name) for name in TASK_OPTIONS if name in options}
+    tasks = [load_task(name, **task_options) for name in task_names]
     return tuple(
         SweepItem(model, task, method, _clip(protocol, model, task, method, options), options)
         for task in tasks
@@ -129,20 +132,20 @@ def run_sweep(
     callback: SweepCallback | None = None,
     command: str = "",
 ) -> SweepResult:
-    """Measure the cells one after another, each with its own report.
+    """Measure the items one after another, each with its own report.
 
-    A cell that cannot be measured, for want of memory for example, is named and left out.
+    An item that cannot be measured, out of memory for example, is skipped and listed in `failures`.
 
     Args:
-        cells: from `build_sweep`.
-        store: where finished runs are kept; as in `d90.experiments.study.run`.
-        executor: makes the place where the runs of a cell are made; by default this process.
-        folder: where each cell's report goes, in a folder of its own; None for no reports.
-        callback: told of everything that happens.
-        command: what to type to run all of it again.
+        items: from `build_sweep`.
+        store: keeps finished trials; as in `run_study`.
+        executor: makes an item's executor; by default its trials run in this process.
+        folder: holds a folder with the report of each item; None for no reports.
+        callback: notified of progress.
+        command: the command line that runs the sweep again.
 
     Raises:
-        D90Error: when another driver runs one of the studies; when a report cannot be written.
+        D90Error: another process runs one of the studies; a report cannot be written.
     """
     callback = callback or SweepCallback()
     summaries: list[Summary] = []
@@ -154,10 +157,10 @@ def run_sweep(
         except D90Error as error:
             failures[item.name] = str(error)
             continue
-        summary = measurement.run(
+        summary = run_study(
             study,
             store,
-            executor=executor(study.runner),
+            executor=executor(study.problem.runner),
             callback=callback,
             command=command,
         )
@@ -165,15 +168,15 @@ def run_sweep(
             write_report(summary, folder / study.name)
         summaries.append(summary)
         del study
-        gc.collect()  # A model has cycles: two of them would not fit where one does.
+        gc.collect()  # A model has reference cycles: without this, two would be in memory at once.
     return SweepResult(tuple(summaries), failures)
 
 
 def _clip(
     protocol: Protocol, model: str, task: Task, method: str, options: Mapping[str, Any]
 ) -> Protocol:
-    """The protocol with the dimensions that the model's subspaces can have."""
-    D, m = measurement.count_parameters(
+    """The protocol, limited to dimensions that the model has."""
+    D, m = count_parameters(
         model, len(task.labels), options.get("groups", "layer"), options.get("scale", "tensor")
     )
     low = m + 1 if method == "said" else 1
@@ -189,6 +192,6 @@ def _clip(
 def _check_once(kind: str, names: Sequence[str]) -> None:
     if not names:
         raise D90Error(f"no {kind}: give at least one.")
-    twice = [name for name in names if list(names).count(name) > 1]
-    if twice:
-        raise D90Error(f"{kind} '{twice[0]}' is there twice: give every one once.")
+    duplicates = [name for name in names if list(names).count(name) > 1]
+    if duplicates:
+        raise D90Error(f"duplicate {kind} '{duplicates[0]}': give each one once.")

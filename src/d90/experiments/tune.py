@@ -31,7 +31,8 @@ from d90.adapters.quantize import MOST_BITS, Candidate, candidates, encode_at_bi
 from d90.distributed.process_group import get_process_group
 from d90.errors import D90Error
 from d90.executors.base import OnProgress
-from d90.experiments.study import Study
+from d90.experiments.problem import Problem
+from d90.search.protocols.base import LARGEST_SEED, check_integers, check_rates
 from d90.search.trial import Trial
 from d90.subspace import Subspace, attach
 from d90.tasks import score
@@ -80,8 +81,10 @@ class AdapterTuner:
     """A fine-tune under way: the model in its subspace, its data, and then its numbers.
 
     Args:
-        study: what `d90.experiments.study.plan` made of the model, the task and the options, with a
-            protocol of this one d, learning rate and seed.
+        problem: from `load_problem`.
+        d: number of trained parameters.
+        learning_rate: means the same at every d (`d90.training`).
+        seed: of the projection, data order and dropout.
         qat_epochs: passes of training through the rounding of each quantized code.
 
     Attributes:
@@ -89,27 +92,30 @@ class AdapterTuner:
         outcome: what came of training; None before.
     """
 
-    def __init__(self, study: Study, *, qat_epochs: int = 0) -> None:
-        protocol, executor = study.protocol, study.runner
-        self.study, self.qat_epochs = study, qat_epochs
-        self.trial = Trial(protocol.dimensions()[0], protocol.learning_rates[0], protocol.seeds[0])
-        assert self.trial.d is not None
-        self.model, self.data = executor.model, executor.data
-        self.settings = executor.trial_config(self.trial)
+    def __init__(
+        self, problem: Problem, *, d: int, learning_rate: float, seed: int = 0, qat_epochs: int = 0
+    ) -> None:
+        check_run(d, learning_rate, seed)
+        problem.check_dims([d])
+        runner = problem.runner
+        self.problem, self.qat_epochs = problem, qat_epochs
+        self.trial = Trial(d, learning_rate, seed)
+        self.model, self.data = runner.model, runner.data
+        self.settings = runner.trial_config(self.trial)
         self.outcome: Outcome | None = None
         self.base = BaseModelInfo(
-            name=study.model_name,
+            name=problem.model_name,
             revision=getattr(self.model.config, "_commit_hash", None) or "",
             fingerprint=fingerprint(self.model),
-            D=study.D,
-            head_seed=executor.data_settings["head_seed"],
+            D=problem.D,
+            head_seed=runner.data_settings["head_seed"],
             dtype=str(self.model.dtype).removeprefix("torch."),
         )
         self.process_group = get_process_group()
         self.accelerator = Accelerator(mixed_precision=self.settings.autocast)
-        self.model.to(executor.device)
+        self.model.to(runner.device)
         self.subspace: Subspace = attach(
-            self.model, d=self.trial.d, seed=self.trial.seed, **study.subspace
+            self.model, **replace(problem.subspace, d=d, seed=seed).to_dict()
         )
 
     @property
@@ -118,9 +124,9 @@ class AdapterTuner:
 
     def checkpoint_folder(self, output: Path) -> Path:
         """Where a run is kept until its file is written, beside it: another run has another."""
-        study = self.study
-        about = (self.base.fingerprint, self.subspace.config, study.task.digest(), study.max_length)
-        digest = text_digest(repr(about))[:8]
+        problem, subspace = self.problem, self.subspace.config
+        content = (self.base.fingerprint, subspace, problem.task.digest(), problem.max_length)
+        digest = text_digest(repr(content))[:8]
         return output.with_name(f".{output.name}.{digest}.run")
 
     def train(
@@ -143,12 +149,12 @@ class AdapterTuner:
         self.outcome = outcome
         if outcome.metric is None:
             raise D90Error(f"training diverged {outcome.message}: give a lower learning rate.")
-        task = self.study.task
+        task = self.problem.task
         use = TaskInfo(
             name=task.name,
             text_columns=tuple(task.text_columns),
             labels=tuple(task.labels),
-            max_length=self.study.max_length,
+            max_length=self.problem.max_length,
             metric=self.metric_name,
             metric_value=self.metric_of(self.parameters),
         )
@@ -227,6 +233,17 @@ class AdapterTuner:
         with _rounded(self.subspace, grid):
             train(self.model, self.data, settings, keep_best=True)
         return replace(file, parameters=self.parameters).with_codec(candidate.codec)
+
+
+def check_run(d: int, learning_rate: float, seed: int) -> None:
+    """Check the arguments of a fine-tune, before anything is loaded.
+
+    Raises:
+        D90Error: an argument is out of its range.
+    """
+    check_integers("d", [d], at_least=1)
+    check_rates("learning_rate", [learning_rate])
+    check_integers("seed", [seed], at_least=0, at_most=LARGEST_SEED)
 
 
 def check_choice(bits: str, tolerance: float, qat_epochs: int) -> None:

@@ -87,6 +87,15 @@ class SubspaceConfig:
                 "method 'did'."
             )
 
+    def names(self) -> dict[str, str]:
+        """Method, groups, projection and scale: all that trials of one study share."""
+        return {
+            "method": self.method,
+            "groups": self.groups,
+            "projection": self.projection,
+            "scale": self.scale,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as `d90.subspace.attach` takes them."""
         return asdict(self)

@@ -58,17 +58,19 @@ def measure(
     chosen = protocol.make()
     check_dry_run(run.dry_run)
     with silence(run.quiet):
-        from d90.experiments import study as measurement
+        from d90.experiments.problem import load_problem
+        from d90.experiments.study import Study
 
-        study = measurement.plan(
+        problem = load_problem(
             model,
             task,
             method=method,
-            protocol=chosen,
+            dims=chosen.dimensions(),
             **subspace,
             **training.keywords(protocol.baseline_epochs),
             **data,
         )
+        study = Study(problem, chosen)
         if run.dry_run:
             from d90.cli.cost import show_cost
 
@@ -80,14 +82,16 @@ def measure(
 def _measure(study: Study, options: RunOptions) -> None:
     from d90.cli.output import command_line, open_store, show_report
     from d90.cli.progress.study import StudyProgress
-    from d90.experiments.study import run
+    from d90.experiments.measure import run_study
     from d90.report import study_document, write_report
 
     folder = options.output or Path("reports") / study.name
-    executor = options.make_executor(study.runner)
+    executor = options.make_executor(study.problem.runner)
     store = open_store(options.store, folder)
     with StudyProgress(Console(), quiet=options.quiet or rank() > 0) as progress:
-        summary = run(study, store, executor=executor, callback=progress, command=command_line())
+        summary = run_study(
+            study, store, executor=executor, callback=progress, command=command_line()
+        )
     if rank() > 0:
         return
     show_report(study_document(summary), write_report(summary, folder), quiet=options.quiet)

@@ -70,24 +70,27 @@ def tune(
     """
     with silence(quiet):
         from d90.distributed.process_group import raise_on_all_ranks
-        from d90.experiments import study as measurement
-        from d90.experiments.tune import AdapterTuner, check_choice
-        from d90.search.protocols import make_protocol
+        from d90.experiments.problem import load_problem
+        from d90.experiments.tune import AdapterTuner, check_choice, check_run
 
         check_choice(bits, tolerance, qat_epochs)
         with raise_on_all_ranks():
             if rank() == 0:
                 _check_output(output)
-        study = measurement.plan(
+        check_run(d, learning_rate, seed)
+        problem = load_problem(
             model,
             task,
             method=method,
-            protocol=make_protocol("list", dims=[d], learning_rates=[learning_rate], seeds=[seed]),
+            dims=[d],
             **subspace,
             **training.keywords(),
             **data,
         )
-        _tune(AdapterTuner(study, qat_epochs=qat_epochs), output, bits, tolerance, quiet)
+        tuner = AdapterTuner(
+            problem, d=d, learning_rate=learning_rate, seed=seed, qat_epochs=qat_epochs
+        )
+        _tune(tuner, output, bits, tolerance, quiet)
 
 
 def _check_output(output: Path) -> None:
@@ -123,7 +126,7 @@ def _show(tuner: AdapterTuner, float32: float, choice: CodecChoice, *, show_tria
             kept = "yes" if trial.kept else "no"
             table.add_row(trial.name, f"{trial.size:,}", f"{trial.metric:.4f}", kept)
         Console().print(table)
-    print_line(f"float32 {float32:.4f}, majority {tuner.study.majority:.4f}")
+    print_line(f"float32 {float32:.4f}, majority {tuner.problem.majority:.4f}")
     if tuner.outcome is not None and tuner.outcome.status == "collapsed":
         print_line(
             "warning: the model predicts a single class: try another learning rate or a larger d."

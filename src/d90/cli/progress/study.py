@@ -122,10 +122,12 @@ class StudyProgress(SweepCallback, AbstractContextManager["StudyProgress"]):
         self._studies = number - 1, count
 
     def on_study_begin(self, study: Study, results: Sequence[TrialResult]) -> None:
+        problem = study.problem
+        subspace = problem.subspace
         self._print(
-            f"{study.model_name} on {study.task.name}: D = {study.D:,}, "
-            f"{study.subspace['method'].upper()}, {study.subspace['projection']}, "
-            f"scale {study.subspace['scale']}, majority {study.majority:.3f}"
+            f"{problem.model_name} on {problem.task.name}: D = {problem.D:,}, "
+            f"{subspace.method.upper()}, {subspace.projection}, "
+            f"scale {subspace.scale}, majority {problem.majority:.3f}"
         )
         if results:
             self._print(f"trials already finished: {len(results)}")

@@ -48,7 +48,7 @@ class TuneProgress(AbstractContextManager["TuneProgress"]):
         subspace, config = tuner.subspace, tuner.subspace.config
         self._steps_per_epoch = math.ceil(len(tuner.data.train) / tuner.settings.batch_size)
         self._print(
-            f"{tuner.study.model_name} on {tuner.study.task.name}: d = {subspace.d:,} of "
+            f"{tuner.problem.model_name} on {tuner.problem.task.name}: d = {subspace.d:,} of "
             f"D = {subspace.layout.D:,}, {config.method.upper()}, {config.projection}, "
             f"scale {config.scale}"
         )

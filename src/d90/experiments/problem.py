@@ -1,0 +1,200 @@
+"""What is fine-tuned: a model on a task, in subspaces of one kind.
+
+What is tried on it is up to a study (`d90.experiments.study`) or to one fine-tune
+(`d90.experiments.tune`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from d90.distributed.process_group import raise_on_all_ranks
+from d90.errors import unknown_name
+from d90.executors import TrialRunner
+from d90.models import loading
+from d90.rng import philox
+from d90.search.protocols.base import LARGEST_SEED, check_integers
+from d90.search.subspace_config import SubspaceConfig
+from d90.search.trial import Trial
+from d90.subspace.layout import build_layout, find_params
+from d90.tasks import METRICS, Task, load_task, majority_score
+from d90.training import TrainConfig
+from d90.utils.digest import json_digest, state_digest
+
+NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype"}
+"""Keys of a model's configuration that do not affect results, or are covered by the weights."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model, a task and a kind of subspace, loaded and ready to train.
+
+    Attributes:
+        model_name: as the user gave it.
+        task: the loaded task.
+        subspace: method, groups, projection and scale; each trial sets its own d and seed.
+        runner: runs trials; it holds the model, the tokenized task and the training configuration.
+        max_length: maximum number of tokens per example.
+        D: number of distinct trainable parameters of the model.
+        m: number of groups that have a lam in SAID.
+    """
+
+    model_name: str
+    task: Task
+    subspace: SubspaceConfig
+    runner: TrialRunner
+    max_length: int
+    D: int
+    m: int
+
+    @cached_property
+    def majority(self) -> float:
+        """Score of the best constant predictor on the primary evaluation split."""
+        labels = self.task.evaluation[self.task.primary].labels
+        return majority_score(self.task.metric, labels)
+
+    @property
+    def family(self) -> str:
+        """The kind of model, such as `roberta`."""
+        return self.runner.model.config.model_type
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """Numbers of examples: for training, and for each of the two metrics."""
+        data = self.runner.data
+        return {
+            "train": len(data.train),
+            "train_metric": len(data.train_eval_subset),
+            "metric": len(data.evaluation[data.primary]),
+        }
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the result of every trial, besides its d, learning rate and seed."""
+        return {
+            "theta_0": state_digest(self.runner.model),
+            "architecture": _architecture(self.runner.model),
+            "data": self.task.digest(),
+            "tokens": self.runner.data.digest(),
+            "random": philox.SCHEME,
+        }
+
+    def key(self, trial: Trial) -> str:
+        """A digest of everything that decides the result of the trial, in any study."""
+        config = self.runner.trial_config(trial)
+        content = {
+            **self.identity,
+            "training": {**config.to_dict(), "precision": self.runner.precision},
+            "subspace": None if trial.is_full else {**self.subspace.names(), "d": trial.d},
+        }
+        return json_digest(content)
+
+    def check_dims(self, dims: Sequence[int]) -> None:
+        """Check that the model has subspaces of these dimensions.
+
+        Raises:
+            D90Error: a d is above D, or in SAID not above m.
+        """
+        _check_dims(self.subspace, dims, self.D, self.m)
+
+
+@raise_on_all_ranks()
+def load_problem(
+    model: str,
+    task: str | Path | Task,
+    *,
+    method: str = "did",
+    groups: str = "layer",
+    projection: str = "fastfood",
+    scale: str = "tensor",
+    dims: Sequence[int] = (),
+    training: TrainConfig | None = None,
+    baseline_training: TrainConfig | None = None,
+    max_length: int = 128,
+    max_train_samples: int | None = None,
+    max_eval_samples: int | None = None,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    metric: str | None = None,
+    dtype: str = "float32",
+    head_seed: int = 0,
+) -> Problem:
+    """Load a model and a task, and check that they can be trained. Nothing is trained.
+
+    Args:
+        model: `minilm-l6`, a local folder or a hub id.
+        task: a task's name or a folder (`d90.tasks.load_task`), or a loaded task, whose limits,
+            columns and metric are already decided.
+        method, groups, projection, scale: of the subspaces (`SubspaceConfig`).
+        dims: dimensions to be tried: checked before the weights are loaded.
+        training: configuration of training in a subspace.
+        baseline_training: of full fine-tuning; by default `training` with AdamW and weight decay.
+        max_length: maximum number of tokens per example.
+        max_train_samples, max_eval_samples, text_columns, label_column, metric: as in `load_task`.
+        dtype: weight dtype; overrides the checkpoint's.
+        head_seed: seed of the classification head's initialization.
+
+    Raises:
+        D90Error: an argument is invalid; model or task cannot be loaded, or do not fit in memory.
+    """
+    subspace = SubspaceConfig(method, groups, projection, scale)
+    for argument, name, choices in (
+        ("dtype", dtype, loading.DTYPES),
+        ("metric", metric or "accuracy", METRICS),
+    ):
+        if name not in choices:
+            raise unknown_name(argument, name, choices)
+    check_integers("head_seed", [head_seed], at_least=0, at_most=LARGEST_SEED)
+    loading.resolve(model)
+    if not isinstance(task, Task):
+        task = load_task(
+            task,
+            text_columns=text_columns,
+            label_column=label_column,
+            metric=metric,
+            max_train_samples=max_train_samples,
+            max_eval_samples=max_eval_samples,
+        )
+    D, m = count_parameters(model, len(task.labels), groups, scale)
+    _check_dims(subspace, dims, D, m)
+    runner = TrialRunner(
+        model,
+        task,
+        training or TrainConfig(1.0),
+        baseline_config=baseline_training,
+        subspace=subspace,
+        head_seed=head_seed,
+        dtype=dtype,
+        max_length=max_length,
+    )
+    return Problem(model, task, subspace, runner, max_length, D, m)
+
+
+def count_parameters(model_name: str, classes: int, groups: str, scale: str) -> tuple[int, int]:
+    """(D, m), from the shapes of the weights alone.
+
+    Raises:
+        D90Error: the model does not exist.
+    """
+    meta_model = loading.load_meta(model_name, num_labels=classes)
+    # `rms` needs the values of the weights; it trains the parameters that `tensor` trains.
+    shapes_only = "tensor" if scale == "rms" else scale
+    layout, _ = build_layout(meta_model, find_params(meta_model), groups=groups, scale=shapes_only)
+    return layout.D, layout.m
+
+
+def _check_dims(subspace: SubspaceConfig, dims: Sequence[int], D: int, m: int) -> None:
+    for d in {max(dims), min(dims)} if dims else ():
+        replace(subspace, d=int(d)).check_size(D, m)
+
+
+def _architecture(model: PreTrainedModel) -> str:
+    """A digest of what the weights do not determine, such as dropout and the number of heads."""
+    config = model.config.to_diff_dict()
+    return json_digest({name: config[name] for name in config.keys() - NOT_ARCHITECTURE})
