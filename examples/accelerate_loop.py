@@ -1,9 +1,9 @@
-"""Fine-tune d numbers in a loop of one's own: what d90 adds is the line with `attach`.
+"""Fine-tune d parameters in a custom training loop: only the line with `attach` is from d90.
 
     python examples/accelerate_loop.py --max-steps 500 --d 1000
     accelerate launch examples/accelerate_loop.py
 
-Several processes send each other d numbers at each step, not the gradient of a model.
+With several processes, the gradient that is all-reduced at each step has d entries.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from d90.models.loading import load
 
 
 def main(
-    model: str = "minilm-l6", task: str = "wordnet-hypernym", steps: int = 200, d: int = 200
+    model: str = "minilm-l6", task: str = "wordnet-hypernym", max_steps: int = 200, d: int = 200
 ) -> tuple[nn.Module, list[float]]:
-    """Train for so many steps; returns the model and the loss of each step."""
+    """Train for `max_steps` steps; returns the model and the loss of each step."""
     set_seed(0)
     data = load_task(task)
     network, tokenizer = load(model, num_labels=len(data.labels))
@@ -40,13 +40,13 @@ def main(
         collate_fn=DataCollatorWithPadding(tokenizer),
     )
     attach(network, d=d)
-    rate = 0.008 * (200 / d) ** 0.5  # One rate serves every d when it is divided by sqrt(d).
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    learning_rate = 0.008 * (200 / d) ** 0.5  # Scaled by 1 / sqrt(d), one rate fits every d.
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     accelerator = Accelerator()
     network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     network.train()
     losses = []
-    for batch in islice(chain.from_iterable(repeat(loader)), steps):
+    for batch in islice(chain.from_iterable(repeat(loader)), max_steps):
         loss = network(**batch).loss
         accelerator.backward(loss)
         optimizer.step()

@@ -1,8 +1,8 @@
-"""Fine-tune d numbers as an adapter of PEFT: what d90 adds is the `D90Config`.
+"""Fine-tune d parameters as a PEFT adapter: only the `D90Config` is from d90.
 
     python examples/peft_adapter.py --max-steps 500 --d 1000
 
-It needs `pip install 'd90[peft]'`.
+Requires `pip install 'd90[peft]'`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from d90.peft import D90Config
 def main(
     model: str = "minilm-l6",
     task: str = "wordnet-hypernym",
-    steps: int = 200,
+    max_steps: int = 200,
     d: int = 200,
     output: str = "peft-run",
 ) -> Trainer:
-    """Train an adapter, save it to `output/adapter`, and a model with it merged to `output/merged`.
+    """Train an adapter; save it to `output/adapter` and the merged model to `output/merged`.
 
     Returns:
         The trainer, with the trained model.
@@ -35,17 +35,19 @@ def main(
     rows = tokenizer(texts, pairs[0] if pairs else None, truncation=True, max_length=128)
     adapter = get_peft_model(base, D90Config(d=d, task_type="SEQ_CLS"))
     adapter.print_trainable_parameters()
-    rate = 0.008 * (200 / d) ** 0.5  # One rate serves every d when it is divided by sqrt(d).
+    learning_rate = 0.008 * (200 / d) ** 0.5  # Scaled by 1 / sqrt(d), one rate fits every d.
     trainer = Trainer(
         adapter,
-        TrainingArguments(output, max_steps=steps, learning_rate=rate, logging_steps=20),
+        TrainingArguments(
+            output, max_steps=max_steps, learning_rate=learning_rate, logging_steps=20
+        ),
         train_dataset=Dataset.from_dict({**rows, "labels": list(data.train.labels)}),
         data_collator=DataCollatorWithPadding(tokenizer),
     )
     trainer.train()
     adapter.save_pretrained(f"{output}/adapter")
 
-    # The base, its new head included, is the same at every loading: its head has a seed.
+    # The base model, including its new head, is the same at every load: the head has a seed.
     base, tokenizer = load(model, num_labels=len(data.labels))
     loaded = PeftModel.from_pretrained(base, f"{output}/adapter")
     loaded.merge_and_unload().save_pretrained(f"{output}/merged")

@@ -1,8 +1,8 @@
-"""Fine-tune d numbers with the Trainer of Transformers: what d90 adds is the line with `attach`.
+"""Fine-tune d parameters with the Transformers Trainer: only the line with `attach` is from d90.
 
     python examples/trainer.py --model roberta-base --task sst2 --max-steps 500 --d 1000
 
-Model and task may be folders of one's own.
+Model and task may be local folders.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from d90.tasks import Split
 
 
 def accuracy(predictions: EvalPrediction) -> dict[str, float]:
-    """The share of the texts that are given their class."""
+    """The fraction of correct predictions."""
     logits, labels = predictions
     return {"accuracy": float((np.argmax(logits, axis=-1) == labels).mean())}
 
@@ -26,11 +26,11 @@ def accuracy(predictions: EvalPrediction) -> dict[str, float]:
 def main(
     model: str = "minilm-l6",
     task: str = "wordnet-hypernym",
-    steps: int = 200,
+    max_steps: int = 200,
     d: int = 200,
     output: str = "trainer-run",
 ) -> Trainer:
-    """Train, evaluate, and save d numbers to the folder `output`."""
+    """Train, evaluate, and save the d parameters to the folder `output`."""
     data = load_task(task)
     network, tokenizer = load(model, num_labels=len(data.labels))
 
@@ -40,10 +40,12 @@ def main(
         return Dataset.from_dict({**rows, "labels": list(split.labels)})
 
     attach(network, d=d)
-    rate = 0.008 * (200 / d) ** 0.5  # One rate serves every d when it is divided by sqrt(d).
+    learning_rate = 0.008 * (200 / d) ** 0.5  # Scaled by 1 / sqrt(d), one rate fits every d.
     trainer = Trainer(
         network,
-        TrainingArguments(output, max_steps=steps, learning_rate=rate, logging_steps=20),
+        TrainingArguments(
+            output, max_steps=max_steps, learning_rate=learning_rate, logging_steps=20
+        ),
         train_dataset=encode(data.train),
         eval_dataset=encode(data.evaluation[data.primary]),
         data_collator=DataCollatorWithPadding(tokenizer),

@@ -1,12 +1,12 @@
-"""Bytes against accuracy: PEFT's small methods on a task, each at its best of four learning rates.
+"""Size on disk against accuracy of PEFT's small methods, each at the best of four learning rates.
 
     d90 measure MODEL TASK --dims 50,200,1000 --epochs 4 --output bytes-d90 ...
     python scripts/bytes_against_accuracy.py MODEL TASK --epochs 4 -o peft.json \\
         --study bytes-d90 --figure bytes.svg
 
-Every method is trained by d90's own loop, on the same batches, with the same fresh head, which PEFT
-trains beside the adapter. The bytes are those of the folder that PEFT saves, head included, without
-the model card. Finished runs are kept in the output: the same command goes on.
+Every method is trained with d90's loop on the same batches and with the same new head, which PEFT
+trains in addition to the adapter. The bytes are those of the folder that PEFT saves, head included,
+without the model card. Finished runs are kept in the output: rerun the command to resume.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ METHODS: dict[str, tuple[Callable[[], Any], tuple[float, ...]]] = {
         lambda: FourierFTConfig(n_frequency=100, scaling=100.0, **COMMON),
         (3e-3, 1e-2, 3e-2, 1e-1),
     ),
-    "UniLoRA, 1,000 numbers": (
+    "UniLoRA, 1,000 parameters": (
         lambda: UniLoraConfig(r=4, theta_d_length=1000, **COMMON),
         (1e-3, 3e-3, 1e-2, 3e-2),
     ),
 }
-"""For each method its settings and a ladder of learning rates by factors of about 3."""
+"""For each method its PEFT configuration and learning rates, about a factor of 3 apart."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Point:
     """A method at its best learning rate.
 
     Attributes:
-        numbers: trained, `head` of them in a head beside the adapter.
+        parameters: number of trained parameters, `head` of them in the head beside the adapter.
         size: bytes of what is saved.
     """
 
     name: str
-    numbers: int
+    parameters: int
     head: int
     size: int
     metric: float
@@ -72,7 +72,7 @@ class Point:
 
 
 def main() -> None:
-    """Run what is not in the output yet, and print the table."""
+    """Run what is not in the output yet and print the table."""
     parser = argparse.ArgumentParser(description="Bytes against accuracy of PEFT's methods.")
     parser.add_argument("model")
     parser.add_argument("task")
@@ -80,8 +80,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--study", type=Path, help="a report of d90 measure, of as many epochs")
-    parser.add_argument("--figure", type=Path, help="an SVG to write; a PNG goes beside it")
+    parser.add_argument("--study", type=Path, help="report of a d90 measure study")
+    parser.add_argument("--figure", type=Path, help="SVG to write; a PNG is written beside it")
     options = parser.parse_args()
     settings = TrainConfig(
         1.0, epochs=options.epochs, batch_size=options.batch_size, precision=options.precision
@@ -111,7 +111,7 @@ def main() -> None:
 def one_run(
     executor: TrialRunner, settings: TrainConfig, method: str, config: Any, rate: float
 ) -> dict[str, Any]:
-    """Train one adapter with its head, and weigh what is saved of it."""
+    """Train one adapter with its head, and measure the size of what is saved."""
     model = get_peft_model(deepcopy(executor.model), config)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     head = sum(p.numel() for name, p in trained.items() if "classifier" in name)
@@ -125,28 +125,28 @@ def one_run(
         "metric": outcome.metric,
         "status": outcome.status,
         "bytes": size,
-        "numbers": sum(p.numel() for p in trained.values()),
-        "of the head": head,
+        "parameters": sum(p.numel() for p in trained.values()),
+        "head_parameters": head,
         "seconds": round(outcome.seconds),
     }
 
 
 def of_study(folder: Path) -> list[Point]:
-    """Task files in float16 at each d of a study, and full fine-tuning, each at its best rate."""
+    """Adapters in float16 at each d of a study, and full fine-tuning, each at its best rate."""
     summary = Summary.load(folder)
     found = []
     for d in dict.fromkeys(result.trial.d for result in summary.ordered_trials):
         runs = [r for r in summary.ordered_trials if r.trial.d == d and r.metric is not None]
         best = max(runs, key=lambda run: run.metric or 0)
         name = "full fine-tuning" if d is None else f"d90, d = {d:,}"
-        numbers = summary.D if d is None else d
+        parameters = summary.D if d is None else d
         size = 4 * summary.D if d is None else file_size(summary, d)
-        found.append(Point(name, numbers, 0, size, best.metric or 0, best.trial.learning_rate))
+        found.append(Point(name, parameters, 0, size, best.metric or 0, best.trial.learning_rate))
     return found
 
 
 def file_size(summary: Summary, d: int) -> int:
-    """Bytes of a task file of this study at d, in float16."""
+    """Bytes of an adapter of this study at d, in float16."""
     space = SubspaceConfig(
         method=summary.method,
         groups=summary.groups or "layer",
@@ -170,24 +170,24 @@ def of_peft(found: list[dict[str, Any]]) -> list[Point]:
     for method in dict.fromkeys(run["method"] for run in found):
         runs = [run for run in found if run["method"] == method]
         best = max(runs, key=lambda run: run["metric"] or 0)
-        head, size = best["of the head"], best["bytes"]
+        head, size = best["head_parameters"], best["bytes"]
         rate = best["learning_rate"]
-        points.append(Point(method, best["numbers"], head, size, best["metric"] or 0, rate))
+        points.append(Point(method, best["parameters"], head, size, best["metric"] or 0, rate))
     return points
 
 
 def show(points: list[Point]) -> None:
-    """The points as a table of Markdown."""
-    print("| method | numbers (of the head beside it) | bytes | accuracy | learning rate |")
+    """Print the points as a Markdown table."""
+    print("| method | parameters (in the head) | bytes | accuracy | learning rate |")
     print("|---|---|---|---|---|")
     for p in sorted(points, key=lambda point: point.size):
         head = f" ({p.head:,})" if p.head else ""
-        numbers = f"{p.numbers:,}{head}"
-        print(f"| {p.name} | {numbers} | {p.size:,} | {p.metric:.3f} | {p.rate:g} |")
+        parameters = f"{p.parameters:,}{head}"
+        print(f"| {p.name} | {parameters} | {p.size:,} | {p.metric:.3f} | {p.rate:g} |")
 
 
 def draw(points: list[Point], majority: float) -> Figure:
-    """Accuracy against bytes, a point a method."""
+    """Plot accuracy against bytes, one point for each method."""
     figure = Figure(figsize=(4.6, 3.0), layout="constrained")
     axes = figure.add_subplot()
     marks = plotting.markers(p.name for p in points)
@@ -206,7 +206,7 @@ def draw(points: list[Point], majority: float) -> Figure:
         color=plotting.SOFT,
     )
     axes.set_xscale("log")
-    axes.set_xlabel("bytes, everything that is needed to load it")
+    axes.set_xlabel("bytes of all files needed to load it")
     axes.set_ylabel("accuracy")
     axes.legend(frameon=False, fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

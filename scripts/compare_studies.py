@@ -1,10 +1,10 @@
-"""Several studies side by side, from their summaries: a Markdown table and a figure.
+"""Compare studies by their summaries: a Markdown table and a figure.
 
     python scripts/compare_studies.py best OUT.svg tensor=reports/tensor model=reports/model
     python scripts/compare_studies.py rates OUT.svg SST-2=reports/sst2
 
-`best` draws the best metric against d, one line a study; `rates` draws the metric against the
-learning rate, one line a d, for one study. A PNG is written beside the SVG.
+`best` plots the best metric against d, one line per study; `rates` plots the metric of one study
+against the learning rate, one line per d. A PNG is written beside the SVG.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from d90.report.plotting import STYLE
 from d90.search.summary import Summary
 from d90.search.trial import TrialResult
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#222222")
 MARKERS = "osD^vPX"
 
 
@@ -82,7 +82,7 @@ def _best_table(studies: dict[str, Summary]) -> str:
 
 
 def _best(summary: Summary, d: int) -> str:
-    """The best metric at d, with its learning rate; mean over seeds of the best of each."""
+    """The best metric at d and its learning rate: the mean over seeds of the best of each."""
     point = next((p for p in summary.curve if p.d == d), None)
     if point is None:
         return "none trained" if _runs(summary, d) else "-"
@@ -104,14 +104,14 @@ def _rates(summary: Summary) -> list[float]:
 
 
 def _mean(runs: Sequence[TrialResult]) -> str:
-    """Mean over seeds; runs that did not train are named, not averaged."""
+    """Mean over seeds of the valid runs; the statuses of the others are named."""
     good = [r.metric for r in runs if r.is_valid and r.metric is not None]
     bad = sorted({r.status for r in runs if not r.is_valid})
     return " ".join(([f"{fmean(good):.3f}"] if good else []) + bad) or "-"
 
 
 def _draw_best(axes: Axes, studies: dict[str, Summary]) -> None:
-    for (label, s), color, marker in zip(studies.items(), COLOURS, MARKERS, strict=False):
+    for (label, s), color, marker in zip(studies.items(), COLORS, MARKERS, strict=False):
         x, y = [p.d for p in s.curve], [p.best for p in s.curve]
         axes.plot(x, y, color=color, marker=marker, ms=4, lw=1, label=label)
     _draw_levels(axes, _first(studies))
@@ -119,7 +119,7 @@ def _draw_best(axes: Axes, studies: dict[str, Summary]) -> None:
 
 
 def _draw_rates(axes: Axes, summary: Summary) -> None:
-    for d, color, marker in zip(_dims([summary]), COLOURS, MARKERS, strict=False):
+    for d, color, marker in zip(_dims([summary]), COLORS, MARKERS, strict=False):
         points = [
             (rate, fmean(r.metric for r in runs if r.metric is not None))
             for rate in _rates(summary)

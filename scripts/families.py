@@ -1,10 +1,10 @@
-"""Print the families of models that d90 is tested on: their SAID groups, D and m.
+"""Print the model families that d90 is tested on: their SAID groups, D and m.
 
     python scripts/families.py
 
-Two tables, for `docs/families.md`: the modules behind each group of a tiny random classifier, and
-D and m of that one and of two published shapes. No file is downloaded and no large model is built:
-published shapes live on the meta device.
+Two tables for `docs/families.md`: the modules in each group of a tiny random classifier, and D and
+m of this classifier and of two published shapes. Nothing is downloaded and no large model is built:
+published shapes are instantiated on the meta device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from d90.subspace.layout import Group, Layout, build_layout, find_params
 
 LAYERS, LABELS, PUBLISHED_LABELS = 2, 3, 2
 END = 2
-"""The token that ends the texts of `batch`: BART and T5 pool there."""
+"""The last token of each example of `batch`, where BART and T5 pool."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Shape:
 
     Attributes:
         hidden: width of the residual stream.
-        layers: blocks; in an encoder-decoder, of each of the two.
-        heads: attention heads of a block.
+        layers: blocks; in an encoder-decoder, of encoder and decoder each.
+        heads: attention heads per block.
         ffn: width inside the feed-forward network.
-        vocabulary: rows of the token table.
-        positions: rows of the position table, where there is one.
-        types: rows of the token type table, where there is one.
-        embedding: width of the tables, where it is given apart.
-        kv_heads: heads of keys and values, where they are given apart.
-        head_size: width of a head, where it is given apart.
+        vocabulary: rows of the token embedding.
+        positions: rows of the position embedding, if there is one.
+        types: rows of the token type embedding, if there is one.
+        embedding: width of the embeddings, if it differs from `hidden`.
+        kv_heads: key and value heads, if they differ from `heads`.
+        head_size: width of a head, if it is not `hidden / heads`.
     """
 
     hidden: int
@@ -60,11 +60,11 @@ class Family:
     """Models of one architecture.
 
     Attributes:
-        kind: what the names of its classes in Transformers begin with.
-        pretraining: what the name of the class of its published checkpoints ends with.
-        tiny: a shape to test with.
-        published: hub ids and their shapes, the smaller one first.
-        tokens: special tokens, and what else its configuration says in every size.
+        kind: prefix of its class names in Transformers.
+        pretraining: suffix of the class name of its published checkpoints.
+        tiny: the shape used in tests.
+        published: hub ids and their shapes, smallest first.
+        tokens: special tokens and other configuration values shared by all sizes.
     """
 
     kind: str
@@ -253,7 +253,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def configuration(family: str, shape: Shape, **options: object) -> PreTrainedConfig:
-    """The configuration of a model of that shape, without dropout."""
+    """The configuration of a model of a given shape, without dropout."""
     model = FAMILIES[family]
     sizes = {
         name: size
@@ -271,9 +271,9 @@ def configuration(family: str, shape: Shape, **options: object) -> PreTrainedCon
 
 
 def tiny(family: str, *, head: str = "ForSequenceClassification", **options: object) -> nn.Module:
-    """A random model of that family, the same every time: a classifier unless `head` says else.
+    """A random model of a family, always the same: a classifier unless `head` names another class.
 
-    It pads with token 0 where the family has no padding token.
+    It pads with token 0 if the family has no padding token.
     """
     options = {"num_labels": LABELS, "eos_token_id": END, **options}
     config = configuration(family, FAMILIES[family].tiny, **options)
@@ -284,7 +284,7 @@ def tiny(family: str, *, head: str = "ForSequenceClassification", **options: obj
 
 
 def batch(rows: int = 3, length: int = 7) -> dict[str, Tensor]:
-    """Random tokens, none of them special but the `END` of each text, and labels."""
+    """Random tokens and labels; the only special token is the `END` of each example."""
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(6, 60, (rows, length), generator=generator)
     tokens[:, -1] = END
@@ -293,7 +293,7 @@ def batch(rows: int = 3, length: int = 7) -> dict[str, Tensor]:
 
 
 def skeleton(family: str, shape: Shape) -> PreTrainedModel:
-    """A classifier of that shape on the meta device."""
+    """A classifier of a given shape on the meta device."""
     config = configuration(family, shape, num_labels=PUBLISHED_LABELS)
     with torch.device("meta"):
         return getattr(transformers, f"{FAMILIES[family].kind}ForSequenceClassification")(config)
@@ -301,49 +301,51 @@ def skeleton(family: str, shape: Shape) -> PreTrainedModel:
 
 @cache
 def published_layout(family: str, name: str) -> Layout:
-    """Where the weights of a published shape lie in theta, grouped by layer."""
+    """The layout of a published shape, grouped by layer."""
     return _layout(skeleton(family, FAMILIES[family].published[name]))
 
 
 def _layout(model: nn.Module) -> Layout:
-    # The scale plays no part in the groups; this one needs no values.
+    # Groups do not depend on the scale; this one needs no weight values.
     return build_layout(model, find_params(model), groups="layer", scale="model")[0]
 
 
 def modules(group: Group, layout: Layout) -> list[str]:
-    """The outermost modules or tensors that hold this group's weights and no others."""
-    own = [slot.name for slot in group.slices]
-    others = [slot.name for slot in layout.slices if slot not in group.slices]
-    found: dict[str, None] = {}
+    """The outermost modules or tensors that hold the weights of this group and no others."""
+    own = [param_slice.name for param_slice in group.slices]
+    others = [s.name for s in layout.slices if s not in group.slices]
+    outermost: dict[str, None] = {}
     for name in own:
         parts = name.split(".")
         paths = (".".join(parts[: n + 1]) for n in range(len(parts)))
-        found[next(p for p in paths if not any(f"{o}.".startswith(f"{p}.") for o in others))] = None
-    return list(found)
+        outermost[
+            next(p for p in paths if not any(f"{o}.".startswith(f"{p}.") for o in others))
+        ] = None
+    return list(outermost)
 
 
 def group_rows() -> Iterator[list[str]]:
-    """For each family the modules of its groups in a tiny classifier."""
+    """For each family, the modules of the groups of its tiny classifier."""
     yield [
         "family",
         "`embeddings`",
         "blocks, one group each",
-        "left over, one group each",
+        "others, one group each",
         "`head`",
     ]
     for family in FAMILIES:
         layout = _layout(tiny(family))
-        cells: dict[str, list[str]] = {EMBEDDINGS: [], "blocks": [], "left over": [], HEAD: []}
+        cells: dict[str, list[str]] = {EMBEDDINGS: [], "blocks": [], "others": [], HEAD: []}
         for group in layout.groups:
             paths = modules(group, layout)
             is_block = group.name.rpartition(".")[2].isdigit()
-            kind = group.name if group.name in cells else "blocks" if is_block else "left over"
+            kind = group.name if group.name in cells else "blocks" if is_block else "others"
             cells[kind] += [group.name] if is_block else paths
         yield [family, *(", ".join(f"`{path}`" for path in cell) for cell in cells.values())]
 
 
 def size_rows() -> Iterator[list[str]]:
-    """For each family D and m of the tiny classifier and of published shapes, and its tests."""
+    """For each family, D and m of the tiny classifier and of published shapes, and its tests."""
     sizes = ("published shape", "D", "m")
     yield ["family", "tiny D", "m", "tied names", *sizes, *sizes, "tests"]
     for family, models in FAMILIES.items():
@@ -357,12 +359,12 @@ def size_rows() -> Iterator[list[str]]:
 
 def tables() -> list[str]:
     """Both tables, as Markdown."""
-    found = []
+    tables = []
     for rows in (group_rows(), size_rows()):
         header, *body = rows
         lines = [header, ["---"] * len(header), *body]
-        found.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return found
+        tables.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return tables
 
 
 if __name__ == "__main__":

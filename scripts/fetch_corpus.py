@@ -1,11 +1,12 @@
-"""Fetch English text to pre-train on: documentation and books as Debian packages it.
+"""Fetch English text for pre-training: documentation and books from Debian packages.
 
     python scripts/fetch_corpus.py OUT
 
-Packages are downloaded with `apt-get download`, and nothing is installed. Their texts become UTF-8
-files of paragraphs with blank lines between them: prose only, each paragraph once, and none that
-has six words in a row of a text of the bundled tasks, which are made from WordNet. A package that
-is not to be had is named and left out. Texts keep the licences of their packages.
+Packages are downloaded with `apt-get download`; nothing is installed. The output is one UTF-8 file
+per package, with blank lines between paragraphs: prose only, without duplicate paragraphs, and
+without paragraphs that share six consecutive words with an example of the bundled tasks, which are
+made from WordNet. Unavailable packages are reported and skipped. Texts keep the licenses of their
+packages.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import ClassVar
 
 TASKS = Path(__file__).parent.parent / "src" / "d90" / "tasks" / "data"
 
-LICENCES = {
+LICENSES = {
     "anarchism": "GFDL-1.2+, GPL-2+",
     "apache2-doc": "Apache-2.0",
     "aptitude-doc-en": "GPL-2+",
@@ -62,23 +63,23 @@ LICENCES = {
     "python3.11-doc": "PSF-2",
     "r-doc-html": "GPL-2+",
 }
-"""What is fetched: packages of Debian 12 by name, each with the licence of its text."""
+"""The packages of Debian 12 to fetch, with the licenses of their texts."""
 
 DESCRIPTIONS = "package-descriptions"
 
-LEAST_CHARACTERS, LEAST_WORDS = 60, 10
-LETTERS = 0.78
-"""Letters and spaces are at least this share of a paragraph of prose."""
+MIN_CHARACTERS, MIN_WORDS = 60, 10
+MIN_LETTERS = 0.78
+"""Minimum fraction of letters and spaces in a paragraph of prose."""
 
 MARKS = re.compile(r"[{}<>=_|\\/*#;@$~^`\[\]]")
-MOST_MARKS = 0.02
+MAX_MARKS = 0.02
 COMMON = {
     *("the", "of", "and", "to", "a", "in", "is", "that", "for", "it", "with", "as", "be", "on"),
     *("are", "this", "by", "or", "from", "not", "you", "if", "he", "his", "was", "which", "an"),
     *("at", "have", "but", "can", "will", "has", "their", "they", "all", "when", "one", "so"),
 }
-LEAST_COMMON = 0.18
-"""Common English words are at least this share of a paragraph of English."""
+MIN_COMMON = 0.18
+"""Minimum fraction of common English words in a paragraph of English."""
 
 SHINGLE = 6
 OTHER_LANGUAGES = re.compile(
@@ -87,42 +88,42 @@ OTHER_LANGUAGES = re.compile(
 
 
 def main() -> None:
-    """Fetch what is to be had, clean it, and say what was found."""
+    """Fetch the available packages, clean their texts, and print the sizes."""
     parser = argparse.ArgumentParser(description="Fetch English text to pre-train on.")
-    parser.add_argument("output", type=Path, help="folder of the text files")
-    parser.add_argument("--packages", type=Path, help="keep the downloads here")
+    parser.add_argument("output", type=Path, help="folder for the text files")
+    parser.add_argument("--packages", type=Path, help="folder for the downloads")
     arguments = parser.parse_args()
     downloads = arguments.packages or arguments.output / ".packages"
     for folder in (arguments.output, downloads):
         folder.mkdir(parents=True, exist_ok=True)
     keep, total = Filter(task_shingles()), 0
-    print(f"{'source':<28} {'version':<28} {'MB':>6}  licence", flush=True)
-    for name, licence in LICENCES.items():
+    print(f"{'source':<28} {'version':<28} {'MB':>6}  license", flush=True)
+    for name, license in LICENSES.items():
         package = fetch(name, downloads)
         if package is None:
-            print(f"{name:<28} not to be had, left out", flush=True)
+            print(f"{name:<28} unavailable, skipped", flush=True)
             continue
         size = write(arguments.output / f"{name}.txt", keep(texts_of(package)))
         total += size
         version = package.name.split("_")[1].replace("%3a", ":")
-        print(f"{name:<28} {version:<28} {size / 1e6:6.2f}  {licence}", flush=True)
+        print(f"{name:<28} {version:<28} {size / 1e6:6.2f}  {license}", flush=True)
     size = write(arguments.output / f"{DESCRIPTIONS}.txt", keep(descriptions(downloads)))
-    print(f"{DESCRIPTIONS:<28} {'-':<28} {size / 1e6:6.2f}  as the packages", flush=True)
-    print(f"{'in all':<57} {(total + size) / 1e6:6.2f}")
-    print(f"left out: {keep.said()}")
+    print(f"{DESCRIPTIONS:<28} {'-':<28} {size / 1e6:6.2f}  of the packages", flush=True)
+    print(f"{'total':<57} {(total + size) / 1e6:6.2f}")
+    print(f"dropped paragraphs: {keep.summary()}")
 
 
 def fetch(name: str, folder: Path) -> Path | None:
-    """The file of a package, downloaded where it is not there yet; None where it cannot be."""
-    found = sorted(folder.glob(f"{name}_*.deb"))
-    if not found:
+    """The file of a package, downloaded if necessary; None if it is unavailable."""
+    files = sorted(folder.glob(f"{name}_*.deb"))
+    if not files:
         subprocess.run(["apt-get", "download", name], cwd=folder, capture_output=True, check=False)
-        found = sorted(folder.glob(f"{name}_*.deb"))
-    return found[-1] if found else None
+        files = sorted(folder.glob(f"{name}_*.deb"))
+    return files[-1] if files else None
 
 
 def write(file: Path, paragraphs: Iterable[str]) -> int:
-    """Write paragraphs with blank lines between them; the bytes written."""
+    """Write paragraphs with blank lines between them; return the number of bytes."""
     with file.open("w", encoding="utf-8") as opened:
         for paragraph in paragraphs:
             opened.write(paragraph + "\n\n")
@@ -133,7 +134,7 @@ def write(file: Path, paragraphs: Iterable[str]) -> int:
 
 
 def texts_of(package: Path) -> Iterator[str]:
-    """The paragraphs of every file of a package that a reader knows, in the order of the names."""
+    """The paragraphs of every file of a package that has a reader, in the order of the archive."""
     with subprocess.Popen(
         ["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE
     ) as unpack:
@@ -147,7 +148,7 @@ def texts_of(package: Path) -> Iterator[str]:
 
 
 def decode(name: str, data: bytes) -> str:
-    """The text of a file, unpacked where its name says that it is packed."""
+    """The text of a file, decompressed if its name ends in .gz or .dz."""
     if name.endswith((".gz", ".dz")):
         data = gzip.GzipFile(fileobj=io.BytesIO(data)).read()
     try:
@@ -157,7 +158,7 @@ def decode(name: str, data: bytes) -> str:
 
 
 def reader_for(name: str) -> Callable[[str], Iterator[str]] | None:
-    """How a file is read, by its name; None for one that holds no English prose."""
+    """The reader of a file, by its name; None for files without English prose."""
     plain = name.removesuffix(".gz")
     folder = plain.rpartition("/")[0]
     if OTHER_LANGUAGES.search(plain) or re.search(r"copyright|changelog|/_?sources/", plain, re.I):
@@ -176,7 +177,7 @@ def reader_for(name: str) -> Callable[[str], Iterator[str]] | None:
 
 
 class Paragraphs(HTMLParser):
-    """The text of an HTML page, cut at block elements, without code and navigation."""
+    """The paragraphs of an HTML page: text between block elements, without code and navigation."""
 
     BLOCKS: ClassVar = {
         *("p", "div", "li", "dd", "dt", "td", "th", "tr", "h1", "h2", "h3", "h4", "h5", "h6"),
@@ -186,7 +187,7 @@ class Paragraphs(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.found: list[str] = []
+        self.paragraphs: list[str] = []
         self._text: list[str] = []
         self._hidden: list[str] = []
 
@@ -213,7 +214,7 @@ class Paragraphs(HTMLParser):
         text = "".join(self._text)
         self._text.clear()
         if text.strip():
-            self.found.append(text)
+            self.paragraphs.append(text)
 
 
 def html_paragraphs(text: str) -> Iterator[str]:
@@ -222,18 +223,18 @@ def html_paragraphs(text: str) -> Iterator[str]:
     page.feed(text)
     page.close()
     page.end()
-    return iter(page.found)
+    return iter(page.paragraphs)
 
 
 def plain_paragraphs(text: str) -> Iterator[str]:
-    """What stands between blank lines, hyphens at line ends closed, marks of emphasis dropped."""
+    """Text between blank lines, with line-end hyphens joined and emphasis markup removed."""
     for paragraph in re.split(r"\n[ \t]*\n", text):
         joined = re.sub(r"(?<=[a-z])-\n\s*(?=[a-z])", "-", paragraph)
         yield re.sub(r"``?|\*\*?(?=\w)|(?<=\w)\*\*?|:\w+:(?=`)|[BCFIL]<+([^<>]*)>+", r"\1", joined)
 
 
 def man_paragraphs(text: str) -> Iterator[str]:
-    """The paragraphs of a manual page in roff: requests end them, but for those that set a font."""
+    """The paragraphs of a manual page in roff, which any request ends unless it sets a font."""
     lines: list[str] = []
     for line in text.splitlines():
         font = re.match(r"\.(?:B|I|BR|IR|RB|RI|BI|IB|Nm|Fn|Ar|Pa|Xr|Em|Sy)\s+(.*)", line)
@@ -246,7 +247,7 @@ def man_paragraphs(text: str) -> Iterator[str]:
 
 
 def unescape(text: str) -> str:
-    """Without roff's escapes.
+    """Remove the escapes of roff.
 
     >>> unescape(r"a \\fBbold\\fP word\\-pair")
     'a bold word-pair'
@@ -257,53 +258,53 @@ def unescape(text: str) -> str:
 
 
 def descriptions(folder: Path) -> Iterator[str]:
-    """The long descriptions of all packages, from lists of apt of our own."""
+    """The long descriptions of all packages, from separate apt lists."""
     lists = (folder / "lists").resolve()
     (lists / "partial").mkdir(parents=True, exist_ok=True)
     options = ["-o", f"Dir::State::Lists={lists}", "-o", "Acquire::Languages=en"]
     subprocess.run(["apt-get", *options, "update"], capture_output=True, check=False)
     for file in sorted(lists.glob("*i18n_Translation-en*")):
-        said = subprocess.run(
+        output = subprocess.run(
             ["/usr/lib/apt/apt-helper", "cat-file", file], capture_output=True, check=False
         )
-        for entry in re.split(r"\n\n", said.stdout.decode("utf-8", "replace")):
+        for entry in re.split(r"\n\n", output.stdout.decode("utf-8", "replace")):
             _, _, long = entry.partition("Description-en:")
             yield from re.split(r"\n \.\n", long.partition("\n")[2])
 
 
 class Filter:
-    """Lets English prose through, each paragraph once, and nothing of the tasks.
+    """Passes English prose, each paragraph once, and nothing that overlaps with the tasks.
 
     Args:
-        taboo: runs of words that are in a task.
+        taboo: word sequences of the tasks.
     """
 
     def __init__(self, taboo: frozenset[tuple[str, ...]]) -> None:
         self._taboo = taboo
         self._seen: set[bytes] = set()
-        self._dropped = {"no prose": 0, "seen before": 0, "in a task": 0}
+        self._dropped = {"not prose": 0, "duplicate": 0, "in a task": 0}
 
     def __call__(self, paragraphs: Iterable[str]) -> Iterator[str]:
         for paragraph in paragraphs:
             text = " ".join(paragraph.split())
-            why = self._objection(text)
-            if why is None:
+            reason = self._reason_to_drop(text)
+            if reason is None:
                 yield text
             else:
-                self._dropped[why] += 1
+                self._dropped[reason] += 1
 
-    def _objection(self, text: str) -> str | None:
+    def _reason_to_drop(self, text: str) -> str | None:
         if not is_prose(text):
-            return "no prose"
+            return "not prose"
         digest = hashlib.blake2b(text.lower().encode(), digest_size=8).digest()
         if digest in self._seen:
-            return "seen before"
+            return "duplicate"
         self._seen.add(digest)
         return "in a task" if "[WordNet" in text or self._taboo & shingles(text) else None
 
-    def said(self) -> str:
-        """What was left out, in paragraphs."""
-        return ", ".join(f"{count:,} {why}" for why, count in self._dropped.items())
+    def summary(self) -> str:
+        """The number of dropped paragraphs, by reason."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self._dropped.items())
 
 
 def is_prose(text: str) -> bool:
@@ -315,13 +316,13 @@ def is_prose(text: str) -> bool:
     False
     """
     words = re.findall(r"[A-Za-z']+", text.lower())
-    if len(text) < LEAST_CHARACTERS or len(words) < LEAST_WORDS or "\x00" in text:
+    if len(text) < MIN_CHARACTERS or len(words) < MIN_WORDS or "\x00" in text:
         return False
     letters = sum(c.isascii() and (c.isalpha() or c == " ") for c in text)
     return (
-        letters >= LETTERS * len(text)
-        and len(MARKS.findall(text)) <= MOST_MARKS * len(text)
-        and sum(word in COMMON for word in words) >= LEAST_COMMON * len(words)
+        letters >= MIN_LETTERS * len(text)
+        and len(MARKS.findall(text)) <= MAX_MARKS * len(text)
+        and sum(word in COMMON for word in words) >= MIN_COMMON * len(words)
     )
 
 
@@ -332,16 +333,16 @@ def shingles(text: str) -> set[tuple[str, ...]]:
 
 
 def task_shingles() -> frozenset[tuple[str, ...]]:
-    """Those of the texts of the bundled tasks."""
-    found: set[tuple[str, ...]] = set()
+    """The shingles of the examples of the bundled tasks."""
+    task_words: set[tuple[str, ...]] = set()
     for file in sorted(TASKS.glob("*/*.jsonl.gz")):
         for line in gzip.decompress(file.read_bytes()).decode("utf-8").splitlines():
             row = json.loads(line)
             for column in ("gloss", "candidate"):
-                found |= shingles(row.get(column, ""))
-    if not found:
+                task_words |= shingles(row.get(column, ""))
+    if not task_words:
         sys.exit(f"error: no bundled tasks in '{TASKS}': run this from a checkout of d90.")
-    return frozenset(found)
+    return frozenset(task_words)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Write a task with two classes: does a WordNet gloss define something living?
+"""Write a binary task: does a WordNet gloss define something living?
 
-From the bundled wordnet-supersense: glosses of persons and animals are `yes`, of artifacts and
-communication `no`, half of each. The splits are those of the bundled task.
+Made from the bundled wordnet-supersense: glosses of persons and animals are `yes`, those of
+artifacts and communication `no`, half of each. The splits are those of the bundled task.
 
     python scripts/make_living_task.py living
 """
@@ -24,7 +24,7 @@ LIVING = {
 
 
 def main() -> None:
-    """Write `train.jsonl` and `validation.jsonl` into a folder."""
+    """Write `train.jsonl` and `validation.jsonl` to a folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder

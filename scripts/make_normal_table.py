@@ -1,8 +1,7 @@
-"""Print `src/d90/rng/normal_table.py`: the inverse normal distribution of philox-v1, in whole
-numbers.
+"""Print `src/d90/rng/normal_table.py`: philox-v1's inverse normal distribution, in integers.
 
-The table is part of the random scheme: generated once, committed, and never made again at run time,
-so that no mathematics library can change a bit of it. A test runs this again and compares.
+The table is part of the random scheme: it is generated once, committed, and never recomputed at run
+time, so that no math library can change a bit of it. A test runs this script and compares.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Make the two bundled tasks from WordNet 3.0, as Debian's `wordnet-base` package installs it.
+"""Make the two bundled tasks from WordNet 3.0, as installed by Debian's `wordnet-base` package.
 
     apt-get install wordnet-base
     python scripts/make_wordnet_tasks.py
 
-The result is a function of the WordNet files alone: every choice and every order is by SHA-256.
-The file format is in wndb(5WN); the lexicographer files are in lexnames(5WN).
+The result depends on the WordNet files alone: every selection and order is by SHA-256. The file
+format is described in wndb(5WN), the lexicographer files in lexnames(5WN).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SUPERSENSES = {
     35: "verb.contact",
 }
 TRAIN_ROWS, VALIDATION_ROWS = 8_000, 2_000
-VALIDATION_SHARE = 5  # one gloss in so many belongs to the validation split of the hypernym task
+VALIDATION_EVERY = 5  # one gloss in five is in the validation split of the hypernym task
 SMALLEST_CLASS = 500  # synsets; below it a hypernym task has too few candidates of the same class
 
 Row = dict[str, str]
@@ -63,7 +63,7 @@ Pair = tuple[Synset, Synset]  # a synset and a direct hypernym of it
 
 
 def main() -> None:
-    """Read WordNet, write the two tasks and the licence."""
+    """Read WordNet; write the two tasks and the license."""
     parser = argparse.ArgumentParser(description="Make the bundled WordNet tasks.")
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     data = Path(__file__).parent.parent / "src" / "d90" / "tasks" / "data"
@@ -74,13 +74,13 @@ def main() -> None:
     synsets = {synset.key: synset for file in files for synset in read_synsets(file)}
     write_task(arguments.output / "wordnet-supersense", *supersense(synsets.values()))
     write_task(arguments.output / "wordnet-hypernym", *hypernym(synsets))
-    (arguments.output / "WORDNET-LICENSE.txt").write_text(read_licence(files[0]))
+    (arguments.output / "WORDNET-LICENSE.txt").write_text(read_license(files[0]))
 
 
 def read_synsets(file: Path) -> Iterator[Synset]:
     """The synsets of a WordNet data file, each gloss without its example sentences."""
     for line in file.read_text(encoding="ascii").splitlines():
-        if line.startswith(" "):  # the licence
+        if line.startswith(" "):  # the license
             continue
         fields, _, gloss = line.partition("|")
         offset, lexicographer, kind, words, *rest = fields.split()
@@ -98,7 +98,7 @@ def read_synsets(file: Path) -> Iterator[Synset]:
 
 
 def definition(gloss: str) -> str:
-    """The part of a gloss before its first example sentence, which stands in double quotes.
+    """The part of a gloss before its first example sentence, which is in double quotes.
 
     >>> definition(' move fast by using one\\'s feet; "Don\\'t run"; "He ran"  ')
     "move fast by using one's feet"
@@ -107,7 +107,7 @@ def definition(gloss: str) -> str:
 
 
 def supersense(synsets: Iterable[Synset]) -> tuple[list[Row], list[Row]]:
-    """Gloss to lexicographer class: as many glosses of each class, none in two classes."""
+    """Gloss to lexicographer class: equally many glosses per class, none in two classes."""
     classes: dict[str, set[int]] = defaultdict(set)
     for synset in synsets:
         classes[synset.gloss].add(synset.lexicographer)
@@ -130,9 +130,9 @@ def supersense(synsets: Iterable[Synset]) -> tuple[list[Row], list[Row]]:
 def hypernym(synsets: Synsets) -> tuple[list[Row], list[Row]]:
     """Two glosses: is the second the gloss of a hypernym of the first?
 
-    Each gloss belongs to one split. In a split each chosen pair makes two rows: one with its own
-    hypernym, one with the hypernym of another pair of its class. Every gloss is therefore as often
-    in a positive row as in a negative one, on either side: neither says anything by itself.
+    Each gloss belongs to one split. Each selected pair makes two rows: one with its own hypernym,
+    one with the hypernym of another pair of its class. So every gloss is in as many positive as
+    negative rows on either side, and neither text alone predicts the label.
     """
     pairs = hypernym_pairs(synsets)
     train = [pair for pair in pairs if not in_validation(pair[0].gloss)][: TRAIN_ROWS // 2]
@@ -141,7 +141,7 @@ def hypernym(synsets: Synsets) -> tuple[list[Row], list[Row]]:
 
 
 def hypernym_pairs(synsets: Synsets) -> list[Pair]:
-    """Synsets with their direct hypernyms, of one class and one split, each side used once."""
+    """Synsets with a direct hypernym of the same class and split, each gloss used once per side."""
     sizes = Counter(synset.lexicographer for synset in synsets.values())
     pairs, used_below, used_above = [], set(), set()
     for below in by_hash(synsets.values(), key=lambda synset: synset.gloss):
@@ -173,7 +173,7 @@ def hypernym_rows(pairs: Iterable[Pair], synsets: Synsets) -> Iterator[Row]:
 
 
 def derange(pairs: Sequence[Pair], synsets: Synsets) -> list[Synset]:
-    """The second synsets of the pairs in an order in which none is a hypernym of its first."""
+    """The hypernyms of the pairs, permuted so that none is an ancestor of its new partner."""
     above = [ancestor_glosses(below, synsets) for below, _ in pairs]
     others = [pairs[i - 1][1] for i in range(len(pairs))]
 
@@ -200,7 +200,7 @@ def ancestor_glosses(synset: Synset, synsets: Synsets) -> set[str]:
 
 
 def is_definition(*glosses: str) -> bool:
-    """Whether every gloss says something: three words or more, no quotation cut in the middle."""
+    """Whether every gloss has at least three words and no quotation or parenthesis cut off."""
     return all(
         len(gloss.split()) >= 3 and '"' not in gloss and gloss.count("(") == gloss.count(")")
         for gloss in glosses
@@ -208,8 +208,8 @@ def is_definition(*glosses: str) -> bool:
 
 
 def in_validation(gloss: str) -> bool:
-    """Which split of the hypernym task a gloss belongs to."""
-    return digest("split " + gloss)[0] % VALIDATION_SHARE == 0
+    """Whether a gloss is in the validation split of the hypernym task."""
+    return digest("split " + gloss)[0] % VALIDATION_EVERY == 0
 
 
 def digest(text: str) -> bytes:
@@ -223,7 +223,7 @@ def by_hash(items: Iterable[T], key: Callable[[T], str] = str) -> list[T]:
 
 
 def shuffled(rows: Iterable[Row]) -> list[Row]:
-    """The rows in an order that says nothing about their labels."""
+    """The rows in an order independent of their labels."""
     return by_hash(rows, key=lambda row: "\t".join(row.values()))
 
 
@@ -237,8 +237,8 @@ def write_task(folder: Path, train: list[Row], validation: list[Row]) -> None:
         print(f"{folder.name}/{name}: {len(rows)} rows, {len(packed)} bytes")
 
 
-def read_licence(file: Path) -> str:
-    """The WordNet licence, which heads every data file with numbered lines."""
+def read_license(file: Path) -> str:
+    """The WordNet license, which heads every data file with numbered lines."""
     lines = file.read_text(encoding="ascii").splitlines()
     return "".join(line[4:].rstrip() + "\n" for line in lines if line.startswith("  "))
 

@@ -1,4 +1,4 @@
-"""Bag-of-words logistic regression on the bundled tasks: the figures of their data card.
+"""Bag-of-words logistic regression on the bundled tasks, for their data card.
 
 python scripts/wordnet_baselines.py
 """
@@ -15,11 +15,17 @@ from sklearn.linear_model import LogisticRegression
 from d90.tasks import Split, load_task, majority_score, score
 
 TASKS = ("wordnet-supersense", "wordnet-hypernym")
-INVERSE_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)  # scikit-learn's C; the best on validation is shown
+INVERSE_PENALTIES = (
+    0.1,
+    0.3,
+    1.0,
+    3.0,
+    10.0,
+)  # scikit-learn's C; the best is printed
 
 
 def main() -> None:
-    """Print one line for each task and each bag of words."""
+    """Print one line for each task and kind of features."""
     for name in TASKS:
         task = load_task(name)
         validation = task.evaluation[task.primary]
@@ -45,7 +51,7 @@ def best_accuracy(train: Split, validation: Split, *, shared: bool) -> tuple[flo
 def bag_of_words(
     vectorizer: CountVectorizer, texts: Sequence[tuple[str, ...]], shared: bool
 ) -> Any:
-    """A sparse row a text: its words; with `shared` also the words of both, and their count."""
+    """A sparse row per example: its words; if `shared`, those of both texts and their count too."""
     bags = [vectorizer.transform(column) for column in zip(*texts, strict=True)]
     if shared:
         both = bags[0].multiply(bags[1]).tocsr()

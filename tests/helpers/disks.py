@@ -1,4 +1,4 @@
-"""A disk of a few megabytes, which a test can fill."""
+"""A disk of a few megabytes that a test can fill."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = 4096
 
 @dataclass(frozen=True)
 class Disk:
-    """A small disk that is mounted at a folder."""
+    """A small disk mounted at a folder."""
 
     folder: Path
 
@@ -23,7 +23,7 @@ class Disk:
         return self.folder / "filler"
 
     def fill(self) -> None:
-        """Leave no room at all."""
+        """Fill the disk completely."""
         with self._filler.open("ab", buffering=0) as file:
             try:
                 while True:
@@ -32,25 +32,25 @@ class Disk:
                 pass
 
     def make_room(self) -> None:
-        """Take the filler away."""
+        """Free the space again."""
         self._filler.unlink(missing_ok=True)
 
 
 def missing() -> str | None:
-    """Why no disk can be mounted here, or None."""
+    """Why no disk can be mounted on this machine, or None."""
     try:
         with small_disk():
             return None
     except (OSError, subprocess.CalledProcessError):
-        return "a disk that can be filled needs the right to mount one"
+        return "needs permission to mount a file system"
 
 
 @contextmanager
 def small_disk(megabytes: int = 4) -> Iterator[Disk]:
-    """A disk in memory, gone with the context.
+    """A disk in memory that is unmounted with the context.
 
     Raises:
-        OSError, CalledProcessError: this user may not mount one.
+        OSError, CalledProcessError: this user may not mount a file system.
     """
     with tempfile.TemporaryDirectory(prefix="d90 disk ") as folder:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder]

@@ -1,4 +1,4 @@
-"""What the tests of several executors share."""
+"""Shared by the tests of the executors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from d90.training import Progress, TrainConfig
 
 SETTINGS = TrainConfig(1.0, epochs=2, batch_size=8, precision="no")
 LONG = replace(SETTINGS, epochs=5000)
-"""A run that does not end by itself."""
+"""A trial that lasts until it is cancelled."""
 
 TRIALS = [Trial(None, 0.02), *(Trial(d, 0.012, seed) for d in (20, 50) for seed in (0, 1))]
 
@@ -29,7 +29,7 @@ def timeless(result: TrialResult) -> TrialResult:
 
 
 def named(processes: Sequence[psutil.Process], words: str) -> list[psutil.Process]:
-    """Those with the words in their command; one that has just ended has none."""
+    """The processes whose command line contains the words; an exited one has none."""
 
     def command(process: psutil.Process) -> str:
         try:

@@ -1,4 +1,4 @@
-"""Two processes that talk over this machine's loopback, for tests of runs made together."""
+"""Two processes connected by gloo over loopback, for tests of distributed runs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ SECONDS = 120
 
 @cache
 def pair() -> Pair:
-    """The pair that every test module uses."""
+    """The pair shared by all test modules."""
     folder = tempfile.TemporaryDirectory()
-    made = Pair(Path(folder.name))
-    atexit.register(lambda: (made.close(), folder.cleanup()))
-    return made
+    processes = Pair(Path(folder.name))
+    atexit.register(lambda: (processes.close(), folder.cleanup()))
+    return processes
 
 
 class Pair:
-    """Two processes of one group, started once: to load torch takes longer than what they do.
+    """Two processes of one group, started once because importing torch takes longer than the tests.
 
     Args:
-        folder: an empty one, where they meet.
+        folder: an empty folder for the rendezvous.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,21 +48,21 @@ class Pair:
             self._processes.append(process)
 
     def run(self, worker: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """What `worker(rank, *arguments)` returns in each process.
+        """The return value of `worker(rank, *arguments)` in each process.
 
         Args:
-            worker: a function at the top of a module.
-            arguments: what else it gets.
+            worker: a function at the top level of a module.
+            arguments: further arguments of it.
         """
         for pipe in self._pipes:
             pipe.send((worker, arguments))
         if not all(pipe.poll(SECONDS) for pipe in self._pipes):
             self.close()
             raise TimeoutError(f"{worker.__name__} has not ended after {SECONDS} seconds")
-        found = [pickle.loads(pipe.recv_bytes()) for pipe in self._pipes]
-        failed = [text for is_error, text in found if is_error]
-        assert not failed, "\n".join(failed)
-        return [value for _, value in found]
+        answers = [pickle.loads(pipe.recv_bytes()) for pipe in self._pipes]
+        errors = [text for is_error, text in answers if is_error]
+        assert not errors, "\n".join(errors)
+        return [value for _, value in answers]
 
     def close(self) -> None:
         for process in self._processes:
@@ -77,8 +77,8 @@ def _serve(rank: int, folder: str, pipe: Connection) -> None:
     while True:
         worker, arguments = pipe.recv()
         try:
-            said = False, worker(rank, *arguments)
+            answer = False, worker(rank, *arguments)
         except Exception:
-            said = True, f"process {rank}: {traceback.format_exc()}"
-        # Bytes: tensors would else travel as handles of memory that this process may free.
-        pipe.send_bytes(pickle.dumps(said))
+            answer = True, f"process {rank}: {traceback.format_exc()}"
+        # As bytes: tensors would be sent as handles to memory that this process may free.
+        pipe.send_bytes(pickle.dumps(answer))

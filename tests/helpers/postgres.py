@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own, on loopback: started by the tests, gone after them."""
+"""A temporary PostgreSQL server on loopback, started and removed by the tests."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ STARTING_SECONDS = 30
 
 
 class Server:
-    """One server in a folder of its own; it trusts whoever is on this machine.
+    """A server in its own folder that trusts every local user.
 
     Args:
         programs: folder of `initdb` and `postgres`.
-        folder: where its data go; its user's.
-        user: whom it runs as, since it refuses to run as root.
+        folder: data folder, owned by the user that the server runs as.
+        user: options of `subprocess` for that user: the server refuses to run as root.
     """
 
     def __init__(self, programs: Path, folder: Path, user: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Server:
         self._log = folder / "log"
         self.port = _free_port()
         data = ("-D", folder / "data", "-U", "d90", "--auth=trust", "--no-sync", "-E", "UTF8")
-        made = subprocess.run(
+        initialized = subprocess.run(
             [programs / "initdb", *data],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -44,11 +44,11 @@ class Server:
             cwd=folder,
             **user,
         )
-        if made.returncode:
-            raise RuntimeError(made.stdout)
+        if initialized.returncode:
+            raise RuntimeError(initialized.stdout)
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server and wait until it accepts connections."""
         options = (
             *(
                 "-D",
@@ -76,23 +76,23 @@ class Server:
                 time.sleep(0.1)
 
     def stop(self, *, crash: bool = False) -> None:
-        """Stop it and end its connections; a crash is one without a farewell."""
+        """Stop the server and close its connections; `crash` skips the clean shutdown."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
         self._process.wait()
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """The rows that a statement gives."""
+        """Execute a statement and return its rows."""
         with psycopg.connect(self.url(database), autocommit=True, connect_timeout=5) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     def url(self, database: str) -> str:
-        """Of a database, as a user gives it."""
+        """The URL of a database."""
         return f"postgresql://d90@127.0.0.1:{self.port}/{database}"
 
     def drop_connections(self, database: str) -> int:
-        """End every connection to a database, as an administrator does; how many there were."""
+        """Terminate every connection to a database; return how many there were."""
         ended = self.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             f"WHERE datname = '{database}' AND pid <> pg_backend_pid()"
@@ -101,16 +101,16 @@ class Server:
 
 
 def missing() -> str | None:
-    """Why no server can be started here, or None."""
-    return None if _programs() else "no PostgreSQL server here: apt-get install postgresql"
+    """Why no server can be started on this machine, or None."""
+    return None if _programs() else "no PostgreSQL server is installed: apt-get install postgresql"
 
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """A server, which ends with the context.
+    """A server that is stopped and removed with the context.
 
     Raises:
-        RuntimeError: it cannot be started, and what it said.
+        RuntimeError: it cannot be started; with its log.
     """
     programs = _programs()
     assert programs is not None, missing()
@@ -132,11 +132,11 @@ def running() -> Iterator[Server]:
 
 
 def _programs() -> Path | None:
-    """Debian keeps the programs of each version in a folder that is not in PATH."""
-    found = shutil.which("initdb")
-    places = [Path(found).parent] if found else []
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((place for place in places if (place / "initdb").exists()), None)
+    """The folder of the programs, which Debian keeps outside PATH."""
+    initdb = shutil.which("initdb")
+    folders = [Path(initdb).parent] if initdb else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
 def _account() -> pwd.struct_passwd:
@@ -147,6 +147,6 @@ def _account() -> pwd.struct_passwd:
 
 
 def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Made-up studies with a known curve, one for each thing that a report must cope with."""
+"""Synthetic studies with a known curve, one for each case that a report must handle."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def runs(
 def study(
     results: Iterable[TrialResult], *, majority: float = MAJORITY, **changes: object
 ) -> Summary:
-    """The summary of the records, with d90 as the estimator finds it."""
+    """The summary of the results, with the d90 of the estimator."""
     results = tuple(results)
-    found = estimate(results, majority=majority)
+    estimated = estimate(results, majority=majority)
     values: dict[str, object] = {
         "model": "minilm-l6",
         "task": "mrpc",
@@ -61,13 +61,13 @@ def study(
         "scale": "tensor",
         "D": 22_713_986,
         "majority": majority,
-        "full_metric": found.full_metric,
-        "threshold": found.threshold,
-        "d90": found.d90,
-        "interval": found.interval,
-        "status": found.status,
-        "reason": found.reason,
-        "warnings": found.warnings,
+        "full_metric": estimated.full_metric,
+        "threshold": estimated.threshold,
+        "d90": estimated.d90,
+        "interval": estimated.interval,
+        "status": estimated.status,
+        "reason": estimated.reason,
+        "warnings": estimated.warnings,
         "trials": results,
         "settings": {
             "theta_0": "eea3fbb7",
@@ -93,9 +93,9 @@ EIGHT = ladder(10, 10_000, 8)
 
 @cache
 def every_kind() -> dict[str, Summary]:
-    """One study for each status, and the shapes that are hard to draw."""
+    """A study for each status, and some that are hard to plot."""
     usable = runs(EIGHT)
-    lost = [
+    diverged = [
         TrialResult(r.trial, "diverged", math.nan) if r.trial.d else r
         for r in runs(EIGHT, (0.01, 0.5))
     ]
@@ -107,7 +107,7 @@ def every_kind() -> dict[str, Summary]:
         "at-minimum": study(runs([500, 1_000], (0.01,))),
         "trivial-threshold": study(usable, majority=0.73),
         "undefined-baseline": study(runs([]), majority=0.85),
-        "unstable": study(lost, majority=0.6),
+        "unstable": study(diverged, majority=0.6),
         "one-point": study(runs([200], (0.01,)), majority=0.6),
         "wide": study(runs([100, 2_000, 45_000, 900_000, 4_000_000], (0.01, 0.02))),
         "nothing": study([]),

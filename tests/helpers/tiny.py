@@ -1,4 +1,4 @@
-"""The tiny model and the toy task of the tests, for whoever wants them in a folder."""
+"""The tiny model and the toy task of the tests, in memory or in a folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILLER = [f"word{i}" for i in range(6)]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of whole words, for the texts of `toy_task`."""
+    """A word-level tokenizer for the examples of `toy_task`."""
     vocabulary = {word: number for number, word in enumerate([*SPECIAL, *GOOD, *BAD, *FILLER])}
     words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()
@@ -40,10 +40,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def write_tiny_model(folder: Path) -> None:
-    """A random BERT of width 16, without a head, as a pretrained model has it."""
-    words_of = tokenizer()
+    """Write a checkpoint of a random BERT of width 16 without a head."""
+    word_tokenizer = tokenizer()
     config = BertConfig(
-        vocab_size=len(words_of),
+        vocab_size=len(word_tokenizer),
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -55,18 +55,18 @@ def write_tiny_model(folder: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = BertModel(config)
-    # Good and bad words point apart, as pretraining would have it: else no small subspace learns.
+    # Good and bad words point in opposite directions, or no small subspace would learn.
     words = model.embeddings.word_embeddings.weight.data
     direction = words[-1].sign()
     for word in (*GOOD, *BAD):
         sign = 1 if word in GOOD else -1
-        words[words_of.convert_tokens_to_ids(word)] += direction * sign
+        words[word_tokenizer.convert_tokens_to_ids(word)] += direction * sign
     model.save_pretrained(folder)
-    words_of.save_pretrained(folder)
+    word_tokenizer.save_pretrained(folder)
 
 
 def toy_split(rows: int, seed: int) -> Split:
-    """Texts of 3 to 7 words, one of which, good or bad, decides the class."""
+    """Examples of 3 to 7 words, one of which, good or bad, determines the class."""
     texts, labels = [], []
     words = philox.words(seed, philox.Stream.DATA, 0, rows * 16).view(rows, 16)
     for row in words.tolist():
@@ -79,7 +79,7 @@ def toy_split(rows: int, seed: int) -> Split:
 
 
 def toy_task() -> Task:
-    """A task of two classes that a tiny model learns at once."""
+    """A binary task that a tiny model learns within a few steps."""
     return Task(
         name="toy",
         text_columns=("text",),
@@ -91,7 +91,7 @@ def toy_task() -> Task:
 
 
 def write_task(task: Task, folder: Path) -> None:
-    """A task as a user has it."""
+    """Write a task as a folder of JSON lines."""
     folder.mkdir()
     for name, split in {"train": task.train, **task.evaluation}.items():
         rows = zip(split.texts, split.labels, strict=True)
@@ -100,9 +100,9 @@ def write_task(task: Task, folder: Path) -> None:
 
 
 def write_ready_model(tiny_folder: Path, folder: Path) -> None:
-    """The tiny model with a body that knows the toy task, as a pretrained one knows its language.
+    """Write a checkpoint of the tiny model whose body is trained on the toy task.
 
-    A new head on top of it trains in a subspace within a few steps; on a random body none does.
+    A new head on this body trains in a subspace within a few steps; on a random body it does not.
     """
     settings = TrainConfig(0.02, epochs=6, batch_size=8, precision="no")
     executor = TrialRunner(str(tiny_folder), toy_task(), settings, max_length=16)

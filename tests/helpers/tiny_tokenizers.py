@@ -1,4 +1,4 @@
-"""A tokenizer of each family's own class and layout of special tokens, with a tiny vocabulary."""
+"""A tokenizer with a tiny vocabulary for each model family, with its class and special tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tracker of accelerate for tests."""
+"""An accelerate tracker for tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from accelerate.tracking import GeneralTracker
 
 
 class ListTracker(GeneralTracker):
-    """Keeps what it is given."""
+    """Keeps everything that is logged."""
 
     name = "list"
     requires_logging_directory = False
