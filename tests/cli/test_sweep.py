@@ -71,10 +71,10 @@ def test_trajectory(d90: Command, trained: Path, toy_folder: Path) -> None:
     result = d90("trajectory", trained, *options)
     assert (result.code, result.err) == (0, "")
     figure = rows("reports/trajectory-a run/figure2.csv")
-    assert [row["updates"] for row in figure] == ["0", "100"]
+    assert [row["step"] for row in figure] == ["0", "100"]
     assert [float(row["perplexity"]) for row in figure] == pytest.approx([20.0855369, 2.7182818])
     result = d90("trajectory", trained, *options, "--checkpoints", "100", "--output", "one")
-    assert [row["updates"] for row in rows("one/figure2.csv")] == ["100"]
+    assert [row["step"] for row in rows("one/figure2.csv")] == ["100"]
 
 
 def test_dry_run_trains_nothing(d90: Command, ready_folder: Path, toy_folder: Path) -> None:

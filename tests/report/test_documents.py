@@ -22,7 +22,7 @@ from d90.report.paper import published
 from d90.report.paper.figure1 import curves
 from d90.report.paper.figure2 import Checkpoint, trajectory
 from d90.report.paper.figure3 import scaling
-from d90.report.paper.figures4_5 import check_runs, described_bits, generalization
+from d90.report.paper.figures4_5 import check_runs, description_bits, generalization
 from d90.report.paper.table1 import table1
 from d90.search.trial import Trial, TrialResult
 
@@ -80,7 +80,7 @@ def test_files_are_whole_and_the_same_again(name: str, tmp_path: Path) -> None:
 def test_no_study_and_one_without_a_d90(name: str, studies: list[Summary], tmp_path: Path) -> None:
     document = DOCUMENTS[name](studies)
     assert document.answer.startswith((f"0 of {len(studies)} studies", "No "))
-    reason = "minilm-l6 on mrpc, SAID, is in the tables and not in the figures: no d90"
+    reason = "minilm-l6 on mrpc, SAID, is in the tables, not in the figures: no d90"
     expected = (f"{reason} (undefined-baseline)",) if studies else ()
     assert document.warnings == expected
     page = write_document(document, tmp_path).read_text()
@@ -113,9 +113,10 @@ def test_table_1_has_the_papers_numbers_and_the_reasons() -> None:
     assert "not measured: big on mrpc, DID: no memory" in document.warnings
 
 
-def test_the_papers_table_is_whole() -> None:
+def test_the_table_of_the_paper_is_complete() -> None:
     assert len(published.D90) == 16
-    assert {published.d90(name, "qqp", "did") for name in published.SAME} == {9295, 1389, 774}
+    values = {published.d90(name, "qqp", "did") for name in published.PAPER_NAMES}
+    assert values == {9295, 1389, 774}
 
 
 def test_rows_are_complete_in_csv() -> None:
@@ -137,8 +138,8 @@ def test_a_checkpoint_without_d90_is_in_the_table_with_its_reason() -> None:
     bad = study(runs([]), task="mrpc", majority=0.85)
     document = trajectory([Checkpoint(0, 900.0, bad), Checkpoint(100, 30.0, good)])
     rows = document.tables[0].rows
-    assert [(row[1], row[2], row[6]) for row in rows] == [(0, 900.0, None), (100, 30.0, good.d90)]
-    assert rows[0][7] == "no d90 (undefined-baseline)"
+    assert [(row[2], row[3], row[7]) for row in rows] == [(0, 900.0, None), (100, 30.0, good.d90)]
+    assert rows[0][8] == "undefined-baseline"
     assert "after 100:" in document.figures[0].alt_text
     assert "after 0:" not in document.figures[0].alt_text
 
@@ -156,7 +157,7 @@ def test_generalization_by_hand() -> None:
         settings={"training": {"epochs": 4, "batch_size": 32, "max_steps": None}},
     )
     assert summary.d90 == 100
-    assert described_bits(summary, 32) == pytest.approx(100 * 32 + 1.584962500721156 + 2)
+    assert description_bits(summary, 32) == pytest.approx(100 * 32 + 1.584962500721156 + 2)
     tables = {table.name: table for table in generalization([summary]).tables}
     (row,) = tables["generalization"].rows
     assert row[4:7] == ("full", 0.8, 1.0)
@@ -185,7 +186,7 @@ def test_generalization_pays_for_the_epochs_that_steps_make() -> None:
         examples={"train": 1000},
         settings={"training": {"epochs": 4, "batch_size": 10, "max_steps": 250}},
     )
-    choices = described_bits(summary, 32) - 320
+    choices = description_bits(summary, 32) - 320
     assert 2**choices == pytest.approx(len(summary.trials) * 3)
 
 

@@ -1,6 +1,6 @@
-"""The curve of a study as a figure for one column of a paper: metric against d.
+"""The curve of a study as a figure, as wide as a column of a paper: metric against d.
 
-Sizes are in inches unless said otherwise. The same summary gives the same bytes.
+Sizes are in inches unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ PLOT_HEIGHT = 1.75
 LEGEND_ROW, LEGEND_COLUMNS = 0.14, 4
 LABEL_GAP = 0.12
 FULL, THRESHOLD, MAJORITY, FAILED = "#0072b2", "#b34700", SOFT, "#888888"
-"""Okabe and Ito's blue and (darkened) vermillion, and greys: apart for color-blind readers too."""
+"""Okabe and Ito's blue and darkened vermillion, and grays: distinct for color-blind readers."""
 
-Look = Mapping[str, Any]
-"""How the runs at one learning rate are drawn: marker and color."""
+MarkerStyle = Mapping[str, Any]
+"""Marker and color of the runs at one learning rate."""
 
 
 def draw_curve(summary: Summary) -> Figure:
     """The curve, in the style of `d90.report.plotting`."""
-    looks = _looks(summary)
-    legend = _legend_handles(summary, looks)
+    styles = _marker_styles(summary)
+    legend = _legend_handles(summary, styles)
     rows = math.ceil(len(legend) / LEGEND_COLUMNS)
     bottom = BOTTOM + (rows + 1 if rows else 0) * LEGEND_ROW
     height = bottom + PLOT_HEIGHT + TOP
@@ -43,7 +43,7 @@ def draw_curve(summary: Summary) -> Figure:
     )
     _set_scales(axes, summary)
     _draw_levels(axes, summary)
-    _draw_runs(axes, summary, looks)
+    _draw_runs(axes, summary, styles)
     _draw_answer(axes, summary)
     if legend:
         figure.legend(
@@ -70,7 +70,7 @@ def _set_scales(axes: Axes, summary: Summary) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low / margin, high * margin)
     log_axis(axes, "x", (1, 2, 5) if math.log10(high / low) < 1.5 else (1,))
-    axes.set_xlabel("d (trained numbers)")
+    axes.set_xlabel("d (trained parameters)")
     axes.set_ylabel(summary.metric)
     heights = [value for value, _, _, _ in _levels(summary)] + [y for _, y in _points(summary)]
     pad = 0.06 * (max(heights) - min(heights)) or 0.05
@@ -78,18 +78,18 @@ def _set_scales(axes: Axes, summary: Summary) -> None:
 
 
 def _draw_levels(axes: Axes, summary: Summary) -> None:
-    """The horizontal lines, named at their right end, apart from one another."""
+    """The horizontal lines, labeled at their right end without overlap."""
     levels = _levels(summary)
     low, high = axes.get_ylim()
-    wanted = [PLOT_HEIGHT * (value - low) / (high - low) for value, _, _, _ in levels]
+    positions = [PLOT_HEIGHT * (value - low) / (high - low) for value, _, _, _ in levels]
     for (value, label, color, dashes), y in zip(
-        levels, spread(wanted, LABEL_GAP, PLOT_HEIGHT), strict=True
+        levels, spread(positions, LABEL_GAP, PLOT_HEIGHT), strict=True
     ):
         axes.axhline(value, color=color, linewidth=0.9, linestyle=dashes, zorder=1)
         axes.text(
             1.03,
             y / PLOT_HEIGHT,
-            f"{label} {wording.number(value)}",
+            f"{label} {wording.format_metric(value)}",
             transform=axes.transAxes,
             color=color,
             fontsize=7,
@@ -108,7 +108,7 @@ def _levels(summary: Summary) -> list[tuple[float, str, str, Any]]:
 
 
 def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
-    """Positions as near as simple to the wanted ones, at least `gap` apart, none above `top`.
+    """Positions near the given ones, at least `gap` apart, none above `top`.
 
     >>> spread([1.0, 0.0, 1.0], gap=0.25, top=2)
     [1.0, 0.0, 1.25]
@@ -126,25 +126,25 @@ def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
     return placed
 
 
-def _draw_runs(axes: Axes, summary: Summary, looks: Mapping[float, Look]) -> None:
+def _draw_runs(axes: Axes, summary: Summary, styles: Mapping[float, MarkerStyle]) -> None:
     size = 3.2 if len(summary.trials) <= 120 else 2.2
-    for rate, look in looks.items():
+    for rate, style in styles.items():
         runs = [r for r in summary.trials if r.trial.learning_rate == rate and r.is_valid]
         points = [(r.trial.d, r.metric) for r in runs if not r.trial.is_full]
-        _scatter(axes, points, markersize=size, markeredgewidth=0, alpha=0.85, **look)
+        _scatter(axes, points, markersize=size, markeredgewidth=0, alpha=0.85, **style)
     _scatter(axes, _failed(summary), marker="x", markersize=3, color=FAILED, markeredgewidth=0.7)
     best = [(point.d, point.best) for point in summary.curve]
     if best:
         axes.plot(*zip(*best, strict=True), color=INK, linewidth=0.8, zorder=1.5)
 
 
-def _scatter(axes: Axes, points: Sequence[tuple[Any, Any]], **look: Any) -> None:
+def _scatter(axes: Axes, points: Sequence[tuple[Any, Any]], **style: Any) -> None:
     if points:
-        axes.plot(*zip(*points, strict=True), linestyle="none", zorder=2, **look)
+        axes.plot(*zip(*points, strict=True), linestyle="none", zorder=2, **style)
 
 
 def _draw_answer(axes: Axes, summary: Summary) -> None:
-    """d90 as a line, its interval as a band, and the answer in words above the plot."""
+    """d90 as a line, its interval as a band, and the answer above the plot."""
     left, right = axes.get_xlim()
     if summary.interval is not None:
         low, high = summary.interval
@@ -173,10 +173,10 @@ def _draw_answer(axes: Axes, summary: Summary) -> None:
     )
 
 
-def _legend_handles(summary: Summary, looks: Mapping[float, Look]) -> list[Line2D]:
+def _legend_handles(summary: Summary, styles: Mapping[float, MarkerStyle]) -> list[Line2D]:
     handles = [
-        Line2D([], [], linestyle="none", markersize=3.5, label=f"{rate:g}", **look)
-        for rate, look in looks.items()
+        Line2D([], [], linestyle="none", markersize=3.5, label=f"{rate:g}", **style)
+        for rate, style in styles.items()
     ]
     if summary.curve:
         handles.append(Line2D([], [], color=INK, linewidth=0.8, label="best"))
@@ -187,8 +187,8 @@ def _legend_handles(summary: Summary, looks: Mapping[float, Look]) -> list[Line2
     return handles
 
 
-def _looks(summary: Summary) -> dict[float, Look]:
-    """Learning rate -> marker and color: darker is smaller, and markers differ for grey print."""
+def _marker_styles(summary: Summary) -> dict[float, MarkerStyle]:
+    """Learning rate -> marker and color: darker is smaller; markers differ for grayscale print."""
     rates = sorted({r.trial.learning_rate for r in summary.trials if not r.trial.is_full})
     colors = mpl.colormaps["viridis"]
     last = max(len(rates) - 1, 1)
@@ -199,7 +199,7 @@ def _looks(summary: Summary) -> dict[float, Look]:
 
 
 def _failed(summary: Summary) -> list[tuple[int, float]]:
-    """Where the crosses go: at the metric of the run, at the majority line if it has none."""
+    """Positions of the crosses: at the metric of the run, at the majority line if it has none."""
     return [
         (result.trial.d, _height(result.metric, summary.majority))
         for result in summary.trials
@@ -212,12 +212,12 @@ def _height(metric: float | None, majority: float) -> float:
 
 
 def _points(summary: Summary) -> list[tuple[int, float]]:
-    usable = [
+    valid = [
         (r.trial.d, r.metric)
         for r in summary.trials
         if r.trial.d is not None and r.is_valid and r.metric is not None
     ]
-    return usable + _failed(summary)
+    return valid + _failed(summary)
 
 
 def _dims(summary: Summary) -> list[int]:

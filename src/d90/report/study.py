@@ -50,7 +50,7 @@ def study_document(summary: Summary) -> Document:
 
 
 def _curve(summary: Summary) -> Figure:
-    points = ", ".join(f"{wording.number(p.best)} at d = {p.d:,}" for p in summary.curve)
+    points = ", ".join(f"{wording.format_metric(p.best)} at d = {p.d:,}" for p in summary.curve)
     return Figure(
         name="curve",
         caption=(
@@ -59,9 +59,9 @@ def _curve(summary: Summary) -> Figure:
         ),
         alt_text=(
             f"{summary.metric} against d. {wording.answer(summary)}. Full fine-tuning "
-            f"{wording.number(summary.full_metric)}, threshold "
-            f"{wording.number(summary.threshold)}, majority class "
-            f"{wording.number(summary.majority)}. Best: {points or 'no run trained'}."
+            f"{wording.format_metric(summary.full_metric)}, threshold "
+            f"{wording.format_metric(summary.threshold)}, majority class "
+            f"{wording.format_metric(summary.majority)}. Best: {points or 'no run trained'}."
         ),
         draw=lambda: draw_curve(summary),
     )
@@ -71,6 +71,7 @@ def _facts_table(summary: Summary) -> Table:
     groups = summary.groups or "none"
     if summary.m is not None:
         groups = f"{groups} (m = {summary.m})"
+    threshold = wording.format_metric(summary.threshold)
     facts = {
         "Model": f"{summary.model} (D = {summary.D:,})",
         "Task": summary.task,
@@ -79,9 +80,9 @@ def _facts_table(summary: Summary) -> Table:
         "Projection": summary.projection,
         "Scale": summary.scale,
         "Metric": summary.metric,
-        "Full fine-tuning": wording.number(summary.full_metric),
-        "Threshold": f"{wording.number(summary.threshold)} ({wording.percent(summary)} of it)",
-        "Majority class": wording.number(summary.majority),
+        "Full fine-tuning": wording.format_metric(summary.full_metric),
+        "Threshold": f"{threshold} ({summary.target_fraction:g} of it)",
+        "Majority class": wording.format_metric(summary.majority),
         "Status": summary.status,
         "Interval": wording.interval(summary),
         "Started": summary.started or "",
@@ -186,7 +187,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _dimension(value: Value) -> str:
-    return wording.dimension(None if value is None else float(value))
+    return wording.format_d(None if value is None else float(value))
 
 
 def _learning_rate(value: Value) -> str:

@@ -1,4 +1,4 @@
-"""What tables and figures of several studies read off each of them."""
+"""What the reports of several studies share: names, tables and warnings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 def short_name(name: str) -> str:
-    """The last part of a path or a hub id: what fits in a legend.
+    """The last part of a path or a hub id, which fits in a legend.
 
     >>> short_name("FacebookAI/roberta-base"), short_name("runs/mini/"), short_name("minilm-l6")
     ('roberta-base', 'mini', 'minilm-l6')
@@ -38,7 +38,7 @@ def short_name(name: str) -> str:
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """A short name for each, longer by a folder where two would be the same.
+    """A short name for each, with its parent folder where two would be the same.
 
     >>> short_names(["a/mini", "b/mini", "c/base"])
     {'a/mini': 'a/mini', 'b/mini': 'b/mini', 'c/base': 'base'}
@@ -51,56 +51,48 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def answer(summary: Summary) -> str:
-    """d90 in a cell of a table: a number with its interval, or why there is none."""
-    if summary.d90 is None:
-        reason = wording.answer(summary).removeprefix(wording.name(summary)).strip()
-        return summary.status if reason.startswith("no ") else reason
-    span = wording.interval(summary)
-    number = wording.dimension(summary.d90)
-    return f"{number} ({span})" if span else number
-
-
-def line(summary: Summary) -> str:
-    """Task and method: what a correlation is within."""
+def task_and_method(summary: Summary) -> str:
+    """Task and method: studies that agree in both form a group in figures and correlations."""
     return f"{short_name(summary.task)}, {summary.method.upper()}"
 
 
-def correlation_table(groups: Iterable[tuple[str, str, Correlation | None]]) -> Table:
-    """Spearman's correlation of each (quantity, group); empty where it is not defined."""
+def correlation_table(
+    correlations: Iterable[tuple[str, str, Correlation | None]],
+) -> Table:
+    """Spearman's correlation of each (quantity, group); None where it is not defined."""
     rows = tuple(
         (quantity, group, None, None, None, None)
-        if found is None
-        else (quantity, group, found.rho, found.low, found.high, found.n)
-        for quantity, group, found in groups
+        if correlation is None
+        else (quantity, group, correlation.rho, correlation.low, correlation.high, correlation.n)
+        for quantity, group, correlation in correlations
     )
-    columns = ("quantity", "among", "Spearman's rho", "low", "high", "points")
+    columns = ("quantity", "group", "Spearman's rho", "low", "high", "n")
     note = (
-        "95% intervals, from four points on. Studies of one model family are not independent "
-        "draws: read them with that in mind."
+        "95% intervals, given at least four points. Studies of one model family are not "
+        "independent samples, as the intervals assume."
     )
     return Table("correlations", "Rank correlations", columns, rows, note)
 
 
-def cells_table(summaries: Iterable[Summary], failures: Mapping[str, str]) -> Table:
-    """Every study in a row, also those that have no d90, and why; those that failed in the note."""
+def studies_table(summaries: Iterable[Summary], failures: Mapping[str, str]) -> Table:
+    """One row per study, with or without a d90; the note names those that failed."""
     rows = tuple(_row(summary) for summary in summaries)
     note = " ".join(f"Not measured: {name}: {why}" for name, why in failures.items())
-    return Table("studies", "Every study", COLUMNS, rows, note, terminal_rows=0)
+    return Table("studies", "All studies", COLUMNS, rows, note, terminal_rows=0)
 
 
-def without_d90(summaries: Iterable[Summary]) -> tuple[str, ...]:
-    """A warning for each study that has no d90: it is in no figure."""
+def missing_d90_warnings(summaries: Iterable[Summary]) -> tuple[str, ...]:
+    """A warning for each study without a d90, which the figures leave out."""
     return tuple(
-        f"{short_name(s.model)} on {short_name(s.task)}, {s.method.upper()}, is in the tables "
-        f"and not in the figures: {wording.answer(s)}"
+        f"{short_name(s.model)} on {short_name(s.task)}, {s.method.upper()}, is in the tables, "
+        f"not in the figures: {wording.answer(s)}"
         for s in summaries
         if s.d90 is None
     )
 
 
-def not_measured(failures: Mapping[str, str]) -> tuple[str, ...]:
-    """A warning for each study that could not be run."""
+def failure_warnings(failures: Mapping[str, str]) -> tuple[str, ...]:
+    """A warning for each study that could not run."""
     return tuple(f"not measured: {name}: {why}" for name, why in failures.items())
 
 

@@ -1,4 +1,4 @@
-"""The answer of a study in words, the same in the terminal, on the page and beside the curve."""
+"""The answer of a study in words: the same in the terminal, on the page and in figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from d90.search.summary import Summary
 
 
 def name(summary: Summary) -> str:
-    """The quantity's name: d90 at target_fraction 0.9, d80 at 0.8.
+    """Name of the quantity: d90 at target_fraction 0.9, d80 at 0.8.
 
     >>> from types import SimpleNamespace
     >>> name(SimpleNamespace(target_fraction=0.8))
@@ -18,41 +18,41 @@ def name(summary: Summary) -> str:
     return f"d{100 * summary.target_fraction:g}"
 
 
-def number(value: float | None) -> str:
+def format_metric(value: float | None) -> str:
     """A metric to three decimals; a dash where it is unknown.
 
-    >>> number(0.80147), number(None)
+    >>> format_metric(0.80147), format_metric(None)
     ('0.801', '–')
     """
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def percent(summary: Summary) -> str:
-    """The share of the full metric that is asked for: `90%`."""
+    """The target as a fraction of the full metric: `90%`."""
     return f"{100 * summary.target_fraction:g}%"
 
 
-def dimension(value: float | None) -> str:
-    """A dimension, whole, with thousands marked; None is full fine-tuning.
+def format_d(value: float | None) -> str:
+    """A dimension with thousands separators; None is full fine-tuning.
 
-    >>> dimension(1203), dimension(None)
+    >>> format_d(1203), format_d(None)
     ('1,203', 'full')
     """
     return "full" if value is None else f"{round(value):,}"
 
 
 def interval(summary: Summary) -> str:
-    """The interval of d90 with its open ends in words; empty where there is none."""
+    """The interval of d90, its open ends in words; empty if there is none."""
     if summary.interval is None:
         return ""
     low, high = summary.interval
     if low is None and high is None:
         return "any d"
     if low is None:
-        return f"{dimension(high)} or less"
+        return f"{format_d(high)} or less"
     if high is None:
-        return f"{dimension(low)} or more"
-    return f"{dimension(low)} to {dimension(high)}"
+        return f"{format_d(low)} or more"
+    return f"{format_d(low)} to {format_d(high)}"
 
 
 def answer(summary: Summary) -> str:
@@ -62,25 +62,45 @@ def answer(summary: Summary) -> str:
     `no d90 (trivial-threshold)`.
     """
     if summary.d90 is not None:
-        return f"{name(summary)} = {dimension(summary.d90)}"
-    dims = [result.trial.d for result in summary.trials if result.trial.d is not None]
-    if dims and summary.status == "above-maximum":
-        return f"{name(summary)} > {dimension(max(dims))} ({summary.status})"
-    if dims and summary.status == "at-minimum":
-        return f"{name(summary)} ≤ {dimension(min(dims))} ({summary.status})"
+        return f"{name(summary)} = {format_d(summary.d90)}"
+    bound = one_sided(summary)
+    if bound is not None:
+        return f"{name(summary)} {bound} ({summary.status})"
     return f"no {name(summary)} ({summary.status})"
 
 
+def cell(summary: Summary) -> str:
+    """The answer in a cell of a table.
+
+    `203`, `203 (100 to 400)`, `> 10,000 (above-maximum)`, or `trivial-threshold`.
+    """
+    if summary.d90 is not None:
+        span = interval(summary)
+        return f"{format_d(summary.d90)} ({span})" if span else format_d(summary.d90)
+    bound = one_sided(summary)
+    return summary.status if bound is None else f"{bound} ({summary.status})"
+
+
+def one_sided(summary: Summary) -> str | None:
+    """What a study without a d90 says of it: `> 10,000` or `≤ 10`; None if nothing."""
+    dims = [result.trial.d for result in summary.trials if result.trial.d is not None]
+    if dims and summary.status == "above-maximum":
+        return f"> {format_d(max(dims))}"
+    if dims and summary.status == "at-minimum":
+        return f"≤ {format_d(min(dims))}"
+    return None
+
+
 def sentence(summary: Summary) -> str:
-    """What the answer means, or why there is none, with the numbers that it stands on."""
+    """What the answer means, or why there is none, with the values that it is based on."""
     if summary.d90 is None:
         reason = summary.reason or f"the study ended as {summary.status}"
         return f"{reason[0].upper()}{reason[1:].rstrip('.')}."
     text = (
-        f"Training {dimension(summary.d90)} numbers instead of {summary.D:,} reaches "
-        f"{summary.metric} {number(summary.threshold)}: {percent(summary)} of the "
-        f"{number(summary.full_metric)} of full fine-tuning."
+        f"Training {format_d(summary.d90)} parameters instead of {summary.D:,} reaches "
+        f"{summary.metric} {format_metric(summary.threshold)}: {percent(summary)} of the "
+        f"{format_metric(summary.full_metric)} of full fine-tuning."
     )
     if summary.interval is None:
         return text
-    return f"{text} {LEVEL:.0%} interval over projection seeds: {interval(summary)}."
+    return f"{text} {LEVEL:.0%} interval over seeds: {interval(summary)}."

@@ -1,4 +1,4 @@
-"""The paper's Figure 1: metric against d, several models in one panel, one panel a task.
+"""The paper's Figure 1: metric against d, one panel per task, several models in each.
 
 Sizes are in inches.
 """
@@ -25,21 +25,21 @@ DASHES = {"did": "-", "said": (0, (4, 1.5))}
 
 
 def panels(summaries: Sequence[Summary]) -> Figure:
-    """Figure 1 of the studies: the curve of each, its full and 0.9 lines and its d90."""
-    found = "; ".join(
+    """Figure 1 of the studies: the curve, full metric, threshold and d90 of each."""
+    answers = "; ".join(
         f"{short_name(s.model)} on {short_name(s.task)} by {s.method.upper()}: {wording.answer(s)}"
         for s in summaries
     )
     both = len({summary.method for summary in summaries}) > 1
-    kinds = " Solid curves are DID, dashed ones SAID." if both else ""
+    line_styles = " Solid curves are DID, dashed ones SAID." if both else ""
     return Figure(
         name="figure1",
         caption=(
             "The best metric over the learning rates at each d, averaged over seeds. Horizontal "
             "lines: full fine-tuning (solid) and the threshold (dashed), in the model's color; "
-            f"the majority class (dotted, grey). A diamond is d90.{kinds}"
+            f"the majority class (dotted, grey). A diamond is d90.{line_styles}"
         ),
-        alt_text=f"Metric against d for each study. {found}.",
+        alt_text=f"Metric against d for each study. {answers}.",
         draw=lambda: _draw(summaries),
     )
 
@@ -54,7 +54,7 @@ def _draw(summaries: Sequence[Summary]) -> Drawing:
     width = LEFT + RIGHT + columns * PANEL_WIDTH + (columns - 1) * GAP_X
     height = foot + TOP + rows * PANEL_HEIGHT + (rows - 1) * GAP_Y
     figure = Drawing(figsize=(width, height))
-    shades = colors(names)
+    palette = colors(names)
     for i, task in enumerate(tasks):
         row, column = divmod(i, columns)
         x = LEFT + column * (PANEL_WIDTH + GAP_X)
@@ -62,9 +62,9 @@ def _draw(summaries: Sequence[Summary]) -> Drawing:
         box = (x / width, y / height, PANEL_WIDTH / width, PANEL_HEIGHT / height)
         axes = figure.add_axes(box, title=short_name(task))
         axes.title.set_fontsize(8)
-        _panel(axes, [summary for summary in summaries if summary.task == task], shades)
+        _panel(axes, [summary for summary in summaries if summary.task == task], palette)
     figure.legend(
-        handles=_legend(summaries, names, shades),
+        handles=_legend(summaries, names, palette),
         loc="lower center",
         ncols=min(2 * columns, len(names) + 2),
         frameon=False,
@@ -73,11 +73,11 @@ def _draw(summaries: Sequence[Summary]) -> Drawing:
     return figure
 
 
-def _panel(axes: Axes, summaries: Sequence[Summary], shades: dict[str, str]) -> None:
-    axes.set_xlabel("d (trained numbers)")
+def _panel(axes: Axes, summaries: Sequence[Summary], palette: dict[str, str]) -> None:
+    axes.set_xlabel("d (trained parameters)")
     axes.set_ylabel(summaries[0].metric)
     for summary in summaries:
-        color = shades[summary.model]
+        color = palette[summary.model]
         points = [(point.d, point.best) for point in summary.curve]
         if points:
             line = DASHES[summary.method]
@@ -98,9 +98,9 @@ def _panel(axes: Axes, summaries: Sequence[Summary], shades: dict[str, str]) -> 
 
 
 def _legend(
-    summaries: Sequence[Summary], names: dict[str, str], shades: dict[str, str]
+    summaries: Sequence[Summary], names: dict[str, str], palette: dict[str, str]
 ) -> list[Line2D]:
-    handles = [Line2D([], [], color=shades[model], label=name) for model, name in names.items()]
+    handles = [Line2D([], [], color=palette[model], label=name) for model, name in names.items()]
     methods = dict.fromkeys(summary.method for summary in summaries)
     if len(methods) > 1:
         handles += [

@@ -8,23 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from d90.report import wording
 from d90.report.document import Document, Figure, Table, Value
 from d90.report.plotting import SOFT, colors, log_axis, markers, tick_label
 from d90.report.study_table import (
-    cells_table,
     correlation_table,
-    line,
-    not_measured,
-    without_d90,
+    failure_warnings,
+    missing_d90_warnings,
+    short_name,
+    studies_table,
+    task_and_method,
 )
 from d90.search.correlation import Correlation, spearman
 from d90.search.summary import Summary
 
 WIDTH, HEIGHT = 4.4, 3.4
-NAME = "d90 with updates"
+QUANTITY = "d90 and pre-training step"
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Checkpoint:
     """A study of one checkpoint.
 
     Attributes:
-        step: updates of pre-training.
-        perplexity: of held-out text; None where it is not known.
+        step: optimizer steps of pre-training.
+        perplexity: on the validation split of pre-training; None if unknown.
         summary: d90 of the checkpoint on a task.
     """
 
@@ -49,88 +50,120 @@ def trajectory(
     links: tuple[tuple[str, str], ...] = (),
     command: str = "",
 ) -> Document:
-    """Figure 2: a line a task; checkpoints without a d90 are in the table, with the reason."""
+    """Figure 2: one line per task; checkpoints without a d90 are in the table, with the status."""
     failures = failures or {}
     summaries = [checkpoint.summary for checkpoint in checkpoints]
-    placed = [c for c in checkpoints if c.summary.d90 is not None]
-    lines = dict.fromkeys(line(c.summary) for c in placed)
-    found = [(NAME, name, _correlation(placed, name)) for name in lines]
+    answered = [c for c in checkpoints if c.summary.d90 is not None]
+    groups = dict.fromkeys(task_and_method(c.summary) for c in answered)
+    correlations = [(QUANTITY, group, _correlation(answered, group)) for group in groups]
     return Document(
         title="Figure 2: d90 along pre-training",
-        answer="; ".join(f"{name}: {rho or 'no correlation'}" for _, name, rho in found)
+        answer="; ".join(f"{group}: {rho or 'no correlation'}" for _, group, rho in correlations)
         or "No checkpoint has a d90.",
-        sentences=("The paper finds that d90 falls along pre-training, which is a negative rho.",),
-        warnings=(*not_measured(failures), *without_d90(summaries)),
-        tables=(_table(checkpoints), correlation_table(found), cells_table(summaries, failures)),
-        figures=(_figure(placed),) if placed else (),
+        sentences=("The paper finds that d90 falls along pre-training: a negative rho.",),
+        warnings=(*failure_warnings(failures), *missing_d90_warnings(summaries)),
+        tables=(
+            _table(checkpoints),
+            correlation_table(correlations),
+            studies_table(summaries, failures),
+        ),
+        figures=(_figure(answered),) if answered else (),
         links=links,
         command=command,
     )
 
 
-def _correlation(placed: Sequence[Checkpoint], name: str) -> Correlation | None:
-    points = [(c.step, c.summary.d90 or 0) for c in placed if line(c.summary) == name]
-    return spearman(*zip(*points, strict=True))
+def _correlation(answered: Sequence[Checkpoint], group: str) -> Correlation | None:
+    members = [c for c in answered if task_and_method(c.summary) == group]
+    return spearman([c.step for c in members], [c.summary.d90 or 0 for c in members])
 
 
 def _table(checkpoints: Sequence[Checkpoint]) -> Table:
-    columns = ("task", "updates", "perplexity", "majority", "full", "threshold", "d90", "why not")
-    rows = tuple(_row(c) for c in sorted(checkpoints, key=lambda c: (line(c.summary), c.step)))
-    return Table("figure2", "d90 by checkpoint", columns, rows)
+    ordered = sorted(checkpoints, key=lambda c: (task_and_method(c.summary), c.step))
+    columns = (
+        "task",
+        "method",
+        "step",
+        "perplexity",
+        "majority",
+        "full",
+        "threshold",
+        "d90",
+        "status",
+    )
+    return Table("figure2", "d90 by checkpoint", columns, tuple(_row(c) for c in ordered))
 
 
 def _row(checkpoint: Checkpoint) -> tuple[Value, ...]:
     summary = checkpoint.summary
     return (
-        line(checkpoint.summary),
+        short_name(summary.task),
+        summary.method,
         checkpoint.step,
         checkpoint.perplexity,
         summary.majority,
         summary.full_metric,
         summary.threshold,
         summary.d90,
-        "" if summary.d90 is not None else wording.answer(summary),
+        summary.status,
     )
 
 
-def _figure(placed: Sequence[Checkpoint]) -> Figure:
-    found = "; ".join(f"{line(c.summary)} after {c.step:,}: {c.summary.d90:,}" for c in placed)
+def _figure(answered: Sequence[Checkpoint]) -> Figure:
+    values = "; ".join(
+        f"{task_and_method(c.summary)} after {c.step:,}: {c.summary.d90:,}" for c in answered
+    )
     return Figure(
         name="figure2",
         caption=(
-            "d90 of each checkpoint, a line a task; bars are intervals over projection seeds. "
-            "Grey: perplexity of held-out text. A checkpoint without a d90 has no point."
+            "d90 of each checkpoint, one line per task; bars are intervals over seeds. Gray: "
+            "validation perplexity. A checkpoint without a d90 has no point."
         ),
-        alt_text=f"d90 against updates of pre-training. {found}.",
-        draw=lambda: _draw(placed),
+        alt_text=f"d90 against optimizer steps of pre-training. {values}.",
+        draw=lambda: _draw(answered),
     )
 
 
-def _draw(placed: Sequence[Checkpoint]) -> Drawing:
+def _draw(answered: Sequence[Checkpoint]) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
     axes = figure.add_axes((0.13, 0.24, 0.73, 0.72))
-    names = [line(checkpoint.summary) for checkpoint in placed]
-    shades, shapes = colors(names), markers(names)
-    for name in shades:
-        points = sorted((c for c in placed if line(c.summary) == name), key=lambda c: c.step)
-        xy = [(c.step, c.summary.d90) for c in points]
-        look = {"color": shades[name], "marker": shapes[name], "markersize": 4}
-        axes.plot(*zip(*xy, strict=True), linewidth=1, label=name, zorder=3, **look)
-        for c in points:
+    groups = [task_and_method(checkpoint.summary) for checkpoint in answered]
+    group_colors, group_markers = colors(groups), markers(groups)
+    for group, color in group_colors.items():
+        members = sorted(
+            (c for c in answered if task_and_method(c.summary) == group), key=lambda c: c.step
+        )
+        axes.plot(
+            [c.step for c in members],
+            [c.summary.d90 or 0 for c in members],
+            color=color,
+            marker=group_markers[group],
+            markersize=4,
+            linewidth=1,
+            label=group,
+            zorder=3,
+        )
+        for c in members:
             low, high = c.summary.interval or (None, None)
             if low is not None and high is not None:
-                axes.plot([c.step, c.step], [low, high], color=shades[name], linewidth=0.7)
-    axes.set_xlabel("updates of pre-training")
+                axes.plot([c.step, c.step], [low, high], color=color, linewidth=0.7)
+    axes.set_xlabel("optimizer steps of pre-training")
     axes.set_ylabel("d90")
     axes.xaxis.set_major_formatter(tick_label)
     log_axis(axes, "y", (1, 3))
-    known = sorted({(c.step, c.perplexity) for c in placed if c.perplexity is not None})
-    if len(known) > 1:
-        right = axes.twinx()
-        right.spines["right"].set_visible(True)
-        right.plot(*zip(*known, strict=True), color=SOFT, linewidth=0.8, linestyle=(0, (1, 1.5)))
-        right.set_ylabel("held-out perplexity", color=SOFT)
-        right.tick_params(axis="y", colors=SOFT)
-        log_axis(right, "y", (1, 2, 5))
-    figure.legend(loc="lower center", ncols=min(len(shades), 2), frameon=False)
+    _draw_perplexity(axes, answered)
+    figure.legend(loc="lower center", ncols=min(len(group_colors), 2), frameon=False)
     return figure
+
+
+def _draw_perplexity(axes: Axes, answered: Sequence[Checkpoint]) -> None:
+    """The validation perplexity, where it is known, on an axis at the right."""
+    known = sorted({(c.step, c.perplexity) for c in answered if c.perplexity is not None})
+    if len(known) < 2:
+        return
+    right = axes.twinx()
+    right.spines["right"].set_visible(True)
+    right.plot(*zip(*known, strict=True), color=SOFT, linewidth=0.8, linestyle=(0, (1, 1.5)))
+    right.set_ylabel("validation perplexity", color=SOFT)
+    right.tick_params(axis="y", colors=SOFT)
+    log_axis(right, "y", (1, 2, 5))

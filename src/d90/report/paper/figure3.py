@@ -8,27 +8,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
-from d90.report import wording
-from d90.report.document import Document, Figure, Table
-from d90.report.plotting import colors, log_axis, markers
+from d90.report.document import Document, Figure, Table, Value
+from d90.report.plotting import INK, colors, log_axis, markers
 from d90.report.study_table import (
-    cells_table,
     correlation_table,
-    line,
-    not_measured,
+    failure_warnings,
+    missing_d90_warnings,
     short_name,
     short_names,
-    without_d90,
+    studies_table,
+    task_and_method,
 )
 from d90.search.correlation import Correlation, spearman
 from d90.search.summary import Summary
 
 WIDTH, HEIGHT = 4.6, 3.6
 LEGEND_COLUMNS, LEGEND_ROW = 2, 0.055
-NAME = "d90 with D"
+QUANTITY = "d90 and D"
 
 
 def scaling(
@@ -38,69 +38,99 @@ def scaling(
     links: tuple[tuple[str, str], ...] = (),
     command: str = "",
 ) -> Document:
-    """Figure 3: the studies that have a d90, and a correlation for each task."""
+    """Figure 3: the studies that have a d90, and a correlation for each task and method."""
     failures = failures or {}
-    placed = [summary for summary in summaries if summary.d90 is not None]
-    found = [(NAME, name, _correlation(placed, name)) for name in dict.fromkeys(map(line, placed))]
+    answered = [summary for summary in summaries if summary.d90 is not None]
+    groups = dict.fromkeys(map(task_and_method, answered))
+    correlations = [(QUANTITY, group, _correlation(answered, group)) for group in groups]
     return Document(
         title="Figure 3: d90 against the number of parameters",
-        answer="; ".join(f"{name}: {rho or 'no correlation'}" for _, name, rho in found)
+        answer="; ".join(f"{group}: {rho or 'no correlation'}" for _, group, rho in correlations)
         or "No study has a d90.",
-        sentences=(
-            "The paper finds that larger models have a smaller d90, which is a negative rho.",
+        sentences=("The paper finds that larger models have a smaller d90: a negative rho.",),
+        warnings=(*failure_warnings(failures), *missing_d90_warnings(summaries)),
+        tables=(
+            _table(answered),
+            correlation_table(correlations),
+            studies_table(summaries, failures),
         ),
-        warnings=(*not_measured(failures), *without_d90(summaries)),
-        tables=(_table(placed), correlation_table(found), cells_table(summaries, failures)),
-        figures=(_figure(placed),) if placed else (),
+        figures=(_figure(answered),) if answered else (),
         links=links,
         command=command,
     )
 
 
-def _correlation(placed: Sequence[Summary], name: str) -> Correlation | None:
-    points = [(s.D, s.d90) for s in placed if line(s) == name and s.d90 is not None]
-    return spearman(*zip(*points, strict=True))
+def _correlation(answered: Sequence[Summary], group: str) -> Correlation | None:
+    members = [s for s in answered if task_and_method(s) == group]
+    return spearman([s.D for s in members], [s.d90 or 0 for s in members])
 
 
-def _table(placed: Sequence[Summary]) -> Table:
-    names = short_names(summary.model for summary in placed)
+def _table(answered: Sequence[Summary]) -> Table:
+    names = short_names(summary.model for summary in answered)
     rows = tuple(
-        (short_name(s.task), names[s.model], s.family, s.method, s.D, s.d90, wording.interval(s))
-        for s in sorted(placed, key=lambda s: (s.task, s.D))
+        _row(summary, names[summary.model])
+        for summary in sorted(answered, key=lambda s: (s.task, s.D))
     )
-    columns = ("task", "model", "family", "method", "D", "d90", "interval")
+    columns = ("task", "model", "family", "method", "D", "d90", "low", "high")
     return Table("figure3", "d90 by number of parameters", columns, rows)
 
 
-def _figure(placed: Sequence[Summary]) -> Figure:
-    found = "; ".join(f"{short_name(s.model)}: D = {s.D:,}, d90 = {s.d90:,}" for s in placed)
+def _row(summary: Summary, name: str) -> tuple[Value, ...]:
+    low, high = summary.interval or (None, None)
+    task = short_name(summary.task)
+    return (task, name, summary.family, summary.method, summary.D, summary.d90, low, high)
+
+
+def _figure(answered: Sequence[Summary]) -> Figure:
+    values = "; ".join(f"{short_name(s.model)}: D = {s.D:,}, d90 = {s.d90:,}" for s in answered)
     return Figure(
         name="figure3",
         caption=(
-            "d90 against the number of parameters D, one point a study; color is the family of "
-            "the model, shape the task. Bars are intervals over projection seeds."
+            "d90 against the number of parameters D, one point per study; the color is the family "
+            "of the model, the shape the task. Bars are intervals over seeds."
         ),
-        alt_text=f"d90 against D. {found}.",
-        draw=lambda: _draw(placed),
+        alt_text=f"d90 against D. {values}.",
+        draw=lambda: _draw(answered),
     )
 
 
-def _draw(placed: Sequence[Summary]) -> Drawing:
+def _draw(answered: Sequence[Summary]) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
-    shades = colors(_kind(summary) for summary in placed)
-    shapes = markers(line(s) for s in placed)
-    foot = 0.14 + LEGEND_ROW * math.ceil((len(shades) + len(shapes)) / LEGEND_COLUMNS)
-    axes = figure.add_axes((0.12, foot, 0.84, 0.96 - foot))
-    names = short_names(summary.model for summary in placed)
-    for summary in placed:
-        shape = shapes[line(summary)]
-        color = shades[_kind(summary)]
-        axes.plot([summary.D], [summary.d90 or 0], shape, color=color, markersize=4.5, alpha=0.9)
+    family_colors = colors(_family(summary) for summary in answered)
+    group_markers = markers(task_and_method(summary) for summary in answered)
+    legend_rows = math.ceil((len(family_colors) + len(group_markers)) / LEGEND_COLUMNS)
+    bottom = 0.14 + LEGEND_ROW * legend_rows
+    axes = figure.add_axes((0.12, bottom, 0.84, 0.96 - bottom))
+    for summary in answered:
+        marker = group_markers[task_and_method(summary)]
+        color = family_colors[_family(summary)]
+        axes.plot([summary.D], [summary.d90 or 0], marker, color=color, markersize=4.5, alpha=0.9)
         low, high = summary.interval or (None, None)
         if low is not None and high is not None:
             axes.plot([summary.D, summary.D], [low, high], color=color, linewidth=0.8)
-    highest = {name: max(s.d90 or 0 for s in placed if s.model == name) for name in names}
-    for summary in placed:
+    _name_models(axes, answered)
+    axes.margins(x=0.12, y=0.14)
+    log_axis(axes, "x", (1, 3))
+    log_axis(axes, "y", (1, 3))
+    axes.set_xlabel("D (parameters)")
+    axes.set_ylabel("d90")
+    handles = [
+        Line2D([], [], color=c, linewidth=3, label=name) for name, c in family_colors.items()
+    ]
+    handles += [
+        Line2D([], [], marker=m, linestyle="none", color=INK, markersize=4, label=group)
+        for group, m in group_markers.items()
+    ]
+    # Below the plot, where there is room for the name of a task.
+    figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
+    return figure
+
+
+def _name_models(axes: Axes, answered: Sequence[Summary]) -> None:
+    """The name of each model, above the highest of its points."""
+    names = short_names(summary.model for summary in answered)
+    highest = {name: max(s.d90 or 0 for s in answered if s.model == name) for name in names}
+    for summary in answered:
         if summary.d90 == highest[summary.model]:
             axes.annotate(
                 names[summary.model],
@@ -110,20 +140,7 @@ def _draw(placed: Sequence[Summary]) -> Drawing:
                 fontsize=6,
                 horizontalalignment="center",
             )
-    axes.margins(x=0.12, y=0.14)
-    log_axis(axes, "x", (1, 3))
-    log_axis(axes, "y", (1, 3))
-    axes.set_xlabel("D (parameters)")
-    axes.set_ylabel("d90")
-    handles = [Line2D([], [], color=c, linewidth=3, label=kind) for kind, c in shades.items()]
-    handles += [
-        Line2D([], [], marker=m, linestyle="none", color="#222222", markersize=4, label=label)
-        for label, m in shapes.items()
-    ]
-    # Below, where the name of a task has room.
-    figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
-    return figure
 
 
-def _kind(summary: Summary) -> str:
+def _family(summary: Summary) -> str:
     return summary.family or short_name(summary.model)

@@ -1,4 +1,4 @@
-"""The paper's Figures 4 and 5: what d90 says of generalization, with Theorem 1 beside them.
+"""The paper's Figures 4 and 5: d90 and generalization, with the bound of Theorem 1.
 
 Sizes are in inches.
 """
@@ -17,12 +17,12 @@ from d90.errors import D90Error
 from d90.report.document import Document, Figure, Table, Value
 from d90.report.plotting import INK, colors, log_axis, markers
 from d90.report.study_table import (
-    cells_table,
     correlation_table,
-    line,
+    missing_d90_warnings,
     short_name,
     short_names,
-    without_d90,
+    studies_table,
+    task_and_method,
 )
 from d90.search.correlation import Correlation, spearman
 from d90.search.curve import valid_results
@@ -31,14 +31,14 @@ from d90.search.summary import Summary
 from d90.search.trial import TrialResult
 
 WIDTH, HEIGHT = 4.4, 3.3
-MOST_SHAPES = 6
-"""Models that the legend names; more of them share it with their tasks alone."""
+MAX_MODELS = 6
+"""The legend names the models if there are no more than these."""
 
 BITS = 32
-"""Bits of each trained number: as it was trained, in float32."""
+"""Bits per trained parameter: float32, as in training."""
 
 RUNS = ("best", "d90")
-"""Whose accuracies: the run with the best evaluation metric of the study, or of those at d90."""
+"""Which run's accuracies: the best evaluation metric of the study, or of its runs at d90."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class StudyPoint:
         summary: it has a d90, and its metric is accuracy.
         run: the run with the best evaluation accuracy, of all or of those at d90.
         gap: relative generalization gap of that run; None at an evaluation accuracy of 1.
-        bound: on the error of the best run at d90, with probability 1 - delta; None where the
-            number of examples behind its training accuracy is not known.
+        bound: on the error of the best run at d90, with probability 1 - delta; None if the
+            number of examples behind its training accuracy is unknown.
     """
 
     summary: Summary
@@ -71,53 +71,54 @@ def generalization(
     """Figures 4 and 5, and the bound of Theorem 1 for each point.
 
     Args:
-        summaries: studies; those without a d90, or of another metric than accuracy, are named.
+        summaries: studies; those without a d90, or with a metric other than accuracy, are left
+            out and named in the warnings.
         runs: a name in `RUNS`.
-        delta: how often the bound may fail.
-        bits: of each trained number.
+        delta: probability that the bound fails.
+        bits: per trained parameter.
         links, command: as in `Document`.
     """
-    placed = [
-        _place(summary, runs, delta, bits)
+    points = [
+        _study_point(summary, runs, delta, bits)
         for summary in summaries
         if summary.d90 is not None and summary.metric == "accuracy"
     ]
-    others = tuple(
+    excluded = tuple(
         f"{short_name(s.model)} on {short_name(s.task)} is left out: its metric is {s.metric}"
         for s in summaries
         if s.metric != "accuracy"
     )
-    figures = (_figure(placed, "figure4", _accuracy), _figure(placed, "figure5", _gap))
-    found = _correlations(placed)
+    figures = (_figure(points, "figure4", _accuracy), _figure(points, "figure5", _gap))
+    correlations = _correlations(points)
     return Document(
         title="Figures 4 and 5: d90 and generalization",
-        answer=_answer(found) if placed else "No study has a d90 in accuracy.",
+        answer=_answer(correlations) if points else "No study has a d90 in accuracy.",
         sentences=(
             "The paper finds that a smaller d90 goes with a higher evaluation accuracy and a "
             "smaller gap: a negative rho with accuracy, a positive one with the gap.",
-            _bounds_sentence(placed, delta, bits),
+            _bounds_sentence(points, delta, bits),
         ),
-        warnings=(*others, *without_d90(summaries)),
+        warnings=(*excluded, *missing_d90_warnings(summaries)),
         tables=(
-            _table(placed),
-            correlation_table(found if placed else ()),
-            _bounds_table(placed, bits),
-            cells_table(summaries, {}),
+            _table(points),
+            correlation_table(correlations if points else ()),
+            _bounds_table(points, bits),
+            studies_table(summaries, {}),
         ),
-        figures=figures if placed else (),
+        figures=figures if points else (),
         links=links,
         command=command,
     )
 
 
-def _place(summary: Summary, runs: str, delta: float, bits: int) -> StudyPoint:
-    everything = valid_results(summary.trials)
-    at_d90 = _best([result for result in everything if result.trial.d == summary.d90])
-    run = _best(everything) if runs == "best" else at_d90
-    evaluated, trained = run.metric, run.train_metric
+def _study_point(summary: Summary, runs: str, delta: float, bits: int) -> StudyPoint:
+    results = valid_results(summary.trials)
+    at_d90 = _best([result for result in results if result.trial.d == summary.d90])
+    run = _best(results) if runs == "best" else at_d90
+    metric, train_metric = run.metric, run.train_metric
     gap = None
-    if evaluated is not None and trained is not None and evaluated < 1:
-        gap = relative_generalization_gap(trained, evaluated)
+    if metric is not None and train_metric is not None and metric < 1:
+        gap = relative_generalization_gap(train_metric, metric)
     return StudyPoint(summary, run, gap, _bound(summary, at_d90, delta, bits))
 
 
@@ -126,38 +127,38 @@ def _best(results: Sequence[TrialResult]) -> TrialResult:
 
 
 def _bound(summary: Summary, run: TrialResult, delta: float, bits: int) -> float | None:
-    """Theorem 1 for the best run at d90: its numbers, and which of the study's runs it is."""
+    """Theorem 1 for the best run at d90, described by its parameters and its place in the study."""
     examples = summary.examples.get("train_metric")
     if examples is None or run.train_metric is None or summary.d90 is None:
         return None
-    paid = described_bits(summary, bits)
-    return occam_hoeffding(1 - run.train_metric, bits=paid, examples=examples, delta=delta)
+    length = description_bits(summary, bits)
+    return occam_hoeffding(1 - run.train_metric, bits=length, examples=examples, delta=delta)
 
 
-def described_bits(summary: Summary, bits: int) -> float:
-    """Bits that describe the best run at d90: d numbers, and every choice made by looking.
+def description_bits(summary: Summary, bits: int) -> float:
+    """Bits that describe the best run at d90: its d parameters, and every choice made from data.
 
-    The choices are which run of the study (its d, learning rate and seed) and which of its epochs.
+    The choices: which run of the study (its d, learning rate and seed), and which of its epochs.
     """
-    epochs = _most_epochs(summary)
+    epochs = _max_epochs(summary)
     return (summary.d90 or 0) * bits + math.log2(len(summary.trials)) + math.log2(epochs)
 
 
-def _most_epochs(summary: Summary) -> int:
+def _max_epochs(summary: Summary) -> int:
     training = summary.settings.get("training", {})
     if training.get("max_steps"):
         size = training.get("batch_size", 1) * training.get("gradient_accumulation_steps", 1)
-        an_epoch = math.ceil(summary.examples.get("train", 1) / size)
-        return max(1, math.ceil(training["max_steps"] / an_epoch))
+        steps_per_epoch = math.ceil(summary.examples.get("train", 1) / size)
+        return max(1, math.ceil(training["max_steps"] / steps_per_epoch))
     return max(1, training.get("epochs", 1))
 
 
-def _accuracy(place: StudyPoint) -> float | None:
-    return place.run.metric
+def _accuracy(point: StudyPoint) -> float | None:
+    return point.run.metric
 
 
-def _gap(place: StudyPoint) -> float | None:
-    return place.gap
+def _gap(point: StudyPoint) -> float | None:
+    return point.gap
 
 
 QUANTITIES: Mapping[Callable[[StudyPoint], float | None], str] = {
@@ -166,30 +167,30 @@ QUANTITIES: Mapping[Callable[[StudyPoint], float | None], str] = {
 }
 
 
-def _correlations(placed: Sequence[StudyPoint]) -> list[tuple[str, str, Correlation | None]]:
-    """Of each quantity with d90: over everything, and within each task and method."""
-    groups = {"everything": list(placed)}
-    for place in placed:
-        groups.setdefault(line(place.summary), []).append(place)
+def _correlations(points: Sequence[StudyPoint]) -> list[tuple[str, str, Correlation | None]]:
+    """d90 with each quantity: over all studies, and within each task and method."""
+    groups = {"all studies": list(points)}
+    for point in points:
+        groups.setdefault(task_and_method(point.summary), []).append(point)
     if len(groups) == 2:
-        del groups["everything"]
+        del groups["all studies"]
     return [
-        (f"d90 with {name}", group, _correlation(places, quantity))
+        (f"d90 and {name}", group, _correlation(points, quantity))
         for quantity, name in QUANTITIES.items()
-        for group, places in groups.items()
+        for group, points in groups.items()
     ]
 
 
 def _correlation(
-    places: Sequence[StudyPoint], quantity: Callable[[StudyPoint], float | None]
+    points: Sequence[StudyPoint], quantity: Callable[[StudyPoint], float | None]
 ) -> Correlation | None:
-    points = [(p.summary.d90 or 0, y) for p in places if (y := quantity(p)) is not None]
-    return spearman(*zip(*points, strict=True)) if points else None
+    pairs = [(p.summary.d90 or 0, y) for p in points if (y := quantity(p)) is not None]
+    return spearman([x for x, _ in pairs], [y for _, y in pairs])
 
 
-def _answer(found: Sequence[tuple[str, str, Correlation | None]]) -> str:
+def _answer(correlations: Sequence[tuple[str, str, Correlation | None]]) -> str:
     """The correlations over the most points."""
-    first = {quantity: (group, rho) for quantity, group, rho in reversed(found)}
+    first = {quantity: (group, rho) for quantity, group, rho in reversed(correlations)}
     parts = [
         f"{quantity}, {group}: {rho or 'no correlation'}"
         for quantity, (group, rho) in reversed(first.items())
@@ -197,22 +198,21 @@ def _answer(found: Sequence[tuple[str, str, Correlation | None]]) -> str:
     return "; ".join(parts) or "No study has a d90 in accuracy."
 
 
-def _bounds_sentence(placed: Sequence[StudyPoint], delta: float, bits: int) -> str:
-    known = [place for place in placed if place.bound is not None]
+def _bounds_sentence(points: Sequence[StudyPoint], delta: float, bits: int) -> str:
+    known = [point for point in points if point.bound is not None]
     if not known:
-        return "No bound: the studies do not say on how many examples they trained."
-    vacuous = sum((place.bound or 0) >= 1 - place.summary.majority for place in known)
+        return "No bound: the studies do not record how many examples they were trained on."
+    vacuous = sum((point.bound or 0) >= 1 - point.summary.majority for point in known)
     return (
-        f"Theorem 1 with its constants: with probability {1 - delta:g} each, the error of the best "
-        f"run at d90 is at most its bound, at {bits} bits a number, with log2 of the number of "
-        f"runs and epochs to choose among paid for, on the examples that the training accuracy "
-        f"was measured on. {vacuous} of {len(known)} bounds are vacuous: no better than the "
-        "majority class."
+        f"Theorem 1 with its constants: each bound holds with probability {1 - delta:g} for the "
+        f"error of the best run at d90, at {bits} bits per parameter plus log2 of the number of "
+        "runs and epochs to choose from, on the examples that the training accuracy was measured "
+        f"on. {vacuous} of {len(known)} bounds are vacuous: no better than the majority class."
     )
 
 
-def _table(placed: Sequence[StudyPoint]) -> Table:
-    names = short_names(place.summary.model for place in placed)
+def _table(points: Sequence[StudyPoint]) -> Table:
+    names = short_names(point.summary.model for point in points)
     columns = ("task", "model", "method", "d90", "run", "accuracy", "train accuracy", "gap")
     rows = tuple(
         (
@@ -225,81 +225,87 @@ def _table(placed: Sequence[StudyPoint]) -> Table:
             p.run.train_metric,
             p.gap,
         )
-        for p in placed
+        for p in points
     )
     return Table("generalization", "Generalization", columns, rows)
 
 
-def _bounds_table(placed: Sequence[StudyPoint], bits: int) -> Table:
-    names = short_names(place.summary.model for place in placed)
+def _bounds_table(points: Sequence[StudyPoint], bits: int) -> Table:
+    names = short_names(point.summary.model for point in points)
     columns = ("task", "model", "d90", "bits", "examples", "bound", "majority error", "vacuous")
-    rows = tuple(_bound_row(place, names, bits) for place in placed if place.bound is not None)
+    rows = tuple(_bound_row(point, names, bits) for point in points if point.bound is not None)
     return Table("bounds", "Theorem 1: a bound on the error of the best run at d90", columns, rows)
 
 
-def _bound_row(place: StudyPoint, names: Mapping[str, str], bits: int) -> tuple[Value, ...]:
-    summary, chance = place.summary, 1 - place.summary.majority
+def _bound_row(point: StudyPoint, names: Mapping[str, str], bits: int) -> tuple[Value, ...]:
+    summary, chance = point.summary, 1 - point.summary.majority
     return (
         short_name(summary.task),
         names[summary.model],
         summary.d90,
-        math.ceil(described_bits(summary, bits)),
+        math.ceil(description_bits(summary, bits)),
         summary.examples.get("train_metric"),
-        place.bound,
+        point.bound,
         chance,
-        "yes" if (place.bound or 0) >= chance else "no",
+        "yes" if (point.bound or 0) >= chance else "no",
     )
 
 
 def _figure(
-    placed: Sequence[StudyPoint], name: str, quantity: Callable[[StudyPoint], float | None]
+    points: Sequence[StudyPoint], name: str, quantity: Callable[[StudyPoint], float | None]
 ) -> Figure:
     label = QUANTITIES[quantity]
-    found = "; ".join(
+    values = "; ".join(
         f"{short_name(p.summary.model)} on {short_name(p.summary.task)}: d90 = {p.summary.d90:,}, "
         f"{quantity(p) or math.nan:.3f}"
-        for p in placed
+        for p in points
     )
     return Figure(
         name=name,
-        caption=f"{label[0].upper()}{label[1:]} against d90, one point a study.",
-        alt_text=f"{label} against d90. {found}.",
-        draw=partial(_draw, placed, quantity, label),
+        caption=f"{label[0].upper()}{label[1:]} against d90, one point per study.",
+        alt_text=f"{label} against d90. {values}.",
+        draw=partial(_draw, points, quantity, label),
     )
 
 
 def _draw(
-    placed: Sequence[StudyPoint], quantity: Callable[[StudyPoint], float | None], label: str
+    points: Sequence[StudyPoint], quantity: Callable[[StudyPoint], float | None], label: str
 ) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
     axes = figure.add_axes((0.13, 0.27, 0.83, 0.69))
-    names = short_names(place.summary.model for place in placed)
-    shades = colors(short_name(place.summary.task) for place in placed)
-    shapes = markers(names.values())
-    for place in placed:
-        height = quantity(place)
-        if height is not None and place.summary.d90 is not None:
-            shape, shade = names[place.summary.model], short_name(place.summary.task)
-            look = {"color": shades[shade], "marker": shapes[shape], "markersize": 4.5}
-            axes.plot(place.summary.d90, height, linestyle="none", alpha=0.9, **look)
+    names = short_names(point.summary.model for point in points)
+    task_colors = colors(short_name(point.summary.task) for point in points)
+    model_markers = markers(names.values())
+    for point in points:
+        height = quantity(point)
+        if height is not None and point.summary.d90 is not None:
+            axes.plot(
+                point.summary.d90,
+                height,
+                color=task_colors[short_name(point.summary.task)],
+                marker=model_markers[names[point.summary.model]],
+                markersize=4.5,
+                linestyle="none",
+                alpha=0.9,
+            )
     axes.set_xlabel("d90")
     axes.set_ylabel(label)
     axes.margins(x=0.08, y=0.1)
     log_axis(axes, "x", (1, 3))
-    for task, shade in shades.items():
-        axes.plot([], [], color=shade, linewidth=3, label=task)
-    if 1 < len(shapes) <= MOST_SHAPES:
-        for name, shape in shapes.items():
-            axes.plot([], [], shape, color=INK, label=name, markersize=4)
+    for task, color in task_colors.items():
+        axes.plot([], [], color=color, linewidth=3, label=task)
+    if 1 < len(model_markers) <= MAX_MODELS:
+        for name, marker in model_markers.items():
+            axes.plot([], [], marker, color=INK, label=name, markersize=4)
     figure.legend(loc="lower center", ncols=3, frameon=False)
     return figure
 
 
 def check_runs(runs: str) -> None:
-    """Refuse another name than those of `RUNS`.
+    """Refuse a name that is not in `RUNS`.
 
     Raises:
-        D90Error: naming both.
+        D90Error: listing the names.
     """
     if runs not in RUNS:
         raise D90Error(f"runs '{runs}': expected {' or '.join(RUNS)}.")

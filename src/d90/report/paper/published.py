@@ -1,4 +1,4 @@
-"""The numbers of the paper, for comparison (Aghajanyan, Gupta and Zettlemoyer 2021, Table 1)."""
+"""The paper's values, for comparison (Aghajanyan, Gupta and Zettlemoyer 2021, Table 1)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ D90: Mapping[tuple[str, str, str], int] = {
 }
 """(model, task, method) -> d90."""
 
-SAME: Mapping[str, str] = {
+PAPER_NAMES: Mapping[str, str] = {
     "bert-base-cased": "bert-base",
     "bert-base-uncased": "bert-base",
     "bert-large-cased": "bert-large",
@@ -32,17 +32,17 @@ SAME: Mapping[str, str] = {
     "roberta-base": "roberta-base",
     "roberta-large": "roberta-large",
 }
-"""Names of the hub -> the paper's, which does not say whether its BERT was cased."""
+"""Hub name -> the paper's name; the paper does not say whether its BERT was cased."""
 
 RATIO = 1.157
-"""The paper's values lie on a ladder of this ratio: closer agreement than that means nothing."""
+"""Ratio of neighboring values of the paper's d: closer agreement is not meaningful."""
 
 
 def d90(model: str, task: str, method: str) -> int | None:
-    """The paper's d90 of a hub model on a task; None where it has none.
+    """The paper's d90 of a hub model on a task; None if it gives none.
 
     >>> d90("FacebookAI/roberta-large", "mrpc", "said"), d90("gpt2", "mrpc", "did")
     (207, None)
     """
-    name = SAME.get(model.rpartition("/")[2], "")
+    name = PAPER_NAMES.get(model.rpartition("/")[2], "")
     return D90.get((name, task, method))

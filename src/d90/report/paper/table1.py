@@ -1,20 +1,20 @@
-"""The paper's Table 1: d90 by model, task and method, with the paper's numbers beside ours."""
+"""The paper's Table 1: d90 by model, task and method, with the paper's values beside ours."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+from d90.report import wording
 from d90.report.document import Document, Table, Value
 from d90.report.paper import published
 from d90.report.paper.figure1_panels import panels
 from d90.report.study_table import (
-    answer,
-    cells_table,
-    not_measured,
+    failure_warnings,
+    missing_d90_warnings,
     short_name,
     short_names,
-    without_d90,
+    studies_table,
 )
 from d90.search.summary import Summary
 
@@ -29,16 +29,16 @@ def table1(
     links: tuple[tuple[str, str], ...] = (),
     command: str = "",
 ) -> Document:
-    """Table 1, the curves that it is read off, and every study in full."""
+    """Table 1, the curves that it is based on, and a table of all studies."""
     failures = failures or {}
-    table, compared = _table(summaries), _compared(summaries)
-    found = sum(summary.d90 is not None for summary in summaries)
+    table, agreement = _table(summaries), _agreement(summaries)
+    answered = sum(summary.d90 is not None for summary in summaries)
     return Document(
         title="Table 1: d90 by model and task",
-        answer=f"{found} of {len(summaries) + len(failures)} studies have a d90.",
-        sentences=(compared,) if compared else (),
-        warnings=(*not_measured(failures), *without_d90(summaries)),
-        tables=(table, cells_table(summaries, failures)),
+        answer=f"{answered} of {len(summaries) + len(failures)} studies have a d90.",
+        sentences=(agreement,) if agreement else (),
+        warnings=(*failure_warnings(failures), *missing_d90_warnings(summaries)),
+        tables=(table, studies_table(summaries, failures)),
         figures=(panels(summaries),) if summaries else (),
         links=links,
         command=command,
@@ -68,20 +68,20 @@ def _cell(summary: Summary | None) -> Value:
     if summary is None:
         return None
     theirs = published.d90(summary.model, summary.task, summary.method)
-    ours = answer(summary)
+    ours = wording.cell(summary)
     return ours if theirs is None else f"{ours} [{theirs:,}]"
 
 
 def _note(summaries: Sequence[Summary]) -> str:
-    intervals = "In brackets the 95% interval over projection seeds. "
+    intervals = "In parentheses: the 95% interval over seeds. "
     parts = intervals if any(s.interval is not None for s in summaries) else ""
     if any(published.d90(s.model, s.task, s.method) is not None for s in summaries):
-        parts += "In square brackets the paper's number."
+        parts += "In square brackets: the paper's value."
     return parts.strip()
 
 
-def _compared(summaries: Sequence[Summary]) -> str:
-    """How many agree with the paper, as far as its ladder of dimensions can tell."""
+def _agreement(summaries: Sequence[Summary]) -> str:
+    """How many values agree with the paper, to within the spacing of its own."""
     pairs = [
         (summary.d90, theirs)
         for summary in summaries
@@ -93,5 +93,5 @@ def _compared(summaries: Sequence[Summary]) -> str:
     near = sum(max(a / b, b / a) <= published.RATIO for a, b in pairs)
     return (
         f"{near} of {len(pairs)} agree with the paper within a factor of {published.RATIO}, the "
-        "spacing of its own values; neighboring values of ours may lie further apart."
+        "spacing of its own values; neighboring values of ours may be further apart."
     )
