@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from d90.errors import D90Error
 from d90.projections import PROJECTIONS, make_projection
 from d90.subspace import GROUPINGS, SCALES, Subspace, attach, detach
-from d90.subspace import subspace as subspace_module
+from d90.subspace.ops import GroupRows
 
 
 class Recurrent(nn.Module):
@@ -220,31 +220,31 @@ def test_a_buffer_still_changes(model: Recurrent, tokens: Tensor) -> None:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry for every group computed: whether with a graph."""
     calls: list[bool] = []
 
-    def displace(*given: Any) -> Any:
+    def recorded(*given: Any) -> Any:
         calls.append(torch.is_grad_enabled())
-        return subspace_op(*given)
+        return add_projected_into(*given)
 
-    subspace_op = subspace_module.add_projected_into
-    monkeypatch.setattr(subspace_module, "add_projected_into", displace)
+    add_projected_into = GroupRows.add_projected_into
+    monkeypatch.setattr(GroupRows, "add_projected_into", recorded)
     return calls
 
 
 def test_theta_is_computed_when_z_changes_and_not_otherwise(
-    model: Recurrent, tokens: Tensor, made: list[bool]
+    model: Recurrent, tokens: Tensor, computed: list[bool]
 ) -> None:
     subspace = attach(model, d=17)
     groups = subspace.layout.m
 
     def forwards(grad: bool) -> int:
-        made.clear()
+        computed.clear()
         with torch.set_grad_enabled(grad):
             model(tokens)
-        assert made == [grad] * len(made)
-        return len(made)
+        assert computed == [grad] * len(computed)
+        return len(computed)
 
     # At the start theta is theta_0 itself, and evaluating it costs nothing.
     assert forwards(False) == 0
@@ -264,11 +264,11 @@ def test_theta_is_computed_when_z_changes_and_not_otherwise(
     assert forwards(True) == groups
 
 
-def test_matrices_that_stay_are_not_computed(model: Recurrent, made: list[bool]) -> None:
+def test_matrices_that_stay_are_not_computed(model: Recurrent, computed: list[bool]) -> None:
     subspace = attach(model, d=17, scale="vectors")
     randomize(subspace)
     subspace.materialize()
-    assert len(made) == subspace.layout.m < len(subspace.layout.groups) + 1
+    assert len(computed) == subspace.layout.m < len(subspace.layout.groups) + 1
     assert model.lstm.weight_hh_l0 is not None
     assert not model.lstm.weight_hh_l0.requires_grad
     assert model.lstm.bias_hh_l0.requires_grad

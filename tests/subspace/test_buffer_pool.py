@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from d90.subspace import Subspace, attach, ops
+from d90.subspace import Subspace, attach
 from d90.subspace.buffer_pool import BufferPool
+from d90.subspace.ops import GroupRows
 
 
 @pytest.fixture
@@ -115,13 +116,13 @@ def test_a_layers_gradient_is_projected_before_the_next_layers_is_made(
     model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(5)))
     attach(model, d=9, groups="module")
     order = []
-    derivatives = ops._derivatives
+    derivatives = GroupRows.derivatives
 
     def recorded(*call: Any) -> Any:
         order.append("projected")
         return derivatives(*call)
 
-    monkeypatch.setattr(ops, "_derivatives", recorded)
+    monkeypatch.setattr(GroupRows, "derivatives", recorded)
 
     def watch(_: nn.Module, inputs: tuple[Tensor]) -> None:
         if inputs[0].requires_grad:
@@ -140,10 +141,10 @@ def test_a_layers_gradient_is_projected_before_the_next_layers_is_made(
 def test_free_sets_are_let_go() -> None:
     buffers, like = BufferPool(), [torch.zeros(3), torch.zeros(2, 2)]
     one = buffers.lease(like)
-    one.held = True
+    one.pending = True
     two = buffers.lease(like)
     assert two.tensors[0].data_ptr() != one.tensors[0].data_ptr()
-    one.held = False
+    one.pending = False
     three = buffers.lease(like)
     assert len(buffers._sets) == 1
     assert three.tensors[0] is two.tensors[0] or three.tensors[0] is one.tensors[0]

@@ -67,7 +67,7 @@ def one_of_two(rank: int, folder: str) -> None:
     if rank == 0:
         other(data())
     else:
-        with pytest.raises(D90Error, match="another theta_0 or seed than process 0"):
+        with pytest.raises(D90Error, match="theta_0 or the seed on this rank differs from rank 0"):
             other(data())
     dist.destroy_process_group()
 

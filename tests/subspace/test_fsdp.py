@@ -200,7 +200,7 @@ def test_the_layout_is_that_of_the_whole_model(both, name: str) -> None:
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ("whole", "parameter words.weight is not in slices: call fully_shard"),
+        ("whole", "parameter words.weight is not sharded: call fully_shard"),
         ("seed", "process 1 has other options than process 0 for the same subspace"),
         ("large", "is larger than D ="),
         ("method", "unknown method 'dad'"),

@@ -24,7 +24,7 @@ from d90.errors import D90Error
 from d90.models import loading
 from d90.models.loading import DTYPES
 from d90.subspace.layout import Layout, ParamRef, build_layout, find_params
-from d90.subspace.ops import signed, write
+from d90.subspace.ops import group_rows
 
 
 @dataclass(frozen=True)
@@ -247,17 +247,12 @@ def _write_theta(
     for param_slice, weight in targets.items():
         if not param_slice.scale:
             _parameter(weight).copy_(base.theta_0[param_slice.name])
-    for number, group in enumerate(layout.trainable):
-        write(
+    rows_of_groups = group_rows(layout, file.subspace)
+    for group, rows in zip(layout.trainable, rows_of_groups, strict=True):
+        rows.write(
             z,
             lam if len(lam) else None,
             [base.theta_0[param_slice.name].to(device) for param_slice in group.trainable],
-            number,
-            file.subspace.projection,
-            layout.D,
-            signed(file.subspace.seed),
-            [param_slice.offset for param_slice in group.trainable],
-            [param_slice.scale for param_slice in group.trainable],
             [_parameter(targets[param_slice]).data for param_slice in group.trainable],
         )
 

@@ -1,6 +1,6 @@
-"""Memory for theta that is allocated once and written again in every step.
+"""Memory for theta that is allocated once and reused in every step.
 
-A set of buffers is free as soon as nobody can need what it holds: the graph that was built on it
+A set of buffers is free as soon as nothing can need its contents: the graph that was built on it
 has run backward, or is gone. Where a graph still waits, as when z changes between a forward and its
 backward pass, the next theta goes to another set.
 """
@@ -20,25 +20,25 @@ class BufferLease:
     """The use of one set of buffers by one graph, which holds the only lasting reference to it.
 
     Attributes:
-        held: whether a backward pass is still to come.
+        pending: whether a backward pass is still to come.
     """
 
     tensors: list[Tensor]
-    held: bool = False
+    pending: bool = False
 
 
 class BufferPool:
-    """Sets of tensors shaped like a group's theta_0, made when they are first needed."""
+    """Sets of tensors shaped like a group's theta_0, allocated when first needed."""
 
     def __init__(self) -> None:
         self._sets: list[tuple[list[Tensor], weakref.ref[BufferLease]]] = []
 
     def lease(self, like: Sequence[Tensor]) -> BufferLease:
-        """A free set, for tensors like these; further free sets are let go."""
+        """A free set, for tensors like these; further free sets are dropped."""
         waiting, free = [], None
         for tensors, last in self._sets:
             lease = last()
-            if lease is not None and lease.held:
+            if lease is not None and lease.pending:
                 waiting.append((tensors, last))
             elif all(_alike(a, b) for a, b in zip(tensors, like, strict=True)):
                 free = tensors

@@ -1,16 +1,16 @@
-"""theta_0 in shards: each process holds its rows of it, and computes its rows of P z alone.
+"""theta_0 in shards: each rank holds its rows of it, and computes its rows of P z alone.
 
 For models larger than one device. FSDP2 (`torch.distributed.fsdp.fully_shard`) keeps a slice of
-every weight in each process, gathers a layer while it is needed and sums its gradient back into
+every weight on each rank, gathers a layer while it is needed and sums its gradient back into
 slices. A subspace on top of it writes theta to the slices and reads the gradients of the slices:
-any rows of P can be computed anywhere, so all that it exchanges is the gradient of d numbers.
+any rows of P can be computed anywhere, so all that is exchanged is the gradient of d parameters.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,28 +23,24 @@ from d90.distributed.process_group import ProcessGroup, get_process_group
 from d90.errors import D90Error
 from d90.search.subspace_config import SubspaceConfig
 from d90.subspace.layout import Layout, ParamRef, ParamSlice, build_layout, find_params
-from d90.subspace.ops import pull_back, signed, write
+from d90.subspace.ops import GroupRows, group_rows
 from d90.subspace.subspace import init_coordinates
 from d90.utils.digest import json_digest
 
 
 @dataclass(frozen=True)
 class ShardedParam:
-    """This process's rows of one tensor of theta.
+    """This rank's rows of one tensor of theta.
 
     Attributes:
         parameter: the sharded parameter.
-        theta_0: a copy of its slice, of any number of rows of the tensor, at z = 0.
-        start: row of P of the slice's first entry.
-        scale: s of the tensor.
-        group: i, the index into lam.
+        theta_0: a copy of its local slice, of any number of rows of the tensor, at z = 0.
+        rows: of P, those of the slice.
     """
 
     parameter: nn.Parameter
     theta_0: Tensor
-    start: int
-    scale: float
-    group: int
+    rows: GroupRows
 
     @property
     def local(self) -> Tensor:
@@ -53,15 +49,15 @@ class ShardedParam:
 
 
 class ShardedSubspace(nn.Module):
-    """`theta_i = theta_0,i + s lam_i (P z)_i`, every process for its own rows.
+    """`theta_i = theta_0,i + s lam_i (P z)_i`, every rank for its own rows.
 
-    `attach_sharded` makes it. z and lam are whole in every process, and stay the same bits in each.
+    `attach_sharded` makes it. z and lam are whole on every rank, and stay the same bits on each.
 
     Attributes:
         z: shape (d - m,).
         lam: shape (m,); None in DID.
         layout: of the whole model, as if it were not sharded.
-        together: the processes, and the bytes that the subspace has handed to them.
+        process_group: the ranks that share the model.
     """
 
     z: nn.Parameter
@@ -79,14 +75,14 @@ class ShardedSubspace(nn.Module):
         self.layout, self.config, self.process_group = layout, config, process_group
         self._sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
         parameters = {s: w.parameter for s, w in zip(layout.slices, weights, strict=True)}
-        self._pieces = [
-            _piece(parameters[param_slice], param_slice, number, process_group.world_size)
-            for number, group in enumerate(layout.trainable)
+        self._shards = [
+            _shard(parameters[param_slice], param_slice, rows, process_group.world_size)
+            for group, rows in zip(layout.trainable, group_rows(layout, config), strict=True)
             for param_slice in group.trainable
         ]
-        device = self._pieces[0].theta_0.device
+        device = self._shards[0].theta_0.device
         self.z, self.lam = init_coordinates([*parameters.values()], config, layout.m, device)
-        self._made = self._numbers()
+        self._current = self._coordinates()
         # One sum of s P^T g for each group that has a lam of its own.
         sums = 1 if self.lam is None else len(self.lam)
         self._collected = self.z.new_zeros(sums, len(self.z), requires_grad=False)
@@ -94,11 +90,11 @@ class ShardedSubspace(nn.Module):
             # First, before FSDP gathers what the slices hold.
             model.register_forward_pre_hook(self._before_forward, prepend=True),
             *(
-                piece.parameter.register_post_accumulate_grad_hook(self._collector(piece))
-                for piece in self._pieces
+                shard.parameter.register_post_accumulate_grad_hook(self._collector(shard))
+                for shard in self._shards
             ),
             *(
-                parameters[param_slice].register_post_accumulate_grad_hook(_let_go)
+                parameters[param_slice].register_post_accumulate_grad_hook(_drop_gradient)
                 for param_slice in layout.slices
                 if not param_slice.scale
             ),
@@ -106,31 +102,30 @@ class ShardedSubspace(nn.Module):
 
     @property
     def num_local_params(self) -> int:
-        """How many entries of theta_0 this process keeps; all processes together keep each once."""
-        return sum(piece.theta_0.numel() for piece in self._pieces)
+        """Entries of theta_0 that this rank keeps; all ranks together keep each once."""
+        return sum(shard.theta_0.numel() for shard in self._shards)
 
     @torch.no_grad()
     def materialize(self) -> None:
-        """Write theta to this process's slices, unless it is there already."""
-        numbers = self._numbers()
-        if torch.equal(numbers, self._made):
+        """Write theta to this rank's slices, unless it is there already."""
+        coordinates = self._coordinates()
+        if torch.equal(coordinates, self._current):
             return
         for module in self._sharded:  # Layers that are still gathered hold the last theta.
             module.reshard()
-        for piece in self._pieces:
-            if not piece.theta_0.numel():
+        for shard in self._shards:
+            if not shard.theta_0.numel():
                 continue
-            call = (piece.group, self.config.projection, self.layout.D, signed(self.config.seed))
-            rows = ([piece.start], [piece.scale], [piece.local])
-            write(self.z, self.lam, [piece.theta_0], *call, *rows)
-            increment_version(piece.local)
-        self._made = numbers
+            shard.rows.write(self.z, self.lam, [shard.theta_0], [shard.local])
+            increment_version(shard.local)
+        self._current = coordinates
 
     def reduce_gradient(self) -> None:
-        """Give z and lam their gradients: the sum over all slices, d numbers from each process.
+        """Give z and lam their gradients: the sum over all slices, d numbers from each rank.
 
-        Call it once an update, after the last backward pass and before the optimizer's step. What
-        the slices' gradients are is FSDP's: of the mean of the processes' losses, by default.
+        Call it once for each optimizer step, after the last backward pass and before
+        `optimizer.step()`. What the slices' gradients are is FSDP's: of the mean of the ranks'
+        losses, by default.
         """
         parts = [self._collected.sum(0)]
         if self.lam is not None:
@@ -149,30 +144,27 @@ class ShardedSubspace(nn.Module):
             hook.remove()
         for module in self._sharded:
             module.reshard()
-        for piece in self._pieces:
-            piece.local.copy_(piece.theta_0)
+        for shard in self._shards:
+            shard.local.copy_(shard.theta_0)
 
     def _before_forward(self, model: nn.Module, inputs: Any) -> None:
         self.materialize()
 
-    def _collector(self, piece: ShardedParam) -> Any:
-        """A hook that projects the gradient of a slice as soon as it is there, and lets it go."""
-        rows = ([piece.start], [piece.scale])
+    def _collector(self, shard: ShardedParam) -> Any:
+        """A hook that projects the gradient of a slice as soon as it is there, and drops it."""
 
         def project(parameter: Tensor) -> None:
             gradient = _local(parameter.grad)
             parameter.grad = None
             if not gradient.numel():
                 return
-            call = (self.config.projection, len(self.z), self.layout.D, signed(self.config.seed))
-            found = pull_back([gradient], *call, *rows)
-            self._collected[0 if self.lam is None else piece.group] += found.to(
-                self._collected.dtype
-            )
+            projected = shard.rows.pull_back([gradient], len(self.z))
+            lam_index = 0 if self.lam is None else shard.rows.group
+            self._collected[lam_index] += projected.to(self._collected.dtype)
 
         return project
 
-    def _numbers(self) -> Tensor:
+    def _coordinates(self) -> Tensor:
         return torch.cat([p.detach() for p in self.parameters()])
 
 
@@ -186,7 +178,7 @@ def attach_sharded(
     scale: str = "tensor",
     seed: int = 0,
 ) -> ShardedSubspace:
-    """Make the weights of a sharded model a function of d numbers, in place.
+    """Make the weights of a sharded model a function of d parameters, in place.
 
     The same theta as `attach` on the model before it was sharded: rows of P go by the whole model's
     layout. Train `subspace.parameters()`, not the model's::
@@ -199,15 +191,15 @@ def attach_sharded(
         subspace.reduce_gradient()
         optimizer.step()
 
-    Every process calls it, and then does the same. z changes between an update's last backward pass
-    and the next one's first forward pass only.
+    Every rank calls it, and then does the same. z may change only between the last backward pass
+    of one optimizer step and the first forward pass of the next.
 
     Args:
-        model: after `fully_shard` over all processes, along the first axis.
+        model: after `fully_shard` over all ranks, along the first axis.
         d, method, groups, projection, scale, seed: as in `attach`.
 
     Raises:
-        D90Error: as `attach`; a weight that is not in slices; processes that were given other
+        D90Error: as `attach`; a weight that is not sharded; ranks that were given different
             arguments.
     """
     config = SubspaceConfig(method, groups, projection, scale, d, seed)
@@ -226,30 +218,30 @@ def _check_sharded(weight: ParamRef, world: int) -> None:
     parameter = weight.parameter
     if not isinstance(parameter, DTensor):
         raise D90Error(
-            f"parameter {weight.names[0]} is not in slices: call fully_shard(model) first."
+            f"parameter {weight.names[0]} is not sharded: call fully_shard(model) first."
         )
     if parameter.placements != (Shard(0),) or parameter.device_mesh.size() != world:
         raise D90Error(
             f"parameter {weight.names[0]} is laid out as {parameter.placements} over "
-            f"{parameter.device_mesh.size()} processes: expected slices along the first axis over "
+            f"{parameter.device_mesh.size()} ranks: expected shards along the first axis over "
             f"all {world}."
         )
 
 
-def _piece(
-    parameter: nn.Parameter, param_slice: ParamSlice, group: int, world: int
+def _shard(
+    parameter: nn.Parameter, param_slice: ParamSlice, rows: GroupRows, world: int
 ) -> ShardedParam:
-    """The rows of this process: all but the last processes have the same number, rounded up."""
+    """The rows of this rank: all but the last ranks have the same number, rounded up."""
     assert isinstance(parameter, DTensor)
     theta_0 = _local(parameter).clone()
-    rows, *rest = param_slice.shape or (1,)
-    first = min(parameter.device_mesh.get_local_rank() * math.ceil(rows / world), rows)
-    return ShardedParam(
-        parameter, theta_0, param_slice.offset + first * math.prod(rest), param_slice.scale, group
-    )
+    length, *rest = param_slice.shape or (1,)
+    first = min(parameter.device_mesh.get_local_rank() * math.ceil(length / world), length)
+    offset = param_slice.offset + first * math.prod(rest)
+    rows = replace(rows, row_offsets=(offset,), scales=(param_slice.scale,))
+    return ShardedParam(parameter, theta_0, rows)
 
 
-def _let_go(parameter: Tensor) -> None:
+def _drop_gradient(parameter: Tensor) -> None:
     """A hook on a weight that does not move."""
     parameter.grad = None
 

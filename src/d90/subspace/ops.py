@@ -1,10 +1,9 @@
 """theta = theta_0 + s lam (P z) for the tensors of one group, as one op that autograd knows.
 
-`add_projected` returns new tensors, as an op that a compiler may reorder must.
-`add_projected_into` is the
-same op for eager training: it writes to buffers that are kept from step to step.
+`GroupRows` says which rows of P a group has, and is what everything outside this module calls. The
+custom ops take its fields one by one, as torch's schemas require.
 
-Nothing is kept for the backward pass but z, lam and the numbers that define P, and these not in
+Nothing is kept for the backward pass but z, lam and the fields that define P, and these not in
 autograd's own store, which the first backward pass empties. So a node may run backward any number
 of times: reentrant gradient checkpointing runs it once for every segment that reads the group.
 """
@@ -12,6 +11,7 @@ of times: reentrant gradient checkpointing runs it once for every segment that r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,10 +19,120 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from d90.projections import Projection, make_projection
+from d90.search.subspace_config import SubspaceConfig
 from d90.subspace.buffer_pool import BufferLease
+from d90.subspace.layout import Layout
 
 
-@torch.library.custom_op("d90::displace", mutates_args=())
+@dataclass(frozen=True)
+class GroupRows:
+    """The rows of P that belong to the tensors of one group.
+
+    Attributes:
+        projection: a key of `PROJECTIONS`.
+        D: number of rows of P.
+        seed: seed of P.
+        group: i, the index into lam.
+        row_offsets: first row of each tensor, ascending.
+        scales: s of each tensor.
+    """
+
+    projection: str
+    D: int
+    seed: int
+    group: int
+    row_offsets: tuple[int, ...]
+    scales: tuple[float, ...]
+
+    def add_projected(
+        self, z: Tensor, lam: Tensor | None, theta_0: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        """theta in new tensors, as an op that a compiler may reorder must return it."""
+        return add_projected(z, lam, theta_0, self.group, *self._flat)
+
+    def add_projected_into(
+        self, lease: BufferLease, z: Tensor, lam: Tensor | None, theta_0: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        """theta in leased buffers: it shares their memory, and autograd's graph holds the lease."""
+        theta = _IntoBuffers.apply(z, lam, lease, self, theta_0)
+        _run_early(theta[0])
+        return theta
+
+    @torch.no_grad()
+    def write(
+        self, z: Tensor, lam: Tensor | None, theta_0: Sequence[Tensor], out: Sequence[Tensor]
+    ) -> None:
+        """Write theta to `out`, tensors like theta_0, without a graph."""
+        step = z if lam is None else lam[self.group] * z
+        # theta_0 + 0 is theta_0, except that it turns -0.0 into 0.0.
+        if not step.any():
+            for target, tensor in zip(out, theta_0, strict=True):
+                target.copy_(tensor)
+            return
+        step = step.to(torch.promote_types(step.dtype, torch.float32))
+        P = _projection(self.projection, len(z), self.D, self.seed)
+        with torch.autocast(z.device.type, enabled=False):
+            P.add_projected(step, theta_0, self.row_offsets, self.scales, out)
+
+    def pull_back(self, gradients: Sequence[Tensor], d: int) -> Tensor:
+        """`sum over t of s_t P_t^T g_t`, shape (d,), for a P of d columns."""
+        return pull_back(gradients, d, *self._flat)
+
+    def derivatives(
+        self, z: Tensor, lam: Tensor | None, gradients: Sequence[Tensor | None]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """`dL/dz = lam_i a` and `dL/dlam_i = <a, z>` with `a = sum of s_t P_t^T g_t`.
+
+        Args:
+            gradients: dL/dtheta of each tensor; None for one that nothing reads.
+        """
+        present = [number for number, gradient in enumerate(gradients) if gradient is not None]
+        if not present:
+            return None, None
+        rows = replace(
+            self,
+            row_offsets=tuple(self.row_offsets[number] for number in present),
+            scales=tuple(self.scales[number] for number in present),
+        )
+        a = rows.pull_back([g for g in gradients if g is not None], len(z)).to(z.dtype)
+        if lam is None:
+            return a, None
+        lam_gradient = torch.zeros_like(lam)
+        lam_gradient[self.group] = (a * z).sum()
+        return lam[self.group] * a, lam_gradient
+
+    @property
+    def _flat(self) -> tuple[str, int, int, list[int], list[float]]:
+        return (
+            self.projection,
+            self.D,
+            signed(self.seed),
+            list(self.row_offsets),
+            list(self.scales),
+        )
+
+
+def group_rows(layout: Layout, config: SubspaceConfig) -> list[GroupRows]:
+    """The rows of each group that moves, in the order of lam."""
+    return [
+        GroupRows(
+            projection=config.projection,
+            D=layout.D,
+            seed=config.seed,
+            group=number,
+            row_offsets=tuple(param_slice.offset for param_slice in group.trainable),
+            scales=tuple(param_slice.scale for param_slice in group.trainable),
+        )
+        for number, group in enumerate(layout.trainable)
+    ]
+
+
+def signed(seed: int) -> int:
+    """The seed as a signed 64-bit integer, as torch's schemas have it: negative from 2^63 on."""
+    return seed - 2**64 if seed >= 2**63 else seed
+
+
+@torch.library.custom_op("d90::add_projected", mutates_args=())
 def add_projected(
     z: Tensor,
     lam: Tensor | None,
@@ -40,52 +150,19 @@ def add_projected(
     result is theta_0 bit for bit.
 
     Args:
-        z: shape (length of z,).
+        z: shape (d - m,).
         lam: shape (m,); None in DID.
         theta_0: the group's tensors, of any shape and floating dtype.
-        group: i, the index into lam.
-        projection: a key of `PROJECTIONS`.
-        D: number of rows of P.
-        seed: seed of P; negative numbers stand for seeds from 2^63.
-        starts: first row of each tensor, ascending.
-        scales: s of each tensor.
+        group, projection, D, row_offsets, scales: as in `GroupRows`.
+        seed: as `signed` returns it.
 
     Returns:
         A new tensor like each of theta_0.
     """
     out = [torch.empty_like(t) for t in theta_0]
-    write(z, lam, theta_0, group, projection, D, seed, row_offsets, scales, out)
+    rows = GroupRows(projection, D, seed % 2**64, group, tuple(row_offsets), tuple(scales))
+    rows.write(z, lam, theta_0, out)
     return out
-
-
-def signed(seed: int) -> int:
-    """The seed as torch's whole numbers have it, and so these ops: from 2^63 on, negative."""
-    return seed - 2**64 if seed >= 2**63 else seed
-
-
-def write(
-    z: Tensor,
-    lam: Tensor | None,
-    theta_0: Sequence[Tensor],
-    group: int,
-    projection: str,
-    D: int,
-    seed: int,
-    row_offsets: Sequence[int],
-    scales: Sequence[float],
-    out: Sequence[Tensor],
-) -> None:
-    step = z if lam is None else lam[group] * z
-    # theta_0 + 0 is theta_0, except that it turns -0.0 into 0.0.
-    if not step.any():
-        for target, tensor in zip(out, theta_0, strict=True):
-            target.copy_(tensor)
-        return
-    step = step.to(torch.promote_types(step.dtype, torch.float32))
-    with torch.autocast(z.device.type, enabled=False):
-        _projection(projection, len(z), D, seed).add_projected(
-            step, theta_0, row_offsets, scales, out
-        )
 
 
 @add_projected.register_fake
@@ -93,17 +170,17 @@ def _(z, lam, theta_0, group, projection, D, seed, row_offsets, scales):
     return [torch.empty_like(t) for t in theta_0]
 
 
-@torch.library.custom_op("d90::collect", mutates_args=())
+@torch.library.custom_op("d90::pull_back", mutates_args=())
 def pull_back(
     gradients: Sequence[Tensor],
-    projection: str,
     d: int,
+    projection: str,
     D: int,
     seed: int,
     row_offsets: Sequence[int],
     scales: Sequence[float],
 ) -> Tensor:
-    """`sum over t of s_t P_t^T g_t`: what the gradients of theta say to `lam_i z`.
+    """`sum over t of s_t P_t^T g_t`: the gradient of `lam_i z` from the gradients of theta.
 
     It has no derivative of its own, so that a second derivative is refused and not wrong.
 
@@ -115,51 +192,23 @@ def pull_back(
 
 
 @pull_back.register_fake
-def _(gradients, projection, d, D, seed, row_offsets, scales):
+def _(gradients, d, projection, D, seed, row_offsets, scales):
     double = gradients[0].dtype == torch.float64
     return gradients[0].new_empty(d, dtype=torch.float64 if double else torch.float32)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    z, lam, theta_0, *call = inputs
+    z, lam, theta_0, group, projection, D, seed, row_offsets, scales = inputs
     ctx.z, ctx.lam = z.detach(), None if lam is None else lam.detach()
-    ctx.count, ctx.call = len(theta_0), call
+    ctx.rows = GroupRows(projection, D, seed % 2**64, group, tuple(row_offsets), tuple(scales))
+    ctx.count = len(theta_0)
     # A tensor without a gradient is skipped, not read as zeros as long as the tensor.
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
-    found = _derivatives(ctx.z, ctx.lam, gradients, *ctx.call)
-    return *found, [None] * ctx.count, *[None] * len(ctx.call)
-
-
-def _derivatives(
-    z: Tensor,
-    lam: Tensor | None,
-    gradients: Sequence[Tensor | None],
-    group: int,
-    projection: str,
-    D: int,
-    seed: int,
-    row_offsets: Sequence[int],
-    scales: Sequence[float],
-) -> tuple[Tensor | None, Tensor | None]:
-    """`dL/dz = lam_i a` and `dL/dlam_i = <a, z>` with `a = sum of s_t P_t^T g_t`, d numbers."""
-    held = [
-        (gradient, start, scale)
-        for gradient, start, scale in zip(gradients, row_offsets, scales, strict=True)
-        if gradient is not None
-    ]
-    if not held:
-        return None, None
-    found, row_offsets, scales = zip(*held, strict=True)
-    a = pull_back(found, projection, len(z), D, seed, row_offsets, scales)
-    a = a.to(z.dtype)
-    if lam is None:
-        return a, None
-    lam_gradient = torch.zeros_like(lam)
-    lam_gradient[group] = (a * z).sum()
-    return lam[group] * a, lam_gradient
+    derivatives = ctx.rows.derivatives(ctx.z, ctx.lam, gradients)
+    return *derivatives, [None] * ctx.count, *[None] * 6
 
 
 add_projected.register_autograd(_backward, setup_context=_setup_context)
@@ -167,36 +216,27 @@ add_projected.register_autograd(_backward, setup_context=_setup_context)
 
 class _IntoBuffers(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, lam: Tensor | None, lease: BufferLease, *call: Any) -> Any:
-        theta_0, *rest = call
-        write(z, lam, theta_0, *rest, out=lease.tensors)
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        lam: Tensor | None,
+        lease: BufferLease,
+        rows: GroupRows,
+        theta_0: Sequence[Tensor],
+    ) -> Any:
+        rows.write(z, lam, theta_0, lease.tensors)
         # The kernels write behind autograd's back: a graph that still needs the old values is to
-        # find out.
+        # notice.
         increment_version(lease.tensors)
         ctx.z, ctx.lam = z.detach(), None if lam is None else lam.detach()
-        ctx.lease, ctx.call = lease, rest
+        ctx.lease, ctx.rows = lease, rows
         ctx.set_materialize_grads(False)
         return tuple(buffer.detach() for buffer in lease.tensors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        ctx.lease.held = False
-        found = _derivatives(ctx.z, ctx.lam, gradients, *ctx.call)
-        return *found, *[None] * (2 + len(ctx.call))
-
-
-def add_projected_into(
-    lease: BufferLease, z: Tensor, lam: Tensor | None, *call: Any
-) -> Sequence[Tensor]:
-    """`add_projected` to buffers: theta shares their memory, and autograd's graph holds the lease.
-
-    Args:
-        lease: from `BufferPool.lease`.
-        z, lam, call: the arguments of `add_projected`.
-    """
-    theta = _IntoBuffers.apply(z, lam, lease, *call)
-    _run_early(theta[0])
-    return theta
+        ctx.lease.pending = False
+        return *ctx.rows.derivatives(ctx.z, ctx.lam, gradients), None, None, None
 
 
 def _run_early(tensor: Tensor) -> None:

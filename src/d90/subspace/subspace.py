@@ -1,8 +1,8 @@
-"""The d trained numbers of a model, and the computation of its weights from them.
+"""The d trained parameters of a model, and the computation of its weights from them.
 
 The weights are plain tensors in the places of the model's parameters. They are computed before a
 forward pass and stay until the next one, so that whatever reads them again, such as gradient
-checkpointing, reads the same tensors. Their memory is used again (`d90.subspace.buffer_pool`).
+checkpointing, reads the same tensors. Their memory is reused (`d90.subspace.buffer_pool`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from d90.errors import D90Error
 from d90.search.subspace_config import SubspaceConfig
 from d90.subspace.buffer_pool import BufferLease, BufferPool
 from d90.subspace.layout import Layout, ParamRef, ParamSite, ParamSlice
-from d90.subspace.ops import add_projected, add_projected_into, signed
+from d90.subspace.ops import group_rows, signed
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
-class _Made:
-    """What the weights in place were made from.
+class _Current:
+    """What the weights in place were computed from.
 
     Attributes:
         z, lam: copies of the values.
         traced: whether autograd follows the weights back to z.
-        loans: of the buffers that hold them; the graph keeps them alive.
+        leases: of the buffers that hold them; the graph keeps them alive.
     """
 
     z: Tensor
@@ -40,15 +40,15 @@ class _Made:
     traced: bool
     leases: tuple[weakref.ref[BufferLease], ...] = ()
 
-    def serves(self, z: Tensor, lam: Tensor | None, traced: bool) -> bool:
+    def matches(self, z: Tensor, lam: Tensor | None, traced: bool) -> bool:
         # Values and not version counters: writing to `z.data` does not count as a version.
         return (self.traced or not traced) and _same(self.z, z) and _same(self.lam, lam)
 
-    def hold(self) -> None:
+    def keep_buffers(self) -> None:
         """Keep the buffers as they are until the backward pass."""
         for lease in (ref() for ref in self.leases):
             if lease is not None:
-                lease.held = True
+                lease.pending = True
 
 
 def _same(left: Tensor | None, right: Tensor | None) -> bool:
@@ -87,13 +87,13 @@ class Subspace(nn.Module):
 
     Args:
         layout: where each weight lies in theta.
-        weights: the tensors of theta_0 and their places in the model, in the order of the layout.
+        weights: the tensors of theta_0 and where the model holds them, in the order of the layout.
         config: which subspace; its d fits the layout (`SubspaceConfig.check_size`).
 
     Attributes:
         z: shape (d - m,), float32 (float64 where a weight is).
         lam: shape (m,); None in DID.
-        places: the (module, attribute) pairs that hold each tensor of theta.
+        sites: the (module, attribute) pairs that hold each tensor of theta.
         undo: what `detach` runs.
     """
 
@@ -112,12 +112,15 @@ class Subspace(nn.Module):
             self.register_buffer(f"theta_0_{number}", tensor, persistent=False)
         device = theta_0[0].device
         self.z, self.lam = init_coordinates(theta_0, config, layout.m, device)
-        # DDP sends the first process's buffers to the others, but not theta_0, which is long.
+        # DDP sends rank 0's buffers to the other ranks, but not theta_0, which is model-sized.
         self._checksum = [_sum_of_bits(theta_0), signed(config.seed)]
         checksum = torch.tensor(self._checksum, device=device)
         self.register_buffer("checksum", checksum, persistent=False)
-        self._memory = [BufferPool() for _ in layout.trainable]
-        self._made = _Made(self.z.detach().clone(), _clone(self.lam, detached=True), traced=False)
+        self._rows = group_rows(layout, config)
+        self._pools = [BufferPool() for _ in self._rows]
+        self._current = _Current(
+            self.z.detach().clone(), _clone(self.lam, detached=True), traced=False
+        )
 
     @property
     def d(self) -> int:
@@ -146,72 +149,61 @@ class Subspace(nn.Module):
         self.materialize()
 
     def materialize(self) -> None:
-        """Put theta in the model's places, unless it is there already.
+        """Put theta in the model, unless it is there already.
 
         Raises:
-            D90Error: under DDP, in a process whose theta_0 or seed is not that of the first one.
+            D90Error: under DDP, on a rank whose theta_0 or seed is not that of rank 0.
         """
         traced = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         # A compiled forward always computes theta: comparing values would break its graph, and its
         # backward, unlike the op's own, runs once.
         compiling = torch.compiler.is_compiling()
-        if not compiling and self._made.serves(self.z, self.lam, traced):
+        if not compiling and self._current.matches(self.z, self.lam, traced):
             if traced:
-                self._made.hold()
+                self._current.keep_buffers()
             return
-        self._check_processes()
+        self._check_ranks()
         base = self.theta_0
-        # What the model holds of the last theta is let go first: its memory is used again.
+        # The last theta is released first: its memory is reused.
         for param_slice, tensor in base.items():
             _put(self.sites[param_slice], tensor)
         # Copies, so that a step of the optimizer before the backward pass changes nothing in it.
         z, lam = self.z.clone(), _clone(self.lam)
         leases = []
-        for number, group in enumerate(self.layout.trainable):
+        for group, rows, pool in zip(self.layout.trainable, self._rows, self._pools, strict=True):
             theta_0 = [base[param_slice] for param_slice in group.trainable]
-            call = (
-                z,
-                lam,
-                theta_0,
-                number,
-                self.config.projection,
-                self.layout.D,
-                signed(self.config.seed),
-                [param_slice.offset for param_slice in group.trainable],
-                [param_slice.scale for param_slice in group.trainable],
-            )
             if compiling:
-                theta = add_projected(*call)
+                theta = rows.add_projected(z, lam, theta_0)
             else:
-                lease = self._memory[number].lease(theta_0)
-                theta = add_projected_into(lease, *call)
+                lease = pool.lease(theta_0)
+                theta = rows.add_projected_into(lease, z, lam, theta_0)
                 leases.append(weakref.ref(lease))
                 del lease
             for param_slice, tensor in zip(group.trainable, theta, strict=True):
                 _put(self.sites[param_slice], tensor)
-        made = _Made(
+        current = _Current(
             z.detach(), _clone(lam, detached=True), traced and not compiling, tuple(leases)
         )
-        if made.traced:
-            made.hold()
-        self._made = made
+        if current.traced:
+            current.keep_buffers()
+        self._current = current
 
-    def _check_processes(self) -> None:
+    def _check_ranks(self) -> None:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return
         if self.checksum.tolist() != self._checksum:
             raise D90Error(
-                "this process has another theta_0 or seed than process 0: load the same "
-                "checkpoint in every process, with the same seed for a new head and for P."
+                "theta_0 or the seed on this rank differs from rank 0: load the same checkpoint on "
+                "every rank, with the same seed for a new head and for P."
             )
 
     def extra_repr(self) -> str:
-        """What `print(model)` shows of it."""
+        """What `print(model)` shows."""
         return f"d={self.d}, m={self.m}, D={self.layout.D}, projection={self.config.projection}"
 
 
-def _put(places: Sequence[ParamSite], tensor: Tensor) -> None:
-    for module, attribute in places:
+def _put(sites: Sequence[ParamSite], tensor: Tensor) -> None:
+    for module, attribute in sites:
         setattr(module, attribute, tensor)
 
 
@@ -222,6 +214,6 @@ def _clone(tensor: Tensor | None, *, detached: bool = False) -> Tensor | None:
 
 
 def _sum_of_bits(tensors: Sequence[Tensor]) -> int:
-    """A sum of whole numbers, so that every machine and number of threads has the same."""
+    """An integer sum, so that it does not depend on the machine or the number of threads."""
     total = sum(int(t.view(_BITS[t.element_size()]).sum(dtype=torch.int64)) for t in tensors)
     return total & (2**63 - 1)
