@@ -92,6 +92,12 @@ def test_a_cancelled_trial_disappears(display: StudyProgress, study: Any) -> Non
     assert [line for line in lines(display) if "rate" in line] == ["full fine-tuning, rate 0.01"]
 
 
+def test_a_trial_whose_last_step_is_done_disappears(display: StudyProgress) -> None:
+    display.on_trial_begin(SMALL)
+    display.on_progress(SMALL, at(100))
+    assert not [line for line in lines(display) if "rate" in line]
+
+
 def test_many_trials_have_a_few_lines(display: StudyProgress) -> None:
     for d in range(1, MAX_SHOWN + 3):
         display.on_trial_begin(Trial(d, 0.01))
@@ -131,6 +137,8 @@ def test_a_finished_trial_is_a_line(display: StudyProgress, study: Any) -> None:
         # None has finished yet: the trial under way says how long they take.
         ([RunningTrial(0, at(50))], 2, [], 300),
         ([RunningTrial(100)], 2, [], None),
+        # A speculative trial that is done occupies no worker.
+        ([RunningTrial(0, at(50)), RunningTrial(0, at(100))], 3, [200.0], 300),
         ([], 3, [10.0], 30),
         ([], 0, [10.0], 0),
     ],

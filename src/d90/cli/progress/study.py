@@ -44,6 +44,11 @@ class RunningTrial:
     began: float
     progress: Progress | None = None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether its last step is done; a speculative trial then waits to be asked for."""
+        return self.progress is not None and self.progress.step == self.progress.steps
+
     def seconds_left(self, now: float, expected: float | None) -> float | None:
         """The time that it still takes, by its own speed; before it has one, `expected`."""
         if self.progress is None:
@@ -76,8 +81,8 @@ def seconds_left(
     if not (finished or known):
         return None
     expected = fmean(finished or known)
-    left = [trial.seconds_left(now, expected) or 0.0 for trial in running]
-    work = sum(left) + expected * max(remaining - len(left), 0)
+    left = [trial.seconds_left(now, expected) or 0.0 for trial in running if not trial.is_finished]
+    work = sum(left) + expected * max(remaining - len(running), 0)
     return max([work / max(len(left), 1), *left])
 
 
@@ -150,13 +155,13 @@ class StudyProgress(SweepCallback, AbstractContextManager["StudyProgress"]):
     ) -> None:
         with self._lock:
             self._running.pop(result.trial, None)
+        self._update(study, results)
         metric = "-" if result.metric is None else f"{result.metric:.4f}"
         source = "from another study" if reused else format_seconds(result.seconds)
         reason = f": {result.message}" if result.message else ""
         self._print(
             f"{_trial_name(result.trial):<34} {metric:>7}  {result.status} ({source}){reason}"
         )
-        self._update(study, results)
 
     def on_trial_cancelled(self, trial: Trial) -> None:
         with self._lock:
@@ -173,11 +178,12 @@ class StudyProgress(SweepCallback, AbstractContextManager["StudyProgress"]):
         if self._studies is not None:
             _add_bar(table, "studies", *self._studies)
         _add_bar(table, "trials", self._done, self._done + self._remaining)
-        for trial, state in list(running.items())[:MAX_SHOWN]:
+        shown = [(trial, state) for trial, state in running.items() if not state.is_finished]
+        for trial, state in shown[:MAX_SHOWN]:
             _add_trial(table, trial, state.progress, is_wide=options.max_width >= WIDE)
         yield table
-        if len(running) > MAX_SHOWN:
-            yield Text(f"and {len(running) - MAX_SHOWN} more trials")
+        if len(shown) > MAX_SHOWN:
+            yield Text(f"and {len(shown) - MAX_SHOWN} more trials")
         seconds = seconds_left(running.values(), self._remaining, self._finished, self._clock())
         time = "" if seconds is None else f"at most {format_seconds(seconds)} left"
         yield Text(", ".join(filter(None, (self._bracket, time))))
