@@ -113,7 +113,7 @@ def _study(folder: Path, steps: int) -> Study:
     write_tiny_model(tiny)
     write_ready_model(tiny, model)
     write_task(toy_task(), task)
-    training = TrainConfig(1.0, max_steps=steps, batch_size=8, precision="no")
+    training = TrainConfig(max_steps=steps, batch_size=8, precision="no")
     problem = load_problem(str(model), task, training=training, max_length=16, head_seed=3)
     return Study(problem, GRID)
 

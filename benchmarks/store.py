@@ -20,7 +20,7 @@ from optuna.trial import create_trial
 from d90.search.protocols import Listed
 from d90.search.trial import Trial, TrialResult
 from d90.storage import store as store_module
-from d90.storage.store import Store, StudyStore, encode
+from d90.storage.store import Store, StudyStore
 
 RATES = (0.001, 0.002, 0.004, 0.008)
 AT_MOST = 50.0
@@ -42,7 +42,7 @@ def fill(study: StudyStore, count: int) -> None:
     for number in range(count):
         trial = Trial(1000 + number // len(RATES), RATES[number % len(RATES)])
         described = store_module._described(trial, f"{study.name} {trial}")
-        described["user_attrs"]["record"] = encode(result_of(trial))
+        described["user_attrs"]["record"] = result_of(trial).to_json()
         state, values = store_module._outcome(result_of(trial))
         finished = create_trial(state=state, values=values, **described)
         study._storage.create_new_trial(study._study_id, finished)

@@ -15,7 +15,7 @@ import argparse
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -83,16 +83,16 @@ def main() -> None:
     parser.add_argument("--study", type=Path, help="report of a d90 measure study")
     parser.add_argument("--figure", type=Path, help="SVG to write; a PNG is written beside it")
     options = parser.parse_args()
-    settings = TrainConfig(
-        1.0, epochs=options.epochs, batch_size=options.batch_size, precision=options.precision
+    config = TrainConfig(
+        epochs=options.epochs, batch_size=options.batch_size, precision=options.precision
     )
-    executor = TrialRunner(options.model, load_task(options.task), settings)
+    executor = TrialRunner(options.model, load_task(options.task), config)
     found = json.loads(options.output.read_text()) if options.output.exists() else []
     done = {(run["method"], run["learning_rate"]) for run in found}
-    for method, (config, rates) in METHODS.items():
+    for method, (peft_config, rates) in METHODS.items():
         for rate in rates:
             if (method, rate) not in done:
-                found.append(one_run(executor, settings, method, config(), rate))
+                found.append(one_run(executor, method, peft_config(), rate))
                 atomic_write(options.output, json.dumps(found, indent=1) + "\n")
                 print(found[-1], flush=True)
     points = of_peft(found)
@@ -108,14 +108,12 @@ def main() -> None:
         )
 
 
-def one_run(
-    executor: TrialRunner, settings: TrainConfig, method: str, config: Any, rate: float
-) -> dict[str, Any]:
+def one_run(executor: TrialRunner, method: str, config: Any, rate: float) -> dict[str, Any]:
     """Train one adapter with its head, and measure the size of what is saved."""
     model = get_peft_model(deepcopy(executor.model), config)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     head = sum(p.numel() for name, p in trained.items() if "classifier" in name)
-    outcome = train(model, executor.data, replace(settings, learning_rate=rate))
+    outcome = train(model, executor.data, executor.config, learning_rate=rate)
     with TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         size = sum(path.stat().st_size for path in Path(folder).glob("adapter_*"))

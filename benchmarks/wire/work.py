@@ -109,15 +109,14 @@ def measure(work: Work) -> Seen:
     if work.d is not None:
         attach(trained, d=work.d)
     updates = work.before + work.updates
-    settings = TrainConfig(
-        1e-4,
+    config = TrainConfig(
         max_steps=updates,
         optimizer="adamw" if work.d is None else "adam",
         batch_size=work.batch_size,
         gradient_accumulation_steps=work.accumulation,
         precision="no",
     )
-    run = Trainer(trained, data(work.texts * updates, work.length), settings)
+    run = Trainer(trained, data(work.texts * updates, work.length), config, learning_rate=1e-4)
     for _ in range(work.before):
         run.optimizer_step()
     run.process_group.all_gather_object("ready")

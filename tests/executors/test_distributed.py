@@ -17,7 +17,7 @@ from d90.search.trial import Trial, TrialResult
 from d90.training import TrainConfig
 
 OPTIONS: Mapping[str, Any] = {
-    "training": TrainConfig(1.0, max_steps=12, batch_size=8, precision="no"),
+    "training": TrainConfig(max_steps=12, batch_size=8, precision="no"),
     "protocol": Listed(dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01,)),
     "head_seed": 3,
     "max_length": 16,

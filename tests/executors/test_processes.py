@@ -111,7 +111,7 @@ def measured(model: Path, task: Path, store: Path, **options: Any) -> Summary:
         task,
         store=store,
         protocol=SEARCH,
-        training=TrainConfig(1.0, max_steps=12, batch_size=8, precision="no"),
+        training=TrainConfig(max_steps=12, batch_size=8, precision="no"),
         max_length=16,
         head_seed=3,
         **options,
@@ -138,7 +138,7 @@ from d90.search.protocols import Listed
 from d90.training import TrainConfig
 if __name__ == "__main__":
     d90.measure(sys.argv[1], sys.argv[2], store=sys.argv[3], protocol=Listed(dims=(10, 50)),
-        training=TrainConfig(1.0, max_steps=100_000, batch_size=8, precision="no"), max_length=16,
+        training=TrainConfig(max_steps=100_000, batch_size=8, precision="no"), max_length=16,
         executor="processes", execution={"workers": 2})
 """
 

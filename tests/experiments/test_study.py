@@ -20,7 +20,7 @@ from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress, TrainConfig
 
-TRAINING = TrainConfig(1.0, max_steps=12, batch_size=8, precision="no")
+TRAINING = TrainConfig(max_steps=12, batch_size=8, precision="no")
 SEARCH = Listed(dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01,))
 FULL, SMALL, LARGE = Trial(None, 0.01), Trial(10, 0.01), Trial(50, 0.01)
 

@@ -17,7 +17,7 @@ from d90.storage.store import Store
 from d90.training import TrainConfig
 
 OPTIONS = {
-    "training": TrainConfig(1.0, max_steps=4, batch_size=8, precision="no"),
+    "training": TrainConfig(max_steps=4, batch_size=8, precision="no"),
     "max_length": 16,
     "projection": "onehot",
 }

@@ -25,10 +25,10 @@ def trained(ready_folder: Path, toy_folder: Path) -> AdapterTuner:
 
 
 def test_the_file_is_of_the_best_epoch(trained: AdapterTuner) -> None:
-    outcome = trained.outcome
-    assert outcome is not None and outcome.metric is not None
+    result = trained.result
+    assert result is not None and result.metric is not None
     file = trained.train()
-    assert file.task.metric_value == pytest.approx(outcome.metric)
+    assert file.task.metric_value == pytest.approx(result.metric)
     assert file.task.labels == ("0", "1")
     assert (file.d, file.m) == (50, len(file.lam))
     assert len(file.z) + len(file.lam) == 50

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from d90.search.trial import Trial, TrialResult
-from d90.storage.store import KEY, Store, decode
+from d90.storage.store import KEY, Store
 
 INJECT = Path(__file__).parent / "inject"
 
@@ -87,7 +87,7 @@ class Study:
             return []
         storage = Store(self.store, create=False)._storage
         return [
-            (trial.user_attrs[KEY], decode(trial.user_attrs["record"]))
+            (trial.user_attrs[KEY], TrialResult.from_json(trial.user_attrs["record"]))
             for study in storage.get_all_studies()
             for trial in storage.get_all_trials(study._study_id)
             if "record" in trial.user_attrs and trial.state.is_finished()

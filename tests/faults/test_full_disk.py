@@ -120,7 +120,7 @@ def test_a_checkpoint_in_a_folder_that_is_a_file(tmp_path: Path) -> None:
 
 def test_it_is_not_the_trials_fault(disk: Disk, ready_folder: Path, toy_task: Task) -> None:
     """A run that `failed` would be a result; this one has none."""
-    settings = TrainConfig(1.0, epochs=2, batch_size=8, precision="no")
+    settings = TrainConfig(epochs=2, batch_size=8, precision="no")
     executor = TrialRunner(
         str(ready_folder), toy_task, settings, max_length=16, checkpoint_dir=disk.folder / "runs"
     )

@@ -11,7 +11,7 @@ from d90.executors import TrialRunner
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress, TrainConfig
 
-SETTINGS = TrainConfig(1.0, epochs=2, batch_size=8, precision="no")
+SETTINGS = TrainConfig(epochs=2, batch_size=8, precision="no")
 LONG = replace(SETTINGS, epochs=5000)
 """A trial that lasts until it is cancelled."""
 

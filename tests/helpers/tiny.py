@@ -104,10 +104,10 @@ def write_ready_model(tiny_folder: Path, folder: Path) -> None:
 
     A new head on this body trains in a subspace within a few steps; on a random body it does not.
     """
-    settings = TrainConfig(0.02, epochs=6, batch_size=8, precision="no")
-    executor = TrialRunner(str(tiny_folder), toy_task(), settings, max_length=16)
-    train(executor.model, executor.data, settings)
-    body = executor.model.base_model
+    config = TrainConfig(epochs=6, batch_size=8, precision="no")
+    runner = TrialRunner(str(tiny_folder), toy_task(), config, max_length=16)
+    train(runner.model, runner.data, config, learning_rate=0.02)
+    body = runner.model.base_model
     assert isinstance(body, BertModel)
     body.save_pretrained(folder)
     for file in tiny_folder.glob("tokenizer*"):

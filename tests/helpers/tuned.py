@@ -22,7 +22,7 @@ def tuning(
     **options: Any,
 ) -> AdapterTuner:
     """A fine-tune of the tiny model that is about to start."""
-    settings = TrainConfig(1.0, epochs=2, batch_size=8, precision="no")
+    settings = TrainConfig(epochs=2, batch_size=8, precision="no")
     options = {"training": settings, "max_length": 16, "head_seed": 3, **options}
     problem = d90.load_problem(str(model), task, **options)
     return AdapterTuner(problem, d=d, learning_rate=rate, seed=seed, qat_epochs=qat_epochs)

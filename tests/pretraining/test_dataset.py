@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 
 from d90.errors import D90Error
 from d90.pretraining.dataset import (
-    Blocks,
     Corpus,
+    TokenBlocks,
     is_validation,
     open_blocks,
     token_file,
@@ -37,7 +37,7 @@ def written(folder: Path, encode: Tokenizer, share: float = 0.2, count: int = 15
 
 
 def test_packing_by_hand() -> None:
-    blocks = Blocks(np.arange(10, 20, dtype=np.uint16), 5, start=0)
+    blocks = TokenBlocks(np.arange(10, 20, dtype=np.uint16), 5, start=0)
     assert len(blocks) == 3
     assert blocks.rows([0, 1, 2]).tolist() == [
         [0, 10, 11, 12, 13],
@@ -45,9 +45,9 @@ def test_packing_by_hand() -> None:
         [0, 16, 17, 18, 19],
     ]
     assert blocks.rows([1]).tolist() == [[0, 14, 15, 16, 17]]
-    assert len(Blocks(np.arange(8), 5, start=0)) == 2
+    assert len(TokenBlocks(np.arange(8), 5, start=0)) == 2
     with pytest.raises(ValueError, match="3 tokens are fewer"):
-        Blocks(np.arange(3), 5, start=0)
+        TokenBlocks(np.arange(3), 5, start=0)
 
 
 def documents_in(folder: Path, part: str, encode: Tokenizer) -> list[str]:

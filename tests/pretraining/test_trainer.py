@@ -270,8 +270,8 @@ def test_accumulation_gives_the_gradient_of_the_whole(opened: PretrainTrainer) -
 
     def gradient(batch_size: int) -> tuple[float, torch.Tensor]:
         opened.model.zero_grad()
-        opened.settings = replace(opened.settings, batch_size=batch_size, max_grad_norm=None)
-        loss, _ = opened._gradient(blocks)
+        opened.config = replace(opened.config, batch_size=batch_size)
+        loss = float(opened._backward(opened._batch_losses(blocks, 16)))
         return loss, torch.cat([_gradient_of(p) for p in opened.model.parameters()])
 
     whole_loss, whole = gradient(4)
@@ -280,12 +280,12 @@ def test_accumulation_gives_the_gradient_of_the_whole(opened: PretrainTrainer) -
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
-def test_no_piece_sees_another(opened: PretrainTrainer) -> None:
+def test_no_short_sequence_sees_another(opened: PretrainTrainer) -> None:
     blocks = opened._masked_blocks(0)
 
     def loss(step: int) -> float:
-        opened.state.step = step
-        return opened._gradient(blocks)[0]
+        length = opened.pretrain_config.sequence_length_at(step)
+        return sum(loss.item() for loss in opened._batch_losses(blocks, length))
 
     for step, length in ((2, 4), (5, 8), (6, 16)):
         pieces = zip(blocks.inputs.split(length, 1), blocks.chosen.split(length, 1), strict=True)
@@ -304,7 +304,7 @@ def test_the_held_out_loss_is_always_of_the_same_masks(opened: PretrainTrainer) 
     opened.state.step = 5
     torch.manual_seed(9)
     assert opened.validation_loss() == loss
-    opened.settings = replace(opened.settings, batch_size=3)
+    opened.config = replace(opened.config, batch_size=3)
     assert opened.validation_loss() == pytest.approx(loss, rel=1e-6)
 
 
@@ -345,7 +345,7 @@ def test_trackers_of_accelerate(quick: Planner, tmp_path: Path) -> None:
 
 
 def test_predictions(quick: Planner) -> None:
-    found = estimate_cost(quick(), updates=1)
+    found = estimate_cost(quick(), timed_steps=1)
     assert found.tokens == 12 * 4 * 16
     assert found.seconds > 0
     # Weights, gradients and two numbers of Adam's for each.

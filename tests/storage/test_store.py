@@ -25,8 +25,7 @@ from tests.helpers.postgres import Server
 
 from d90.errors import D90Error, StorageError, StudyLockedError
 from d90.search.trial import Status, Trial, TrialResult
-from d90.storage import store as store_module
-from d90.storage.store import Store, StudyStore, decode, encode
+from d90.storage.store import Store, StudyStore
 
 SETTINGS = {"model": "minilm-l6", "task": "mrpc", "learning_rates": [0.01, 0.02]}
 TRIAL = Trial(100, 0.01, 0)
@@ -122,7 +121,7 @@ class TestRecords:
         )
     )
     def test_encoding_loses_nothing(self, result: TrialResult) -> None:
-        assert repr(decode(encode(result))) == repr(result)
+        assert repr(TrialResult.from_json(result.to_json())) == repr(result)
 
     def test_reads_well_in_other_optuna_tools(self, place: str | Path) -> None:
         with Store(place).study(SETTINGS, "x") as study:
@@ -240,7 +239,7 @@ class TestOnce:
         with Store(place).study(SETTINGS, "x") as study:
             handle = study.start(TRIAL, "key")
             # Killed between the two statements of `finish`.
-            study._storage.set_trial_user_attr(handle.id, "record", encode(ok()))
+            study._storage.set_trial_user_attr(handle.id, "record", ok().to_json())
         with Store(place).study(SETTINGS, "x") as study:
             assert study.results() == [ok()]
 
@@ -289,14 +288,14 @@ class TestReuse:
                 for d in range(10):
                     trial = Trial(d + 1, 0.01)
                     study.finish(study.start(trial, f"{scale} {d}"), ok(trial))
-        decoded = []
+        decoded, from_json = [], TrialResult.from_json
 
         def counting(values: Mapping[str, Any]) -> TrialResult:
             decoded.append(values)
-            return decode(values)
+            return from_json(values)
 
         with Store(path).study({"scale": "vectors"}, "x") as study:
-            monkeypatch.setattr(store_module, "decode", counting)
+            monkeypatch.setattr(TrialResult, "from_json", counting)
             for d in range(10):
                 trial = Trial(d + 1, 0.02)
                 assert not study.has_result(f"new {d}")

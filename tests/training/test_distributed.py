@@ -22,12 +22,12 @@ from d90.subspace import attach
 from d90.tasks import Task
 from d90.training import TrainConfig
 from d90.training.data import TokenizedTask, tokenize
-from d90.training.trainer import Trainer, _dropout_seed
+from d90.training.loop import dropout_seed
+from d90.training.trainer import Trainer
 
 D = 20
-SETTINGS = TrainConfig(
-    0.02, max_steps=6, batch_size=8, gradient_accumulation_steps=2, precision="no"
-)
+RATE = 0.02
+CONFIG = TrainConfig(max_steps=6, batch_size=8, gradient_accumulation_steps=2, precision="no")
 
 
 def new_model(folder: str, *, method: str | None = "did", double: bool = False) -> nn.Module:
@@ -62,19 +62,19 @@ def trained(run: Trainer) -> dict[str, Any]:
 
 
 SCENARIOS: dict[str, Callable[[str], tuple[nn.Module, TrainConfig]]] = {
-    "did in float64": lambda folder: (new_model(folder, double=True), SETTINGS),
-    "said": lambda folder: (new_model(folder, method="said"), SETTINGS),
+    "did in float64": lambda folder: (new_model(folder, double=True), CONFIG),
+    "said": lambda folder: (new_model(folder, method="said"), CONFIG),
     "gradient checkpointing": lambda folder: (
         new_model(folder),
-        replace(SETTINGS, gradient_checkpointing=True),
+        replace(CONFIG, gradient_checkpointing=True),
     ),
     "full": lambda folder: (
         new_model(folder, method=None),
-        replace(SETTINGS, learning_rate=0.002, optimizer="adamw", weight_decay=0.01),
+        replace(CONFIG, optimizer="adamw", weight_decay=0.01),
     ),
     "one text a batch": lambda folder: (
         new_model(folder),
-        replace(SETTINGS, batch_size=1, gradient_accumulation_steps=3),
+        replace(CONFIG, batch_size=1, gradient_accumulation_steps=3),
     ),
 }
 
@@ -102,7 +102,6 @@ def error_of(make: Callable[[], Any]) -> str:
 
 def refusals(rank: int, folder: str, data: TokenizedTask) -> dict[str, str]:
     """What each process says where they do not have the same, or one of them cannot go on."""
-    other_rate = replace(SETTINGS, learning_rate=0.02 + rank)
     other_data = replace(data, train=data.train.subset([rank, *range(1, 96)]))
     other_model = new_model(folder)
     with torch.no_grad():
@@ -118,29 +117,33 @@ def refusals(rank: int, folder: str, data: TokenizedTask) -> dict[str, str]:
         raise D90Error("a damaged file")
 
     return {
-        "settings": error_of(lambda: Trainer(new_model(folder), data, other_rate)),
-        "data": error_of(lambda: Trainer(new_model(folder), other_data, SETTINGS)),
-        "weights": error_of(lambda: Trainer(other_model, data, SETTINGS)),
+        "settings": error_of(
+            lambda: Trainer(new_model(folder), data, CONFIG, learning_rate=RATE + rank)
+        ),
+        "data": error_of(
+            lambda: Trainer(new_model(folder), other_data, CONFIG, learning_rate=RATE)
+        ),
+        "weights": error_of(lambda: Trainer(other_model, data, CONFIG, learning_rate=RATE)),
         "agreed": error_of(fail_in_one),
         "told": error_of(lambda: process_group.broadcast_object(fail_in_first)),
-        "not finite": error_of(Trainer(Poisoned(5), data, SETTINGS).evaluate),
+        "not finite": error_of(Trainer(Poisoned(5), data, CONFIG, learning_rate=RATE).evaluate),
     }
 
 
 def resumed(rank: int, folder: str, data: TokenizedTask, place: str) -> dict[str, Any]:
     """A run whose first process alone has the checkpoint of an earlier one."""
-    run = Trainer(new_model(folder), data, SETTINGS, keep_best=True)
+    run = Trainer(new_model(folder), data, CONFIG, learning_rate=RATE, keep_best=True)
     for _ in range(3):
         run.optimizer_step()
     run.save(Path(place) / f"of-{rank}.safetensors")
     run.close()
-    again = Trainer(new_model(folder), data, SETTINGS, keep_best=True)
+    again = Trainer(new_model(folder), data, CONFIG, learning_rate=RATE, keep_best=True)
     again.resume(Path(place) / f"of-{rank}.safetensors")
     return {"began": again.state.step, **trained(again)}
 
 
 def worker(rank: int, folder: str, data: TokenizedTask, place: str) -> dict[str, Any]:
-    runs = {name: trained(Trainer(*_swap(make(folder), data))) for name, make in SCENARIOS.items()}
+    runs = {name: trained(new_trainer(name, folder, data)) for name in SCENARIOS}
     return {
         "runs": runs,
         "resumed": resumed(rank, folder, data, place),
@@ -148,8 +151,9 @@ def worker(rank: int, folder: str, data: TokenizedTask, place: str) -> dict[str,
     }
 
 
-def _swap(pair: tuple[nn.Module, TrainConfig], data: TokenizedTask) -> tuple[Any, Any, Any]:
-    return pair[0], data, pair[1]
+def new_trainer(name: str, folder: str, data: TokenizedTask) -> Trainer:
+    model, config = SCENARIOS[name](folder)
+    return Trainer(model, data, config, learning_rate=0.002 if name == "full" else RATE)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +171,7 @@ def both(
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_processes_make_the_run_of_one(both, data, tiny_folder: Path, name: str) -> None:
-    one = trained(Trainer(*_swap(SCENARIOS[name](str(tiny_folder)), data)))
+    one = trained(new_trainer(name, str(tiny_folder), data))
     first, second = (found["runs"][name] for found in both)
     exact = name == "did in float64"
     rtol, atol = (1e-9, 1e-12) if exact else (2e-3, 2e-5)
@@ -229,8 +233,8 @@ def test_what_stops_one_process_stops_all(both) -> None:
 
 def test_dropout_is_that_of_today_in_the_first_process_and_another_in_each() -> None:
     words = philox.words(7, philox.Stream.DATA, 3, 4, block=2**40 + 1)
-    assert _dropout_seed(7, 3, rank=0) == int(words)
-    assert len({_dropout_seed(7, 3, rank) for rank in range(100)}) == 100
+    assert dropout_seed(7, 3, rank=0) == int(words)
+    assert len({dropout_seed(7, 3, rank) for rank in range(100)}) == 100
 
 
 def test_shares_are_all_of_it_once() -> None:

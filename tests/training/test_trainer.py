@@ -1,4 +1,4 @@
-"""Runs whose outcome is known: they learn, collapse, diverge, stop early, and go on to the bit."""
+"""Runs with a known result: they learn, collapse, diverge, stop early, and resume to the bit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -23,12 +24,16 @@ from transformers import (
 
 from d90.errors import D90Error
 from d90.models import loading
+from d90.search.trial import Trial, TrialResult
+from d90.subspace import attach
 from d90.tasks import Task
-from d90.training import Outcome, Progress, TrainConfig, estimate_seconds, train
+from d90.training import Progress, TrainConfig, estimate_seconds, subspace_learning_rate
+from d90.training import train as train_at
 from d90.training.data import TokenizedTask, tokenize
 from d90.training.trainer import Trainer
 
-SETTINGS = TrainConfig(0.02, epochs=3, batch_size=8)
+CONFIG = TrainConfig(epochs=3, batch_size=8)
+RATE = 0.02
 
 
 @pytest.fixture
@@ -55,6 +60,10 @@ class Constant(nn.Module):
         return SimpleNamespace(logits=logits + 0 * self.weight)
 
 
+def train(*arguments: Any, learning_rate: float = RATE, **options: Any) -> TrialResult:
+    return train_at(*arguments, learning_rate=learning_rate, **options)
+
+
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
@@ -64,45 +73,45 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def timeless(outcome: Outcome) -> Outcome:
-    return replace(outcome, seconds=0.0)
+def timeless(result: TrialResult) -> TrialResult:
+    return replace(result, seconds=0.0)
 
 
 def test_a_run_learns_and_reports_every_epoch(data: TokenizedTask, new_model):
     seen: list[Progress] = []
-    outcome = train(new_model(), data, SETTINGS, on_progress=seen.append)
-    assert outcome.status == "ok"
-    assert outcome.metric is not None
-    assert outcome.metric > 0.9
-    assert outcome.train_metric is not None
-    assert outcome.metric == max(epoch["metric"] for epoch in outcome.history)
-    assert outcome.metrics["validation/accuracy"] == outcome.metric
-    assert outcome.metrics["train/accuracy"] == outcome.train_metric
-    assert set(outcome.metrics) == {
+    result = train(new_model(), data, CONFIG, on_progress=seen.append)
+    assert result.status == "ok"
+    assert result.metric is not None
+    assert result.metric > 0.9
+    assert result.train_metric is not None
+    assert result.metric == max(epoch["metric"] for epoch in result.history)
+    assert result.metrics["validation/accuracy"] == result.metric
+    assert result.metrics["train/accuracy"] == result.train_metric
+    assert set(result.metrics) == {
         f"{split}/{metric}"
         for split in ("validation", "train")
         for metric in ("accuracy", "f1", "macro_f1")
     }
-    assert [epoch["step"] for epoch in outcome.history] == [12, 24, 36]
+    assert [epoch["step"] for epoch in result.history] == [12, 24, 36]
     assert [progress.step for progress in seen] == list(range(1, 37))
     assert {progress.steps for progress in seen} == {36}
-    assert seen[-1].metric == outcome.history[-1]["metric"]
+    assert seen[-1].metric == result.history[-1]["metric"]
 
 
 def test_the_best_epoch_counts_not_the_last(data: TokenizedTask, new_model):
-    outcome = train(new_model(), data, SETTINGS)
-    best = max(outcome.history, key=lambda epoch: epoch["metric"])
-    assert (outcome.metric, outcome.train_metric) == (best["metric"], best["train_metric"])
+    result = train(new_model(), data, CONFIG)
+    best = max(result.history, key=lambda epoch: epoch["metric"])
+    assert (result.metric, result.train_metric) == (best["metric"], best["train_metric"])
 
 
 @pytest.mark.parametrize("killed_at", [None, 7, 25])
 def test_what_was_trained_ends_as_it_was_at_the_best_epoch(
     data: TokenizedTask, new_model, tmp_path: Path, killed_at: int | None
 ):
-    settings = replace(SETTINGS, learning_rate=0.3, optimizer="sgd", epochs=4)
+    config = replace(CONFIG, optimizer="sgd", epochs=4)
     epochs: list[dict[str, torch.Tensor]] = []
 
-    def train_once(model: nn.Module, until: int | None) -> Outcome:
+    def train_once(model: nn.Module, until: int | None) -> TrialResult:
         def watch(progress: Progress) -> None:
             if progress.step % 12 == 0:
                 epochs.append({name: p.clone() for name, p in weights_of(model).items()})
@@ -112,7 +121,8 @@ def test_what_was_trained_ends_as_it_was_at_the_best_epoch(
         return train(
             model,
             data,
-            settings,
+            config,
+            learning_rate=0.3,
             on_progress=watch,
             checkpoint_dir=tmp_path,
             checkpoint_every=6,
@@ -123,15 +133,15 @@ def test_what_was_trained_ends_as_it_was_at_the_best_epoch(
         with pytest.raises(KeyboardInterrupt):
             train_once(new_model(), killed_at)
     model = new_model()
-    outcome = train_once(model, None)
-    metrics = [epoch["metric"] for epoch in outcome.history]
+    result = train_once(model, None)
+    metrics = [epoch["metric"] for epoch in result.history]
     best = epochs[metrics.index(max(metrics))]
     assert all(torch.equal(p, best[name]) for name, p in weights_of(model).items())
 
 
 def test_steps_override_epochs(data: TokenizedTask, new_model):
-    outcome = train(new_model(), data, replace(SETTINGS, max_steps=15))
-    assert [epoch["step"] for epoch in outcome.history] == [12, 15]
+    result = train(new_model(), data, replace(CONFIG, max_steps=15))
+    assert [epoch["step"] for epoch in result.history] == [12, 15]
 
 
 def test_only_what_requires_a_gradient_moves(data: TokenizedTask, new_model):
@@ -139,43 +149,41 @@ def test_only_what_requires_a_gradient_moves(data: TokenizedTask, new_model):
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("classifier"))
     before = weights_of(model)
-    train(model, data, replace(SETTINGS, max_steps=3))
+    train(model, data, replace(CONFIG, max_steps=3))
     moved = {name for name, tensor in weights_of(model).items() if not tensor.equal(before[name])}
     assert moved == {"classifier.weight", "classifier.bias"}
 
 
 def test_a_constant_prediction_is_a_collapsed_run(data: TokenizedTask):
-    outcome = train(Constant(growth=0.0), data, SETTINGS)
-    assert outcome.status == "collapsed"
-    assert outcome.metric is not None
-    assert "one class" in outcome.message
+    result = train(Constant(growth=0.0), data, CONFIG)
+    assert result.status == "collapsed"
+    assert result.metric is not None
+    assert "one class" in result.message
 
 
 def test_an_infinite_loss_ends_the_run(data: TokenizedTask, new_model):
-    settings = replace(
-        SETTINGS, optimizer="sgd", learning_rate=1e30, max_grad_norm=None, warmup_ratio=0.0
-    )
-    outcome = train(new_model(), data, settings)
-    assert outcome.status == "diverged"
-    assert outcome.history == ()
-    assert "updates" in outcome.message
+    config = replace(CONFIG, optimizer="sgd", max_grad_norm=None, warmup_ratio=0.0)
+    result = train(new_model(), data, config, learning_rate=1e30)
+    assert result.status == "diverged"
+    assert result.history == ()
+    assert "optimizer steps" in result.message
 
 
 def test_an_exploding_loss_ends_the_run(data: TokenizedTask):
-    outcome = train(Constant(growth=1.0), data, replace(SETTINGS, epochs=10))
-    assert outcome.status == "diverged"
-    assert "mean loss" in outcome.message
-    assert len(outcome.history) < 3
+    result = train(Constant(growth=1.0), data, replace(CONFIG, epochs=10))
+    assert result.status == "diverged"
+    assert "mean loss" in result.message
+    assert len(result.history) < 3
 
 
 def test_infinite_predictions_end_the_run(data: TokenizedTask):
-    outcome = train(Constant(growth=math.inf), data, SETTINGS)
-    assert outcome.status == "diverged"
+    result = train(Constant(growth=math.inf), data, CONFIG)
+    assert result.status == "diverged"
 
 
 def test_early_stop(data: TokenizedTask):
-    outcome = train(Constant(growth=0.0), data, replace(SETTINGS, epochs=10, patience=2))
-    assert len(outcome.history) == 3
+    result = train(Constant(growth=0.0), data, replace(CONFIG, epochs=10, patience=2))
+    assert len(result.history) == 3
 
 
 def test_accumulation_gives_the_gradient_of_the_whole(data: TokenizedTask, new_model):
@@ -183,12 +191,12 @@ def test_accumulation_gives_the_gradient_of_the_whole(data: TokenizedTask, new_m
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    run = Trainer(model, data, SETTINGS)
+    run = Trainer(model, data, CONFIG, learning_rate=RATE)
     rows = list(range(20))
 
     def gradient(batches: list[list[int]]) -> tuple[float, torch.Tensor]:
         model.zero_grad()
-        loss, _ = run._gradient(batches)
+        loss = float(run._backward(run._batch_losses(batches)))
         return loss, torch.cat([p.grad.reshape(-1) for p in model.parameters()])
 
     whole_loss, whole = gradient([rows])
@@ -198,13 +206,13 @@ def test_accumulation_gives_the_gradient_of_the_whole(data: TokenizedTask, new_m
 
 
 def test_ambient_generators_decide_nothing(data: TokenizedTask, new_model):
-    outcomes = []
+    results = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        outcomes.append(timeless(train(new_model(), data, replace(SETTINGS, max_steps=5))))
-    assert outcomes[0] == outcomes[1]
-    other = train(new_model(), data, replace(SETTINGS, max_steps=5, seed=1))
-    assert timeless(other) != outcomes[0]
+        results.append(timeless(train(new_model(), data, replace(CONFIG, max_steps=5))))
+    assert results[0] == results[1]
+    other = train(new_model(), data, replace(CONFIG, max_steps=5), seed=1)
+    assert timeless(other) != results[0]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -212,9 +220,9 @@ def test_ambient_generators_decide_nothing(data: TokenizedTask, new_model):
 def test_resume_is_exact(
     data: TokenizedTask, new_model, tmp_path: Path, optimizer: str, killed_at: int
 ):
-    settings = replace(SETTINGS, epochs=2, optimizer=optimizer, gradient_accumulation_steps=1)
+    config = replace(CONFIG, epochs=2, optimizer=optimizer, gradient_accumulation_steps=1)
     whole = new_model()
-    expected = train(whole, data, settings)
+    expected = train(whole, data, config)
 
     def kill(progress: Progress) -> None:
         if progress.step == killed_at:
@@ -224,35 +232,35 @@ def test_resume_is_exact(
         train(
             new_model(),
             data,
-            settings,
+            config,
             on_progress=kill,
             checkpoint_dir=tmp_path,
             checkpoint_every=5,
         )
     resumed = new_model()
     seen: list[Progress] = []
-    outcome = train(resumed, data, settings, on_progress=seen.append, checkpoint_dir=tmp_path)
+    result = train(resumed, data, config, on_progress=seen.append, checkpoint_dir=tmp_path)
     first = {3: 1, 12: 11, 18: 16}[killed_at]
     assert seen[0].step == first
-    assert timeless(outcome) == timeless(expected)
+    assert timeless(result) == timeless(expected)
     assert same_weights(resumed, whole)
 
 
 def test_a_finished_run_is_not_trained_again(data: TokenizedTask, new_model, tmp_path: Path):
-    settings = replace(SETTINGS, epochs=1, gradient_accumulation_steps=5)
-    first = train(new_model(), data, settings, checkpoint_dir=tmp_path)
+    config = replace(CONFIG, epochs=1, gradient_accumulation_steps=5)
+    first = train(new_model(), data, config, checkpoint_dir=tmp_path)
     seen: list[Progress] = []
-    again = train(new_model(), data, settings, on_progress=seen.append, checkpoint_dir=tmp_path)
+    again = train(new_model(), data, config, on_progress=seen.append, checkpoint_dir=tmp_path)
     assert seen == []
     assert timeless(again) == timeless(first)
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
 
 def test_checkpoint_of_another_run(data: TokenizedTask, new_model, tmp_path: Path):
-    settings = replace(SETTINGS, max_steps=1)
-    train(new_model(), data, settings, checkpoint_dir=tmp_path)
+    config = replace(CONFIG, max_steps=1)
+    train(new_model(), data, config, checkpoint_dir=tmp_path)
     with pytest.raises(D90Error, match="of another run"):
-        train(new_model(), data, replace(settings, seed=1), checkpoint_dir=tmp_path)
+        train(new_model(), data, config, seed=1, checkpoint_dir=tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["torn", "foreign"])
@@ -263,22 +271,38 @@ def test_damaged_checkpoint(data: TokenizedTask, new_model, tmp_path: Path, dama
     else:
         save_file({"weight": torch.zeros(1)}, file)
     with pytest.raises(D90Error, match="is damaged"):
-        train(new_model(), data, SETTINGS, checkpoint_dir=tmp_path)
+        train(new_model(), data, CONFIG, checkpoint_dir=tmp_path)
 
 
 def test_bf16_autocast_trains(data: TokenizedTask, new_model):
-    outcome = train(new_model(), data, replace(SETTINGS, precision="bf16"))
-    assert outcome.metric is not None
-    assert outcome.metric > 0.9
+    result = train(new_model(), data, replace(CONFIG, precision="bf16"))
+    assert result.metric is not None
+    assert result.metric > 0.9
+
+
+def test_the_learning_rate_is_normalized_in_a_subspace(data: TokenizedTask, new_model):
+    model, tracker = new_model(), ListTracker()
+    attach(model, d=50)
+    config = replace(CONFIG, max_steps=5, log_with=tracker)
+    result = train(model, data, config, learning_rate=0.01, seed=3, d=50)
+    assert result.trial == Trial(50, 0.01, 3)
+    assert tracker.config["learning_rate"] == subspace_learning_rate(0.01, 50)
+    assert tracker.config["seed"] == 3
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
+def test_a_learning_rate_that_makes_no_sense(data: TokenizedTask, new_model, rate: float):
+    with pytest.raises(D90Error, match=f"learning_rate {rate}: a number above 0"):
+        train(new_model(), data, CONFIG, learning_rate=rate)
 
 
 def test_trackers_of_accelerate(data: TokenizedTask, new_model):
     tracker = ListTracker()
-    outcome = train(new_model(), data, replace(SETTINGS, max_steps=13, log_with=tracker))
+    result = train(new_model(), data, replace(CONFIG, max_steps=13, log_with=tracker))
     assert tracker.config["learning_rate"] == 0.02
     assert [step for step, values in tracker.lines if "loss" in values] == list(range(1, 14))
     metrics = [values for _, values in tracker.lines if "validation/accuracy" in values]
-    assert outcome.metrics in metrics
+    assert result.metrics in metrics
 
 
 def test_tracker_that_is_not_installed(
@@ -289,7 +313,7 @@ def test_tracker_that_is_not_installed(
         pytest.warns(UserWarning, match="no supported trackers"),
         pytest.raises(D90Error, match="log_with 'aim': its package is not installed"),
     ):
-        train(new_model(), data, replace(SETTINGS, log_with="aim"))
+        train(new_model(), data, replace(CONFIG, log_with="aim"))
 
 
 @pytest.mark.parametrize(
@@ -329,35 +353,39 @@ def test_decoders_and_encoder_decoders_train(config, toy_task: Task, tiny_tokeni
         for split in (data.train, data.evaluation["validation"])
     )
     data = replace(
-        data, train=train_split, probe=train_split, evaluation={"validation": evaluation}
+        data,
+        train=train_split,
+        train_eval_subset=train_split,
+        evaluation={"validation": evaluation},
     )
-    outcome = train(model, data, replace(SETTINGS, max_steps=3))
-    assert outcome.status in ("ok", "collapsed")
+    result = train(model, data, replace(CONFIG, max_steps=3))
+    assert result.status in ("ok", "collapsed")
 
 
-def test_predicted_seconds_are_those_of_the_run(data: TokenizedTask, new_model):
-    predicted = estimate_seconds(new_model(), data, SETTINGS)
-    seconds = train(new_model(), data, SETTINGS).seconds
+def test_estimated_seconds_are_those_of_the_run(data: TokenizedTask, new_model):
+    predicted = estimate_seconds(new_model(), data, CONFIG, learning_rate=RATE)
+    seconds = train(new_model(), data, CONFIG).seconds
     assert seconds / 20 < predicted < seconds * 20
-    assert estimate_seconds(new_model(), data, replace(SETTINGS, max_steps=1)) > 0
+    one_step = replace(CONFIG, max_steps=1)
+    assert estimate_seconds(new_model(), data, one_step, learning_rate=RATE) > 0
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(data: TokenizedTask, new_model):
-    settings = replace(SETTINGS, max_steps=4)
+    config = replace(CONFIG, max_steps=4)
     plain, spared = new_model(), new_model()
     seen: list[bool] = []
     spared.get_submodule("bert.encoder").register_forward_pre_hook(
         lambda *_: seen.append(spared.is_gradient_checkpointing)
     )
-    train(plain, data, settings)
-    train(spared, data, replace(settings, gradient_checkpointing=True))
+    train(plain, data, config)
+    train(spared, data, replace(config, gradient_checkpointing=True))
     # Dropout's masks are drawn again with the activations.
     for name, want in weights_of(plain).items():
         torch.testing.assert_close(weights_of(spared)[name], want, rtol=1e-4, atol=1e-6)
     assert seen and all(seen) and not spared.is_gradient_checkpointing
-    assert replace(settings, gradient_checkpointing=True).to_dict() == settings.to_dict()
+    assert replace(config, gradient_checkpointing=True).to_dict() == config.to_dict()
 
 
 def test_a_model_without_gradient_checkpointing(data: TokenizedTask):
     with pytest.raises(D90Error, match="Constant has no gradient checkpointing"):
-        train(Constant(1.0), data, replace(SETTINGS, gradient_checkpointing=True))
+        train(Constant(1.0), data, replace(CONFIG, gradient_checkpointing=True))

@@ -232,7 +232,7 @@ class TrainingOptions:
         """
         from d90.training import TrainConfig
 
-        training = TrainConfig(1.0, **self.config)
+        training = TrainConfig(**self.config)
         baseline = replace(training, optimizer="adamw", weight_decay=0.01)
         if baseline_epochs is not None:
             baseline = replace(baseline, epochs=baseline_epochs, max_steps=None)

@@ -16,7 +16,6 @@ from d90.executors.base import Executor, OnProgress
 from d90.executors.runner import TrialRunner
 from d90.executors.serial import SerialExecutor
 from d90.search.trial import Trial, TrialResult
-from d90.storage.store import decode, encode
 from d90.utils.digest import json_digest
 
 
@@ -55,7 +54,7 @@ def run_distributed(
             end = {"error": str(error) or type(error).__name__}
             process_group.broadcast_object(lambda: end)
         raise
-    process_group.broadcast_object(lambda: {"records": [encode(result) for result in results]})
+    process_group.broadcast_object(lambda: {"records": [result.to_json() for result in results]})
     return results
 
 
@@ -95,5 +94,5 @@ def _follow(runner: TrialRunner) -> list[TrialResult]:
         if "error" in said:
             raise D90Error(said["error"])
         if "records" in said:
-            return [decode(result) for result in said["records"]]
+            return [TrialResult.from_json(result) for result in said["records"]]
         runner.run(Trial(**said["trial"]))

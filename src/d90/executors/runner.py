@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,14 +24,7 @@ from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial, TrialResult
 from d90.subspace import attach, detach
 from d90.tasks import Task
-from d90.training import (
-    Outcome,
-    Progress,
-    TrainConfig,
-    estimate_seconds,
-    subspace_learning_rate,
-    train,
-)
+from d90.training import Progress, TrainConfig, estimate_seconds, train
 from d90.training.data import tokenize
 from d90.training.memory import Memory, check_memory, estimate_memory, is_out_of_memory
 
@@ -67,7 +60,7 @@ class TrialRunner:
         Args:
             model_name: as in `d90.models.loading.load`.
             task: what to train on.
-            settings: of the trials in a subspace; each trial brings its learning rate and seed.
+            config: of the trials in a subspace.
             baseline_config: of full fine-tuning; by default the same with AdamW and a weight decay
                 of 0.01.
             subspace: method, groups, projection and scale; each trial sets its own d and seed.
@@ -150,7 +143,7 @@ class TrialRunner:
         start = perf_counter()
         folder = self._folder(trial)
         try:
-            result = _result(trial, self._outcome(trial, on_progress, folder))
+            result = self._train_with_retry(trial, on_progress, folder)
         except D90Error:
             raise
         except Exception as error:
@@ -167,9 +160,9 @@ class TrialRunner:
             shutil.rmtree(folder, ignore_errors=True)
         return result
 
-    def _outcome(
+    def _train_with_retry(
         self, trial: Trial, on_progress: Callable[[Progress], None] | None, folder: Path | None
-    ) -> Outcome:
+    ) -> TrialResult:
         try:
             return self._train(trial, on_progress, folder)
         except Exception as error:
@@ -183,12 +176,15 @@ class TrialRunner:
 
     def _train(
         self, trial: Trial, on_progress: Callable[[Progress], None] | None, folder: Path | None
-    ) -> Outcome:
+    ) -> TrialResult:
         with self._prepared(trial) as model:
             return train(
                 model,
                 self.data,
-                self.trial_config(trial),
+                self.config_for(trial.d),
+                learning_rate=trial.learning_rate,
+                seed=trial.seed,
+                d=trial.d,
                 on_progress=on_progress,
                 checkpoint_dir=folder,
                 checkpoint_every=self.checkpoint_every,
@@ -196,26 +192,30 @@ class TrialRunner:
 
     def estimate_memory(self, d: int | None) -> Memory:
         """Bytes that a trial takes, full fine-tuning for None."""
-        settings = self.baseline_config if d is None else self.config
+        config = self.config_for(d)
         return estimate_memory(
             self._meta_model,
             d=d,
-            optimizer=settings.optimizer,
-            batch_size=settings.batch_size,
+            optimizer=config.optimizer,
+            batch_size=config.batch_size,
             max_length=self._max_length,
         )
 
     def estimate_seconds(self, trial: Trial) -> float:
         """Seconds that a trial would take, from a few timed steps."""
         with self._prepared(trial) as model:
-            return estimate_seconds(model, self.data, self.trial_config(trial))
+            return estimate_seconds(
+                model,
+                self.data,
+                self.config_for(trial.d),
+                learning_rate=trial.learning_rate,
+                seed=trial.seed,
+                d=trial.d,
+            )
 
-    def trial_config(self, trial: Trial) -> TrainConfig:
-        """The settings of a trial; in a subspace its learning rate is normalized for d."""
-        if trial.d is None:
-            return replace(self.baseline_config, learning_rate=trial.learning_rate, seed=trial.seed)
-        rate = subspace_learning_rate(trial.learning_rate, trial.d)
-        return replace(self.config, learning_rate=rate, seed=trial.seed)
+    def config_for(self, d: int | None) -> TrainConfig:
+        """The configuration of trials in subspaces, or of full fine-tuning for None."""
+        return self.baseline_config if d is None else self.config
 
     @contextmanager
     def _prepared(self, trial: Trial) -> Iterator[PreTrainedModel]:
@@ -242,7 +242,3 @@ class TrialRunner:
             return None
         d = "full" if trial.d is None else trial.d
         return self.checkpoint_dir / f"d-{d}-rate-{trial.learning_rate!r}-seed-{trial.seed}"
-
-
-def _result(trial: Trial, outcome: Outcome) -> TrialResult:
-    return TrialResult(trial, **{f.name: getattr(outcome, f.name) for f in fields(outcome)})

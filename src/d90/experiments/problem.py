@@ -24,7 +24,7 @@ from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial
 from d90.subspace.layout import build_layout, find_params
 from d90.tasks import METRICS, Task, load_task, majority_score
-from d90.training import TrainConfig
+from d90.training import TrainConfig, subspace_learning_rate
 from d90.utils.digest import json_digest, state_digest
 
 NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype"}
@@ -87,10 +87,15 @@ class Problem:
 
     def key(self, trial: Trial) -> str:
         """A digest of everything that decides the result of the trial, in any study."""
-        config = self.runner.trial_config(trial)
+        training = {
+            **self.runner.config_for(trial.d).to_dict(),
+            "precision": self.runner.precision,
+            "learning_rate": subspace_learning_rate(trial.learning_rate, trial.d),
+            "seed": trial.seed,
+        }
         content = {
             **self.identity,
-            "training": {**config.to_dict(), "precision": self.runner.precision},
+            "training": training,
             "subspace": None if trial.is_full else {**self.subspace.names(), "d": trial.d},
         }
         return json_digest(content)
@@ -166,7 +171,7 @@ def load_problem(
     runner = TrialRunner(
         model,
         task,
-        training or TrainConfig(1.0),
+        training or TrainConfig(),
         baseline_config=baseline_training,
         subspace=subspace,
         head_seed=head_seed,

@@ -65,6 +65,5 @@ class Study:
 
 
 def _training_settings(config: TrainConfig, precision: str) -> dict[str, Any]:
-    """Without what each trial sets; `auto` is resolved to the precision of this machine."""
-    settings = {**config.to_dict(), "precision": precision}
-    return {name: settings[name] for name in settings.keys() - {"learning_rate", "seed"}}
+    """With `auto` resolved to the precision of this machine."""
+    return {**config.to_dict(), "precision": precision}

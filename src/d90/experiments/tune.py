@@ -33,10 +33,10 @@ from d90.errors import D90Error
 from d90.executors.base import OnProgress
 from d90.experiments.problem import Problem
 from d90.search.protocols.base import LARGEST_SEED, check_integers, check_rates
-from d90.search.trial import Trial
+from d90.search.trial import Trial, TrialResult
 from d90.subspace import Subspace, attach
 from d90.tasks import score
-from d90.training import Outcome, train
+from d90.training import train
 from d90.training.data import evaluation_batches
 from d90.training.evaluation import predict
 from d90.training.trainer import EVALUATION_FACTOR
@@ -89,7 +89,7 @@ class AdapterTuner:
 
     Attributes:
         trial: the one run.
-        outcome: what came of training; None before.
+        result: of training; None before.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class AdapterTuner:
         self.problem, self.qat_epochs = problem, qat_epochs
         self.trial = Trial(d, learning_rate, seed)
         self.model, self.data = runner.model, runner.data
-        self.settings = runner.trial_config(self.trial)
-        self.outcome: Outcome | None = None
+        self.config = runner.config_for(d)
+        self.result: TrialResult | None = None
         self.base = BaseModelInfo(
             name=problem.model_name,
             revision=getattr(self.model.config, "_commit_hash", None) or "",
@@ -112,7 +112,7 @@ class AdapterTuner:
             dtype=str(self.model.dtype).removeprefix("torch."),
         )
         self.process_group = get_process_group()
-        self.accelerator = Accelerator(mixed_precision=self.settings.autocast)
+        self.accelerator = Accelerator(mixed_precision=self.config.autocast)
         self.model.to(runner.device)
         self.subspace: Subspace = attach(
             self.model, **replace(problem.subspace, d=d, seed=seed).to_dict()
@@ -137,18 +137,21 @@ class AdapterTuner:
         Raises:
             D90Error: training diverged before its first evaluation.
         """
-        outcome = train(
+        result = train(
             self.model,
             self.data,
-            self.settings,
+            self.config,
+            learning_rate=self.trial.learning_rate,
+            seed=self.trial.seed,
+            d=self.trial.d,
             on_progress=on_progress,
             checkpoint_dir=folder,
             checkpoint_every=CHECKPOINT_EVERY,
             keep_best=True,
         )
-        self.outcome = outcome
-        if outcome.metric is None:
-            raise D90Error(f"training diverged {outcome.message}: give a lower learning rate.")
+        self.result = result
+        if result.metric is None:
+            raise D90Error(f"training diverged {result.message}: give a lower learning rate.")
         task = self.problem.task
         use = TaskInfo(
             name=task.name,
@@ -178,7 +181,7 @@ class AdapterTuner:
         """The metric on the primary evaluation split of the model that these numbers mean."""
         self.set_parameters(numbers)
         split = self.data.evaluation[self.data.primary]
-        batches = evaluation_batches(split.lengths, EVALUATION_FACTOR * self.settings.batch_size)
+        batches = evaluation_batches(split.lengths, EVALUATION_FACTOR * self.config.batch_size)
         predictions = predict(
             self.model, self.data, split, batches, self.accelerator, self.process_group
         )
@@ -229,9 +232,17 @@ class AdapterTuner:
         if not self.qat_epochs or grid is None:
             return candidate.adapter
         self.set_parameters(file.parameters)
-        settings = replace(self.settings, epochs=self.qat_epochs, max_steps=None)
+        config = replace(self.config, epochs=self.qat_epochs, max_steps=None)
         with _rounded(self.subspace, grid):
-            train(self.model, self.data, settings, keep_best=True)
+            train(
+                self.model,
+                self.data,
+                config,
+                learning_rate=self.trial.learning_rate,
+                seed=self.trial.seed,
+                d=self.trial.d,
+                keep_best=True,
+            )
         return replace(file, parameters=self.parameters).with_codec(candidate.codec)
 
 

@@ -10,7 +10,7 @@ import torch
 from accelerate.tracking import GeneralTracker
 
 from d90.errors import D90Error
-from d90.training import TrainConfig
+from d90.training.config import TrainConfig, check_learning_rate
 
 LEAST_LENGTH = 16
 """Tokens a block, at least: of fewer, 15% may be none."""
@@ -67,7 +67,8 @@ class PretrainConfig:
     log_with: str | GeneralTracker | None = None
 
     def __post_init__(self) -> None:
-        _ = self.training  # its checks
+        _ = self.train_config  # its checks
+        check_learning_rate(self.learning_rate)
         for name in ("evaluate_every", "max_eval_blocks"):
             if getattr(self, name) < 1:
                 raise D90Error(f"{name} {getattr(self, name)}: at least 1 is expected.")
@@ -107,10 +108,9 @@ class PretrainConfig:
         )
 
     @property
-    def training(self) -> TrainConfig:
-        """What these have in common with a fine-tuning run's."""
+    def train_config(self) -> TrainConfig:
+        """The fields that the training loop of fine-tuning has too."""
         return TrainConfig(
-            learning_rate=self.learning_rate,
             optimizer="adamw",
             max_steps=self.max_steps,
             batch_size=self.batch_size,
@@ -119,7 +119,6 @@ class PretrainConfig:
             max_grad_norm=self.max_grad_norm,
             weight_decay=self.weight_decay,
             precision=self.precision,
-            seed=self.seed,
             log_with=self.log_with,
         )
 

@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from d90.pretraining.dataset import Blocks
+from d90.pretraining.dataset import TokenBlocks
 from d90.pretraining.masking import PER_CENT
 from d90.pretraining.model import new_model
 from d90.pretraining.model_sizes import parameters
@@ -40,29 +40,27 @@ class CostEstimate:
     memory: int
 
 
-def estimate_cost(job: PretrainJob, *, updates: int = 3) -> CostEstimate:
-    """From a few timed updates of the real model on random tokens, and one evaluation batch."""
-    # Whole blocks, which take a little longer than pieces.
-    settings, size = replace(job.settings, sequence_length_schedule=()), job.fields["vocab_size"]
+def estimate_cost(job: PretrainJob, *, timed_steps: int = 3) -> CostEstimate:
+    """From a few timed optimizer steps on random tokens and one evaluation batch."""
+    # Whole blocks, which take a little longer than short sequences.
+    config, size = replace(job.config, sequence_length_schedule=()), job.fields["vocab_size"]
     special = tuple(range(len(SPECIAL)))
-    known = Vocabulary(size=size, start=0, pad=1, end=2, mask=4, special=special)
-    drawn = philox.words(0, philox.Stream.DATA, 0, 64 * settings.max_length)
-    tokens = philox.to_integers(drawn, size - len(SPECIAL)).numpy() + len(SPECIAL)
-    blocks = Blocks(tokens.astype(np.uint32), settings.max_length, known.start)
-    model = new_model(job.fields, known, settings.max_length, settings.seed)
-    run = PretrainTrainer(model, known, blocks, blocks, settings)
-    run.optimizer_step()  # The first one also allocates.
-    update = _seconds(run.optimizer_step, updates)
-    batch = _seconds(lambda: run.validation_loss(batches=1), 1)
+    tokens = Vocabulary(size=size, start=0, pad=1, end=2, mask=4, special=special)
+    drawn = philox.words(0, philox.Stream.DATA, 0, 64 * config.max_length)
+    ids = philox.to_integers(drawn, size - len(SPECIAL)).numpy() + len(SPECIAL)
+    blocks = TokenBlocks(ids.astype(np.uint32), config.max_length, tokens.start)
+    model = new_model(job.fields, tokens, config.max_length, config.seed)
+    run = PretrainTrainer(model, tokens, blocks, blocks, config, identity={})
+    run.optimizer_step()  # The first step also allocates.
+    step = _seconds(run.optimizer_step, timed_steps)
+    batch = _seconds(lambda: run.validation_loss(max_batches=1), 1)
     run.close()
-    evaluations = len(
-        {*range(0, settings.max_steps, settings.evaluate_every), *settings.checkpoints}
-    )
-    batches = -(-settings.max_eval_blocks // settings.batch_size)
+    evaluations = len({*range(0, config.max_steps, config.evaluate_every), *config.checkpoints})
+    batches = -(-config.max_eval_blocks // config.batch_size)
     return CostEstimate(
         D=parameters(job.fields),
-        tokens=settings.max_steps * settings.tokens_per_step,
-        seconds=settings.max_steps * update + evaluations * batches * batch,
+        tokens=config.max_steps * config.tokens_per_step,
+        seconds=config.max_steps * step + evaluations * batches * batch,
         memory=_memory(job, model),
     )
 
@@ -75,8 +73,8 @@ def _seconds(action: Callable[[], object], times: int) -> float:
 
 
 def _memory(job: PretrainJob, model: torch.nn.Module) -> int:
-    settings = job.settings
-    batch, length = settings.batch_size, settings.max_length
+    config = job.config
+    batch, length = config.batch_size, config.max_length
     need = estimate_memory(model, d=None, optimizer="adamw", batch_size=batch, max_length=length)
     chosen = batch * length * PER_CENT // 100
     # No other copy of the weights is kept beside the one that is trained.

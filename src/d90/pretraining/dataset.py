@@ -137,7 +137,7 @@ def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-class Blocks:
+class TokenBlocks:
     """A token file as blocks of `length` tokens, none of them padding (FULL-SENTENCES).
 
     Block i is `<s>` and then `length - 1` tokens of the file from i (length - 1) on, whichever
@@ -171,7 +171,7 @@ class Blocks:
 
 def open_blocks(
     folder: Path, part: str, corpus: Corpus, length: int, start: int, held_out: float
-) -> Blocks:
+) -> TokenBlocks:
     """The blocks of a part of the corpus in a folder.
 
     Raises:
@@ -186,4 +186,4 @@ def open_blocks(
         )
     file = token_file(folder, part)
     tokens = np.memmap(file, token_type(corpus.vocabulary), mode="r", shape=(count,))
-    return Blocks(tokens, length, start)
+    return TokenBlocks(tokens, length, start)

@@ -29,7 +29,7 @@ class PretrainJob:
         sources: the corpus.
         fields: the model, as `RobertaConfig` has it; `vocab_size` is the largest that the
             tokenizer may have.
-        settings: how.
+        config: how it is trained.
         validation_fraction: fraction of the documents that are never trained on.
         max_documents: documents, at most; None for all.
         tokenizer: folder of the tokenizer to use; None to train one on the corpus.
@@ -37,7 +37,7 @@ class PretrainJob:
 
     sources: tuple[Source, ...]
     fields: Fields
-    settings: PretrainConfig
+    config: PretrainConfig
     validation_fraction: float = 0.01
     max_documents: int | None = None
     tokenizer: Path | None = None
@@ -59,7 +59,7 @@ class PretrainJob:
             "validation_fraction": self.validation_fraction,
             "tokenizer": None if self.tokenizer is None else file_digest(self.tokenizer / FILES[0]),
             **self.fields,
-            **self.settings.to_dict(),
+            **self.config.to_dict(),
         }
 
 
@@ -102,7 +102,7 @@ def plan_pretraining(
     fields = _fields(size, model_config, max_length)
     fields = _with_vocabulary(fields, vocab_size, tokenizer, asked=model_config is not None)
     fields = complete(fields, max_length)
-    settings = PretrainConfig(
+    config = PretrainConfig(
         max_steps=max_steps,
         learning_rate=learning_rate(fields["hidden_size"]) if rate is None else rate,
         checkpoints=checkpoint_steps(max_steps, every=checkpoint_every, listed=checkpoints),
@@ -111,7 +111,7 @@ def plan_pretraining(
         **options,
     )
     sources = open_corpus(corpus)
-    return PretrainJob(sources, fields, settings, validation_fraction, max_documents, tokenizer)
+    return PretrainJob(sources, fields, config, validation_fraction, max_documents, tokenizer)
 
 
 def _fields(size: str | None, model_config: Path | None, max_length: int) -> Fields:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -22,19 +21,11 @@ from d90.pretraining.summary import Summary, check_folder
 from d90.pretraining.tokenizer import FILES, load_tokenizer, vocabulary
 from d90.pretraining.trainer import PretrainTrainer
 from d90.storage.locks import FileLock
+from d90.training import Progress
 from d90.utils.files import atomic_path
 
 SAVE_SECONDS, SAVE_SHARE = 30.0, 0.02
 """The state is kept so often at most, and takes no more than this share of the time."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is: `step` of `steps` updates done, and the last loss in nats."""
-
-    step: int
-    steps: int
-    loss: float
 
 
 class PretrainCallback:
@@ -115,22 +106,18 @@ class PretrainSession:
         self.summary = known or Summary.new(job, corpus, self.run.D, command)
         if known is None:
             self.summary.save(folder)
-        self.run.resume(folder / STATE, self._identity)
+        self.run.resume(folder / STATE)
         callback.on_train_begin(job, self.run.D, corpus, self.run.state.step)
         self._saved, self._cost = perf_counter(), 0.0
 
-    @property
-    def _identity(self) -> dict[str, str]:
-        return {"corpus": self.summary.corpus.digest, "tokenizer": self.summary.corpus.tokenizer}
-
     def train(self, minutes: float | None) -> None:
         """Train to the end, or for so many minutes."""
-        run, settings = self.run, self._job.settings
+        run = self.run
         stop = None if minutes is None else perf_counter() + 60 * minutes
         self._keep(last=False)  # The untrained model is a checkpoint too.
         while not run.is_over:
             loss = run.optimizer_step()
-            self._callback.on_progress(Progress(run.state.step, settings.max_steps, loss))
+            self._callback.on_progress(Progress(run.state.step, run.steps, loss))
             is_last = stop is not None and perf_counter() >= stop
             self._keep(last=is_last)
             if is_last:
@@ -143,7 +130,7 @@ class PretrainSession:
         again, with the same result.
         """
         run = self.run
-        is_checkpoint = last or run.state.step in self._job.settings.checkpoints
+        is_checkpoint = last or run.state.step in self._job.config.checkpoints
         evaluates = (last and not run.is_evaluated) or run.evaluation_is_due
         if evaluates:
             self._callback.on_evaluate(run.evaluate())
@@ -158,7 +145,7 @@ class PretrainSession:
 
     def _save(self) -> None:
         began = perf_counter()
-        self.run.save(self._folder / STATE, self._identity)
+        self.run.save(self._folder / STATE)
         self.summary = self.summary.after(self.run.state, is_over=self.run.is_over)
         self.summary.save(self._folder)
         self._saved = perf_counter()
@@ -166,14 +153,15 @@ class PretrainSession:
 
 
 def _open_run(job: PretrainJob, folder: Path, corpus: Corpus) -> PretrainTrainer:
-    settings = job.settings
-    known = vocabulary(load_tokenizer(folder))
-    train, held_out = (
-        open_blocks(folder, part, corpus, settings.max_length, known.start, job.validation_fraction)
+    config = job.config
+    tokens = vocabulary(load_tokenizer(folder))
+    train, validation = (
+        open_blocks(folder, part, corpus, config.max_length, tokens.start, job.validation_fraction)
         for part in PARTS
     )
-    model = new_model(job.fields, known, settings.max_length, settings.seed)
-    return PretrainTrainer(model, known, train, held_out, settings)
+    model = new_model(job.fields, tokens, config.max_length, config.seed)
+    identity = {"corpus": corpus.digest, "tokenizer": corpus.tokenizer}
+    return PretrainTrainer(model, tokens, train, validation, config, identity=identity)
 
 
 def write_checkpoint(run: PretrainTrainer, folder: Path) -> None:

@@ -61,7 +61,7 @@ class Summary:
             "python": platform.python_version(),
             **{name: version(name) for name in VERSIONED},
             "threads": str(torch.get_num_threads()),
-            "precision": job.settings.training.autocast,
+            "precision": job.config.train_config.autocast,
         }
         return cls(job.to_dict(), corpus, D, command, versions, _now())
 

@@ -1,13 +1,14 @@
-"""What is asked of a training run and what came of it: the words every other room shares.
+"""A training run to make and its result.
 
-No torch here: protocols, estimators and reports work from these records alone.
+No torch here: protocols, estimators and reports work from these alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 Status = Literal["ok", "collapsed", "diverged", "failed"]
 
@@ -18,7 +19,7 @@ class Trial:
 
     Attributes:
         d: dimension of the subspace; None is full fine-tuning.
-        learning_rate: as the user gave it (how it is normalized in d: `d90.training`).
+        learning_rate: as the user gave it; `d90.training.subspace_learning_rate` normalizes it.
         seed: seed of the projection and of the data order.
     """
 
@@ -37,14 +38,14 @@ class TrialResult:
     """One finished training run.
 
     Attributes:
-        trial: what was asked.
-        status: `ok`; `collapsed` (its best evaluation predicts one class only: a failed run, not
-            a data point); `diverged` (NaN or an exploding loss, ended early); `failed` (raised).
+        trial: the run.
+        status: `ok`; `collapsed` (its best evaluation predicts one class only: a failed run, which
+            is excluded); `diverged` (NaN or an exploding loss, ended early); `failed` (raised).
         metric: best value of the study's metric over the epochs, on the primary evaluation split.
         train_metric: the same metric on the training split, at that same epoch.
         seconds: wall time of the run.
         metrics: every metric at that epoch, by `split/metric`.
-        history: one mapping an epoch (`epoch`, `step`, `loss`, `metric`, `train_metric`).
+        history: one mapping per epoch (`epoch`, `step`, `loss`, `metric`, `train_metric`).
         message: why it did not end as `ok`, in one line.
     """
 
@@ -59,5 +60,54 @@ class TrialResult:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the run is a data point: it trained, and its metric is known."""
+        """Whether the run counts: it trained, and its metric is known."""
         return self.status == "ok" and self.metric is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Strict JSON values: what is not finite is `nan`, `inf` or `-inf`.
+
+        >>> TrialResult(Trial(10, 0.01), "diverged", metric=float("nan")).to_json()["metric"]
+        'nan'
+        """
+        values = asdict(self)
+        for name in ("metric", "train_metric", "seconds"):
+            values[name] = _to_json(values[name])
+        values["metrics"] = {name: _to_json(value) for name, value in self.metrics.items()}
+        values["history"] = [
+            {name: _to_json(value) for name, value in epoch.items()} for epoch in self.history
+        ]
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrialResult:
+        """The result that `to_json` wrote.
+
+        >>> history = ({"epoch": 1, "loss": 0.7},)
+        >>> result = TrialResult(Trial(10, 0.01), "ok", metric=0.5, history=history)
+        >>> TrialResult.from_json(result.to_json()) == result
+        True
+        """
+        return cls(
+            trial=Trial(**values["trial"]),
+            status=values["status"],
+            metric=_from_json(values["metric"]),
+            train_metric=_from_json(values["train_metric"]),
+            seconds=_from_json(values["seconds"]) or 0.0,
+            metrics={name: _from_json(value) for name, value in values["metrics"].items()},
+            history=tuple(
+                {name: _from_json(value) for name, value in epoch.items()}
+                for epoch in values["history"]
+            ),
+            message=values["message"],
+        )
+
+
+def _to_json(value: Any) -> Any:
+    if value is None or isinstance(value, int):
+        return value
+    value = float(value)
+    return value if math.isfinite(value) else str(value)
+
+
+def _from_json(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value

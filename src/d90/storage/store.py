@@ -185,7 +185,7 @@ class Store:
         if found is None:
             return None
         study, trial = found
-        return f"{study}#{trial.number}", decode(trial.user_attrs[RECORD])
+        return f"{study}#{trial.number}", TrialResult.from_json(trial.user_attrs[RECORD])
 
 
 class StudyStore:
@@ -290,11 +290,11 @@ class StudyStore:
 
     def _save(self, id: int, result: TrialResult) -> None:
         try:
-            self._storage.set_trial_user_attr(id, RECORD, encode(result))
+            self._storage.set_trial_user_attr(id, RECORD, result.to_json())
             _end(self._storage, id, result)
         except RuntimeError as error:  # It has ended already: by an earlier attempt of ours?
             saved = self._storage.get_trial(id).user_attrs.get(RECORD)
-            if saved != json.loads(json.dumps(encode(result))):
+            if saved != json.loads(json.dumps(result.to_json())):
                 raise StudyLockedError(
                     f"a trial of study '{self.name}' was ended by another program: rerun the "
                     "command when that has ended."
@@ -331,56 +331,6 @@ def study_name(settings: Mapping[str, Any], prefix: str) -> str:
     return re.sub(r"[^\w.-]+", "-", prefix) + f"-{digest[:8]}"
 
 
-def encode(result: TrialResult) -> dict[str, Any]:
-    """The record as strict JSON values: what is not finite is `nan`, `inf` or `-inf`.
-
-    >>> encode(TrialResult(Trial(10, 0.01), "diverged", metric=float("nan")))["metric"]
-    'nan'
-    """
-    values = asdict(result)
-    for name in ("metric", "train_metric", "seconds"):
-        values[name] = _as_json(values[name])
-    values["metrics"] = {name: _as_json(value) for name, value in result.metrics.items()}
-    values["history"] = [
-        {name: _as_json(value) for name, value in epoch.items()} for epoch in result.history
-    ]
-    return values
-
-
-def decode(values: Mapping[str, Any]) -> TrialResult:
-    """The record of such values.
-
-    >>> history = ({"epoch": 1, "loss": 0.7},)
-    >>> result = TrialResult(Trial(10, 0.01), "ok", metric=0.5, history=history)
-    >>> decode(encode(result)) == result
-    True
-    """
-    return TrialResult(
-        trial=Trial(**values["trial"]),
-        status=values["status"],
-        metric=_from_json(values["metric"]),
-        train_metric=_from_json(values["train_metric"]),
-        seconds=_from_json(values["seconds"]) or 0.0,
-        metrics={name: _from_json(value) for name, value in values["metrics"].items()},
-        history=tuple(
-            {name: _from_json(value) for name, value in epoch.items()}
-            for epoch in values["history"]
-        ),
-        message=values["message"],
-    )
-
-
-def _as_json(value: Any) -> Any:
-    if value is None or isinstance(value, int):
-        return value
-    value = float(value)
-    return value if math.isfinite(value) else str(value)
-
-
-def _from_json(value: Any) -> Any:
-    return float(value) if isinstance(value, str) else value
-
-
 def _described(trial: Trial, key: str) -> dict[str, Any]:
     """Arguments of `create_trial`: full fine-tuning has no `d`."""
     params = {name: value for name, value in asdict(trial).items() if value is not None}
@@ -409,7 +359,7 @@ def _end_stale(storage: BaseStorage, study_id: int, running: Mapping[int, Trial]
         if trial._trial_id in running:
             continue
         if RECORD in trial.user_attrs:
-            _end(storage, trial._trial_id, decode(trial.user_attrs[RECORD]))
+            _end(storage, trial._trial_id, TrialResult.from_json(trial.user_attrs[RECORD]))
         else:
             storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
@@ -418,7 +368,10 @@ def _finished(storage: BaseStorage, study_id: int) -> list[tuple[FrozenTrial, Tr
     """Trials with a record, in the order in which they were started."""
     trials = storage.get_all_trials(study_id, deepcopy=False)
     with_record = [t for t in trials if t.state.is_finished() and RECORD in t.user_attrs]
-    return [(t, decode(t.user_attrs[RECORD])) for t in sorted(with_record, key=lambda t: t.number)]
+    return [
+        (t, TrialResult.from_json(t.user_attrs[RECORD]))
+        for t in sorted(with_record, key=lambda t: t.number)
+    ]
 
 
 def _study_id(storage: BaseStorage, name: str) -> int:

@@ -1,8 +1,8 @@
-"""One training run, full fine-tuning and subspace tuning alike: it trains what wants a gradient.
+"""Fine-tuning runs, in full or in a subspace: the parameters that require grad are trained.
 
 Nothing depends on how a run got to where it is. Data order, dropout and learning rate are functions
-of the seed and of the step alone, so a run that goes on from a checkpoint ends with the same bits
-as one that was never stopped (on one device, with one number of threads).
+of the seed and the step, so a run that resumes from a checkpoint ends with the same bits as one
+that was never interrupted (on one device, with one number of threads).
 """
 
 from d90.training.config import (
@@ -12,13 +12,12 @@ from d90.training.config import (
     learning_rate_factor,
     subspace_learning_rate,
 )
-from d90.training.cost import Progress, estimate_seconds, train
-from d90.training.state import Outcome
+from d90.training.cost import estimate_seconds
+from d90.training.trainer import Progress, train
 
 __all__ = [
     "OPTIMIZERS",
     "PRECISIONS",
-    "Outcome",
     "Progress",
     "TrainConfig",
     "estimate_seconds",

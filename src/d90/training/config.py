@@ -1,4 +1,4 @@
-"""How a run is trained: its settings, and the learning rate of each step and each d."""
+"""Training configuration, and the learning rate of each optimizer step and each d."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 PRECISIONS = ("auto", "no", "bf16")
 
 NO_RESULT = ("gradient_checkpointing", "log_with")
-"""Settings on which no result depends, or by rounding alone: they are in no study's identity."""
+"""Fields that change no result, or by rounding alone: they are in no study's identity."""
 
 EXPONENT = 0.5
 REFERENCE_D = 200
@@ -29,27 +29,27 @@ REFERENCE_D = 200
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a run is trained.
+    """How runs are trained; the learning rate and the seed of each are arguments of `train`.
 
     Attributes:
-        learning_rate: peak; it rises from 0 over the warm-up and falls to 0 at the end, linearly.
-        optimizer: a key of `OPTIMIZERS`, with torch's own settings (SGD without momentum).
+        optimizer: a key of `OPTIMIZERS`, with torch's defaults (SGD without momentum).
         epochs: passes over the training split.
-        steps: optimizer updates; where given, the run has these and not `epochs`.
-        batch_size: texts a forward pass.
-        accumulation: batches an update. The loss of an update is the mean over all its texts.
-        warmup: share of the steps.
-        clip: largest norm of the gradient; None for any.
-        weight_decay: as the optimizer means it.
-        precision: `no`, `bf16` (autocast), or `auto`: bf16 where the machine has it (`has_bf16`).
-        patience: the run ends after so many epochs without a better one; None to never.
-        seed: of the data order and of dropout.
-        gradient_checkpointing: keep no activations inside the layers, and compute them again in
-            the backward pass: less memory, a third more time, the same result but for rounding.
-        log_with: a tracker of accelerate, such as `tensorboard` (under `runs/`); None for none.
+        max_steps: optimizer steps; overrides `epochs`.
+        batch_size: examples per forward pass.
+        gradient_accumulation_steps: forward passes per optimizer step, whose loss is the mean over
+            all their examples.
+        warmup_ratio: fraction of the steps over which the learning rate rises linearly from 0; it
+            then falls linearly to 0.
+        max_grad_norm: gradients are clipped to this norm; None for no clipping.
+        weight_decay: of the optimizer.
+        precision: `no`, `bf16` (autocast), or `auto`: bf16 if the hardware supports it
+            (`has_bf16`).
+        patience: stop after so many epochs without improvement; None to disable.
+        gradient_checkpointing: recompute the activations inside the layers in the backward pass:
+            less memory, a third more time, the same result up to rounding.
+        log_with: a tracker of accelerate, such as `tensorboard` (under `runs/`), or None.
     """
 
-    learning_rate: float
     optimizer: str = "adam"
     epochs: int = 4
     max_steps: int | None = None
@@ -60,7 +60,6 @@ class TrainConfig:
     weight_decay: float = 0.0
     precision: str = "auto"
     patience: int | None = None
-    seed: int = 0
     gradient_checkpointing: bool = False
     log_with: str | GeneralTracker | None = None
 
@@ -71,16 +70,12 @@ class TrainConfig:
             raise unknown_name("precision", self.precision, PRECISIONS)
         if isinstance(self.log_with, str) and self.log_with not in LoggerType.list():
             raise unknown_name("log_with", self.log_with, LoggerType.list())
-        if not 0 < self.learning_rate < math.inf:
-            raise D90Error(f"learning_rate {self.learning_rate}: a number above 0 is expected.")
         if self.max_grad_norm is not None and self.max_grad_norm <= 0:
             raise D90Error(
-                f"max_grad_norm {self.max_grad_norm}: a norm above 0, or none, is expected."
+                f"max_grad_norm {self.max_grad_norm}: a number above 0, or None, is expected."
             )
         if not 0 <= self.warmup_ratio < 1:
-            raise D90Error(
-                f"warmup_ratio {self.warmup_ratio}: a share of the steps from 0 to 1 is expected."
-            )
+            raise D90Error(f"warmup_ratio {self.warmup_ratio}: a fraction below 1 is expected.")
         for name in (
             "epochs",
             "max_steps",
@@ -94,33 +89,45 @@ class TrainConfig:
 
     @property
     def autocast(self) -> str:
-        """What `precision` comes to on this machine, `no` or `bf16`."""
+        """`precision` with `auto` resolved for this machine: `no` or `bf16`."""
         if self.precision != "auto":
             return self.precision
         return "bf16" if has_bf16() else "no"
 
     def to_dict(self) -> dict[str, float | str | None]:
-        """The settings by name, but for those on which no result depends."""
+        """The fields by name, without those of `NO_RESULT`."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NO_RESULT}
 
 
-def subspace_learning_rate(learning_rate: float, d: int) -> float:
+def check_learning_rate(learning_rate: float) -> None:
+    """Raises: D90Error: not a finite number above 0."""
+    if not 0 < learning_rate < math.inf:
+        raise D90Error(f"learning_rate {learning_rate}: a number above 0 is expected.")
+
+
+def subspace_learning_rate(learning_rate: float, d: int | None) -> float:
     """The optimizer's learning rate for z: `learning_rate * sqrt(200 / d)`.
 
-    An update of Adam changes each entry of z by about its learning rate, and so moves a tensor
-    whose columns of P are of unit length by about that times sqrt(d). Divided by sqrt(d), one
+    A step of Adam changes each entry of z by about its learning rate, and so moves a tensor whose
+    columns of P have unit norm by about that times sqrt(d). Divided by sqrt(d), one
     `learning_rate` moves a tensor equally far at every d, and is the optimizer's own at d = 200.
     Measured (`docs/results`): 0.008 is within 0.006 of the best of five rates at d = 100, 1,000 and
     10,000, and within one standard error of it at d = 10.
+
+    Args:
+        learning_rate: as the user gives it.
+        d: dimension of the subspace; None for full fine-tuning, whose rate is not normalized.
     """
+    if d is None:
+        return learning_rate
     return learning_rate * (REFERENCE_D / d) ** EXPONENT
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
-    """The share of the peak learning rate in update `step` of 0..steps-1.
+    """The fraction of the peak learning rate at optimizer step `step` of 0..steps-1.
 
-    Linear from 0 (not included) to 1 over the first `warmup * steps` updates, then linear to 0
-    (not reached).
+    Linear from 0 (excluded) to 1 over the first `warmup * steps` steps, then linear to 0
+    (excluded).
 
     >>> [round(learning_rate_factor(step, 10, 0.2), 3) for step in range(10)]
     [0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
@@ -132,9 +139,9 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
 
 
 def has_bf16() -> bool:
-    """Whether bf16 products are an instruction here: of the GPU, or of the processor without one.
+    """Whether the GPU, or the CPU if there is none, multiplies bf16 natively.
 
-    A processor without it emulates them, and is faster in float32.
+    A CPU that emulates bf16 is faster in float32.
     """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)

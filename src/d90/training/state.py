@@ -1,4 +1,4 @@
-"""What a run remembers from one update to the next, and what comes of it."""
+"""The state of a training run between optimizer steps."""
 
 from __future__ import annotations
 
@@ -6,28 +6,15 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from d90.search.trial import Status
+from d90.training.loop import LoopState
 
 WINDOW = 20
-"""Updates whose losses are kept, to tell an explosion from one bad batch."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a run, in the words of `d90.search.trial.Record`."""
-
-    status: Status
-    metric: float | None
-    train_metric: float | None
-    metrics: dict[str, float]
-    history: tuple[dict[str, float], ...]
-    seconds: float
-    message: str = ""
+"""Optimizer steps whose losses are averaged, to tell an explosion from one bad batch."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What the evaluation at the end of an epoch gave."""
+    """The evaluation at the end of an epoch."""
 
     epoch: int
     step: int
@@ -38,17 +25,15 @@ class EpochResult:
     classes: int
 
     def summary(self) -> dict[str, float]:
-        """The line of the history."""
+        """The entry of `TrialResult.history`."""
         names = ("epoch", "step", "loss", "metric", "train_metric")
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass
-class TrainState:
-    """What a run remembers from one update to the next, beside its tensors."""
+class TrainState(LoopState):
+    """What a fine-tuning run carries from one optimizer step to the next, besides its tensors."""
 
-    step: int = 0
-    seconds: float = 0.0
     first_loss: float = 0.0
     epoch_losses: list[float] = field(default_factory=list)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -56,7 +41,7 @@ class TrainState:
 
     @property
     def best_epoch(self) -> int | None:
-        """The index of the best epoch, the first of equals."""
+        """The index of the best epoch; the first in a tie."""
         order = range(len(self.epochs))
         return max(order, key=lambda i: self.epochs[i].metric) if self.epochs else None
 
@@ -68,6 +53,6 @@ class TrainState:
         return {**asdict(self), "recent": list(self.recent)}
 
     @classmethod
-    def from_json(cls, state: dict[str, Any]) -> TrainState:
-        epochs = [EpochResult(**epoch) for epoch in state["epochs"]]
-        return cls(**{**state, "recent": deque(state["recent"], WINDOW), "epochs": epochs})
+    def from_json(cls, values: dict[str, Any]) -> TrainState:
+        epochs = [EpochResult(**epoch) for epoch in values["epochs"]]
+        return cls(**{**values, "recent": deque(values["recent"], WINDOW), "epochs": epochs})

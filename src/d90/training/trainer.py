@@ -1,180 +1,222 @@
-"""A training run that is under way: its updates, its evaluations, its checkpoints.
+"""Fine-tuning a classification model, in full or in a subspace.
 
-In several processes each takes part in all of it; the first one writes
+Every process of a launcher takes part in a run; the main one writes
 (`d90.distributed.process_group`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from time import perf_counter
 from typing import Any
 
-import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import clip_grad_norm_
 
-from d90.distributed.process_group import (
-    GradientSync,
-    ProcessGroup,
-    get_process_group,
-)
+from d90.distributed.process_group import get_process_group
 from d90.errors import D90Error
-from d90.rng import philox
-from d90.search.trial import Status
-from d90.training.checkpoint import load_checkpoint, save_checkpoint
-from d90.training.config import OPTIMIZERS, TrainConfig, learning_rate_factor
+from d90.search.trial import Status, Trial, TrialResult
+from d90.training.config import OPTIMIZERS, TrainConfig, subspace_learning_rate
 from d90.training.data import TokenizedTask, collate, training_batches
 from d90.training.evaluation import evaluate
-from d90.training.state import WINDOW, EpochResult, Outcome, TrainState
+from d90.training.loop import TrainingLoop
+from d90.training.state import WINDOW, EpochResult, TrainState
 from d90.utils.digest import json_digest, named_tensors_digest
+
+CHECKPOINT = "checkpoint.safetensors"
 
 EVALUATION_FACTOR = 4
 """Evaluation batches are so many times as large: they keep no activations."""
 
 EXPLOSION = 5.0
-"""A run has diverged when its mean loss over the last `WINDOW` updates is above this many times
-that of its first update or of a constant prediction, whichever is larger."""
-
-_DROPOUT_BLOCK = 2**40 + 1  # Blocks of the data stream from here on: no epoch reaches them.
+"""A run has diverged when its mean loss over the last `WINDOW` steps is above this many times that
+of its first step or of a constant prediction, whichever is larger."""
 
 
-class Trainer:
-    """A run that is under way.
+@dataclass(frozen=True)
+class Progress:
+    """Progress of a run: `step` of `steps` optimizer steps, the last loss, the last metric."""
+
+    step: int
+    steps: int
+    loss: float
+    metric: float | None = None
+
+
+def train(
+    model: nn.Module,
+    data: TokenizedTask,
+    config: TrainConfig,
+    *,
+    learning_rate: float,
+    seed: int = 0,
+    d: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    checkpoint_dir: Path | None = None,
+    checkpoint_every: int | None = None,
+    keep_best: bool = False,
+) -> TrialResult:
+    """Train every parameter that requires grad, in place.
+
+    Several processes, each with the same model and data, make one run: they share the rows of
+    every batch, and end with the same bits.
 
     Args:
-        model: it is trained in place.
+        model: a classification model of transformers, with or without an attached subspace. It
+            ends with its last weights, or those of its best epoch, in evaluation mode.
         data: the tokenized task.
-        settings: how.
-        keep_best: keep a copy of what is trained as it was at the best epoch.
+        config: how it is trained.
+        learning_rate: peak; in a subspace it is normalized by `subspace_learning_rate`.
+        seed: of the data order and of dropout.
+        d: dimension of the attached subspace; None for full fine-tuning.
+        on_progress: called in the main process after every optimizer step.
+        checkpoint_dir: folder of the checkpoint that is written after each epoch, and that the run
+            resumes from; only the main process uses it.
+        checkpoint_every: also write it every so many optimizer steps.
+        keep_best: end with the parameters of the best epoch, at the cost of a copy of them.
+
+    Raises:
+        D90Error: the checkpoint is damaged or of another run; the processes differ in what they
+            were given.
+    """
+    run = Trainer(
+        model,
+        data,
+        config,
+        learning_rate=subspace_learning_rate(learning_rate, d),
+        seed=seed,
+        keep_best=keep_best,
+    )
+    if checkpoint_dir is not None:
+        run.resume(checkpoint_dir / CHECKPOINT)
+    status: Status = "ok"
+    message = ""
+    try:
+        while not run.is_over:
+            loss = run.optimizer_step()
+            if run.ends_epoch:
+                run.evaluate()
+            if on_progress is not None and run.process_group.is_main_process:
+                on_progress(Progress(run.state.step, run.steps, loss, run.state.last_metric))
+            due = checkpoint_every is not None and run.state.step % checkpoint_every == 0
+            if checkpoint_dir is not None and (run.ends_epoch or due):
+                run.save(checkpoint_dir / CHECKPOINT)
+    except FloatingPointError as error:
+        status, message = "diverged", f"after {run.state.step} optimizer steps: {error}"
+    finally:
+        run.close()
+    run.restore_best()
+    return run.result(Trial(d, learning_rate, seed), status, message)
+
+
+class Trainer(TrainingLoop[TrainState]):
+    """A fine-tuning run under way.
+
+    Args:
+        model: trained in place.
+        data: the tokenized task.
+        config: how it is trained.
+        learning_rate: peak, as the optimizer sees it.
+        seed: of the data order and of dropout.
+        keep_best: keep a copy of the parameters of the best epoch.
+
+    Raises:
+        D90Error: as `TrainingLoop`; the processes differ; no gradient checkpointing for the model.
     """
 
     def __init__(
         self,
         model: nn.Module,
         data: TokenizedTask,
-        settings: TrainConfig,
+        config: TrainConfig,
         *,
+        learning_rate: float,
+        seed: int = 0,
         keep_best: bool = False,
     ) -> None:
-        self.data, self.settings, self.keep_best = data, settings, keep_best
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.process_group = get_process_group()
-        self.accelerator = _accelerator(settings, self.num_trainable, self.process_group)
-        self.model = model.to(self.accelerator.device)
+        num_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        super().__init__(
+            model,
+            TrainState(),
+            config,
+            optimizer=OPTIMIZERS[config.optimizer],
+            learning_rate=learning_rate,
+            seed=seed,
+            run_name=f"{num_trainable}-parameters",
+            process_group=get_process_group(),
+        )
+        self.model, self.data, self.keep_best = model, data, keep_best
         if self.process_group.world_size > 1:
             self.process_group.assert_same_on_all_ranks("run", self._digests())
-        if settings.gradient_checkpointing:
-            _checkpoint_gradients(self.model)
-        self._gradients = GradientSync(self.parameters.values(), self.process_group)
-        self.optimizer = OPTIMIZERS[settings.optimizer](
-            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        batches = math.ceil(len(data.train) / settings.batch_size)
-        self.steps_an_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
-        self.steps = settings.max_steps or settings.epochs * self.steps_an_epoch
-        self.evaluation_batch_size = EVALUATION_FACTOR * settings.batch_size
-        self.state = TrainState()
-        self.started = perf_counter()
+        if config.gradient_checkpointing:
+            _enable_gradient_checkpointing(model)
+        batches = math.ceil(len(data.train) / config.batch_size)
+        self.steps_per_epoch = math.ceil(batches / config.gradient_accumulation_steps)
+        self.steps = config.max_steps or config.epochs * self.steps_per_epoch
+        self.evaluation_batch_size = EVALUATION_FACTOR * config.batch_size
         self._epoch_batches: tuple[int, list[list[int]]] = (-1, [])
-        self._best: dict[str, torch.Tensor] = {}
-
-    @property
-    def num_trainable(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters.values())
+        self._best: dict[str, Tensor] = {}
+        self.start_trackers(self._settings())
 
     @property
     def ends_epoch(self) -> bool:
-        return self.state.step % self.steps_an_epoch == 0 or self.state.step == self.steps
+        return self.state.step % self.steps_per_epoch == 0 or self.state.step == self.steps
 
     @property
     def is_over(self) -> bool:
         return self.state.step == self.steps or self._is_stale
 
     @property
-    def _tracks(self) -> bool:
-        return self.settings.log_with is not None and self.process_group.is_main_process
-
-    @property
     def _is_stale(self) -> bool:
-        best, patience = self.state.best_epoch, self.settings.patience
+        best, patience = self.state.best_epoch, self.config.patience
         if best is None or patience is None:
             return False
         return len(self.state.epochs) - 1 - best >= patience
 
-    @property
-    def seconds(self) -> float:
-        return self.state.seconds + perf_counter() - self.started
-
-    def optimizer_step(self) -> float:
-        """One optimizer update; its loss, the mean over its texts in nats."""
-        step = self.state.step
-        # Dropout is seeded step by step, so that no generator's state has to outlive an update.
-        set_seed(_dropout_seed(self.settings.seed, step, self.process_group.rank))
-        factor = learning_rate_factor(step, self.steps, self.settings.warmup_ratio)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * factor
-        loss, norm = self._gradient(self._batches_of(step))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise FloatingPointError(f"loss {loss}, gradient norm {norm}")
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self._remember(loss)
-        return loss
+    def _losses(self, step: int) -> Iterator[Tensor]:
+        return self._batch_losses(self._batches_of(step))
 
     def _batches_of(self, step: int) -> list[list[int]]:
-        epoch, position = divmod(step, self.steps_an_epoch)
+        epoch, position = divmod(step, self.steps_per_epoch)
         if self._epoch_batches[0] != epoch:
-            settings = self.settings
             batches = training_batches(
-                self.data.train.lengths, settings.batch_size, seed=settings.seed, epoch=epoch
+                self.data.train.lengths, self.config.batch_size, seed=self.seed, epoch=epoch
             )
             self._epoch_batches = epoch, batches
-        start = position * self.settings.gradient_accumulation_steps
-        return self._epoch_batches[1][start : start + self.settings.gradient_accumulation_steps]
+        start = position * self.config.gradient_accumulation_steps
+        return self._epoch_batches[1][start : start + self.config.gradient_accumulation_steps]
 
-    def _gradient(self, batches: Sequence[Sequence[int]]) -> tuple[float, float]:
-        """The mean loss over the texts of these batches; the norm of its gradient, then clipped.
+    def _batch_losses(self, batches: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        """The contribution of each batch to the mean loss over all examples.
 
-        A process that has no row of a batch leaves it out, and takes part in the sum all the same.
+        A process without a row of a batch skips it; it still takes part in the all-reduce.
         """
-        self.model.train()
         count = sum(map(len, batches))
-        loss = torch.zeros((), device=self.accelerator.device)
         for rows in filter(None, map(self.process_group.shard, batches)):
             inputs, labels = collate(self.data, self.data.train, rows, self.accelerator.device)
             with self.accelerator.autocast():
                 logits = self.model(**inputs).logits
-            part = cross_entropy(logits.float(), labels, reduction="sum") / count
-            self.accelerator.backward(part)
-            loss += part.detach()
-        loss = self._gradients.all_reduce(loss)
-        largest = math.inf if self.settings.max_grad_norm is None else self.settings.max_grad_norm
-        norm = clip_grad_norm_(self.parameters.values(), largest)
-        return float(loss), float(norm)
+            yield cross_entropy(logits.float(), labels, reduction="sum") / count
 
-    def _remember(self, loss: float) -> None:
+    def _record(self, loss: float) -> None:
         state = self.state
-        if state.step == 0:
+        if state.step == 1:
             state.first_loss = loss
-        state.step += 1
         state.epoch_losses.append(loss)
         state.recent.append(loss)
-        if self._tracks:
-            rate = self.optimizer.param_groups[0]["lr"]
-            self.accelerator.log({"loss": loss, "learning_rate": rate}, step=state.step)
         usual = max(state.first_loss, math.log(len(self.data.classes)))
         if len(state.recent) == WINDOW and fmean(state.recent) > EXPLOSION * usual:
-            raise FloatingPointError(f"mean loss {fmean(state.recent):.3g} over {WINDOW} updates")
+            raise FloatingPointError(f"mean loss {fmean(state.recent):.3g} over {WINDOW} steps")
 
     def evaluate(self) -> None:
-        """Close the epoch with an evaluation."""
+        """Close the epoch with an evaluation.
+
+        Raises:
+            FloatingPointError: a prediction is not finite.
+        """
         state, data = self.state, self.data
         scores = evaluate(
             self.model, data, self.evaluation_batch_size, self.accelerator, self.process_group
@@ -192,24 +234,30 @@ class Trainer:
         state.epoch_losses.clear()
         if self.keep_best and state.best_epoch == len(state.epochs) - 1:
             self._best = {name: p.detach().clone() for name, p in self.parameters.items()}
-        if self._tracks:
-            self.accelerator.log(scores.metrics, step=state.step)
+        self.log(scores.metrics)
 
     def restore_best(self) -> None:
-        """Give what is trained the values that it had at the best epoch, if they were kept."""
+        """Restore the parameters of the best epoch, if they were kept."""
         for name, tensor in self._best.items():
             self.parameters[name].data.copy_(tensor)
 
+    def _settings(self) -> dict[str, Any]:
+        return {
+            **self.config.to_dict(),
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+        }
+
     def _identity(self) -> dict[str, Any]:
         return {
-            **self.settings.to_dict(),
-            "trained numbers": self.num_trainable,
-            "training rows": len(self.data.train),
-            "best kept": self.keep_best,
+            **self._settings(),
+            "trainable parameters": self.num_trainable,
+            "training examples": len(self.data.train),
+            "keep_best": self.keep_best,
         }
 
     def _digests(self) -> dict[str, str]:
-        """What has to be the same in every process, by what it is."""
+        """What must be the same in every process, by name."""
         labels = [split.labels.tolist() for split in (self.data.train, self.data.train_eval_subset)]
         return {
             "settings": repr(self._identity()),
@@ -219,105 +267,47 @@ class Trainer:
             ),
         }
 
-    def save(self, file: Path) -> None:
-        """Write all that the run needs to go on from here, in the first process."""
-        if not self.process_group.is_main_process:
-            return
-        tensors = {f"parameter.{name}": p for name, p in self.parameters.items()}
-        for index, kept in self.optimizer.state_dict()["state"].items():
-            for name, value in kept.items():
-                if value is not None:
-                    tensors[f"optimizer.{index}.{name}"] = value
-        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
-        state = {**self.state.to_json(), "seconds": self.seconds}
-        save_checkpoint(file, tensors, {"identity": self._identity(), "run": state})
+    def _tensors(self) -> dict[str, Tensor]:
+        best = {f"best.{name}": tensor for name, tensor in self._best.items()}
+        return {**super()._tensors(), **best}
 
-    def resume(self, file: Path) -> None:
-        """Go on from a checkpoint, if there is one where the first process runs."""
-        read: dict[str, torch.Tensor] = {}
+    def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        super()._load_tensors(tensors)
+        for name, parameter in self.parameters.items():
+            if f"best.{name}" in tensors:
+                self._best[name] = tensors[f"best.{name}"].to(parameter.device)
 
-        def load() -> dict[str, Any] | None:
-            found = load_checkpoint(file, identity=self._identity())
-            if found is None:
-                return None
-            read.update(found[0])
-            return found[1]
-
-        state = self.process_group.broadcast_object(load)
-        if state is None:
-            return
-        tensors = self.process_group.broadcast_tensors(read)
-        kept: dict[int, dict[str, torch.Tensor]] = {}
-        for key, tensor in tensors.items():
-            kind, _, name = key.partition(".")
-            if kind == "parameter":
-                self.parameters[name].data.copy_(tensor)
-            elif kind == "best":
-                self._best[name] = tensor.to(self.parameters[name].device)
-            else:
-                index, _, name = name.partition(".")
-                kept.setdefault(int(index), {})[name] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": kept, "param_groups": groups})
-        self.state = TrainState.from_json(state["run"])
-
-    def outcome(self, status: Status, message: str) -> Outcome:
-        """What came of the run, given how its loop ended."""
+    def result(self, trial: Trial, status: Status, message: str) -> TrialResult:
+        """The result of the run, given how its loop ended."""
         history = tuple(epoch.summary() for epoch in self.state.epochs)
+        result = TrialResult(trial, status, seconds=self.seconds, history=history, message=message)
         if self.state.best_epoch is None:
-            return Outcome(status, None, None, {}, history, self.seconds, message)
+            return result
         best = self.state.epochs[self.state.best_epoch]
         if status == "ok" and best.classes == 1:
-            status, message = "collapsed", "its best evaluation predicts one class only"
-        found = best.metric, best.train_metric, best.metrics
-        return Outcome(status, *found, history, self.seconds, message)
+            message = "its best evaluation predicts one class only"
+            result = replace(result, status="collapsed", message=message)
+        return replace(
+            result, metric=best.metric, train_metric=best.train_metric, metrics=best.metrics
+        )
 
     def close(self) -> None:
-        self.model.eval()
-        if self.settings.gradient_checkpointing:
-            _checkpointing(self.model, "disable")()
-        if self._tracks:
-            self.accelerator.end_training()
+        super().close()
+        if self.config.gradient_checkpointing:
+            _gradient_checkpointing_method(self.model, "disable")()
 
 
-def _accelerator(
-    settings: TrainConfig, trained_numbers: int, process_group: ProcessGroup
-) -> Accelerator:
-    rate, seed = settings.learning_rate, settings.seed
-    accelerator = Accelerator(
-        mixed_precision=settings.autocast,
-        log_with=settings.log_with,
-        project_dir=f"runs/{trained_numbers}-numbers-rate-{rate:g}-seed-{seed}",
-    )
-    if settings.log_with is not None and process_group.is_main_process:
-        if not accelerator.log_with:
-            raise D90Error(f"log_with '{settings.log_with}': its package is not installed.")
-        known = {name: value for name, value in settings.to_dict().items() if value is not None}
-        accelerator.init_trackers("d90", config=known)
-    return accelerator
-
-
-def _checkpoint_gradients(model: nn.Module) -> None:
-    """Have a model of transformers compute the activations of its layers again.
-
-    Raises:
-        D90Error: for a model that cannot.
-    """
+def _enable_gradient_checkpointing(model: nn.Module) -> None:
+    """Raises: D90Error: the model does not support it."""
     if not getattr(model, "supports_gradient_checkpointing", False):
         raise D90Error(
-            f"{type(model).__name__} has no gradient checkpointing: leave gradient_checkpointing "
-            "out and lower the batch size."
+            f"{type(model).__name__} has no gradient checkpointing: disable gradient_checkpointing "
+            "and lower the batch size."
         )
-    _checkpointing(model, "enable")({"use_reentrant": False})
+    _gradient_checkpointing_method(model, "enable")({"use_reentrant": False})
 
 
-def _checkpointing(model: nn.Module, what: str) -> Callable[..., None]:
-    """The model's method, whose first name transformers is giving up."""
-    new = getattr(model, f"activation_checkpointing_{what}", None)
-    return new or getattr(model, f"gradient_checkpointing_{what}")
-
-
-def _dropout_seed(seed: int, step: int, rank: int) -> int:
-    """Another one for each process: one mask must not serve several rows of a batch."""
-    block = _DROPOUT_BLOCK + rank
-    return int(philox.words(seed, philox.Stream.DATA, step, step + 1, block=block))
+def _gradient_checkpointing_method(model: nn.Module, action: str) -> Callable[..., None]:
+    """The model's method; transformers deprecates the second of its names."""
+    method = getattr(model, f"activation_checkpointing_{action}", None)
+    return method or getattr(model, f"gradient_checkpointing_{action}")

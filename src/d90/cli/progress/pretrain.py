@@ -71,9 +71,9 @@ class PretrainProgress(PretrainCallback, AbstractContextManager["PretrainProgres
         if step:
             self._print(f"resumed after step {step:,}")
         self._losses.plain = ""
-        self._tokens = job.settings.tokens_per_step
+        self._tokens = job.config.tokens_per_step
         self._began, self._first = monotonic(), step
-        self._bars.update(self._steps, completed=step, total=job.settings.max_steps, visible=True)
+        self._bars.update(self._steps, completed=step, total=job.config.max_steps, visible=True)
 
     def on_progress(self, progress: Progress) -> None:
         self._bars.update(self._steps, completed=progress.step)
@@ -114,7 +114,7 @@ def show_cost(job: PretrainJob, console: Console) -> None:
     with console.status("timing a few steps"):
         cost = estimate_cost(job)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = job.settings
+    config = job.config
     count = len(config.checkpoints)
     for line in (
         f"D = {cost.D:,}, vocabulary of at most {job.fields['vocab_size']:,}",

@@ -46,7 +46,7 @@ class TuneProgress(AbstractContextManager["TuneProgress"]):
     def on_train_begin(self, tuner: AdapterTuner) -> None:
         """Print what is tuned."""
         subspace, config = tuner.subspace, tuner.subspace.config
-        self._steps_per_epoch = math.ceil(len(tuner.data.train) / tuner.settings.batch_size)
+        self._steps_per_epoch = math.ceil(len(tuner.data.train) / tuner.config.batch_size)
         self._print(
             f"{tuner.problem.model_name} on {tuner.problem.task.name}: d = {subspace.d:,} of "
             f"D = {subspace.layout.D:,}, {config.method.upper()}, {config.projection}, "

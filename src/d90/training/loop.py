@@ -1,0 +1,240 @@
+"""The training loop that fine-tuning and pretraining share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from d90.distributed.process_group import GradientSync, ProcessGroup
+from d90.errors import D90Error
+from d90.rng import philox
+from d90.training.checkpoint import load_checkpoint, save_checkpoint
+from d90.training.config import TrainConfig, check_learning_rate, learning_rate_factor
+
+_DROPOUT_BLOCK = 2**40 + 1  # Blocks of the data stream from here on: no epoch reaches them.
+
+
+StateT = TypeVar("StateT", bound="LoopState")
+
+
+@dataclass
+class LoopState:
+    """What a run carries from one optimizer step to the next, besides its tensors.
+
+    Attributes:
+        step: optimizer steps done.
+        seconds: of earlier sessions.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls: type[StateT], values: dict[str, Any]) -> StateT:
+        return cls(**values)
+
+
+class TrainingLoop(ABC, Generic[StateT]):
+    """Optimizer, learning-rate schedule, dropout seeding, clipping and checkpoints of a run.
+
+    Nothing depends on how a run got to where it is: each step is a function of the weights, the
+    optimizer state, the seed and the step.
+
+    Args:
+        model: trained in place: its parameters that require grad.
+        state: of a run that begins.
+        config: how the run is trained.
+        optimizer: makes the optimizer from parameters, `lr` and `weight_decay`.
+        learning_rate: peak of the schedule.
+        seed: of dropout.
+        run_name: folder of the tracker's files, under `runs/`.
+        process_group: the processes that make the run; only the main one writes and logs.
+
+    Raises:
+        D90Error: a learning rate that is not above 0; a tracker that is not installed.
+    """
+
+    steps: int
+    """Optimizer steps of the whole run; set by the subclass."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        state: StateT,
+        config: TrainConfig,
+        *,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        learning_rate: float,
+        seed: int,
+        run_name: str,
+        process_group: ProcessGroup,
+    ) -> None:
+        check_learning_rate(learning_rate)
+        self.state, self.config = state, config
+        self.learning_rate, self.seed = learning_rate, seed
+        self.process_group = process_group
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        name = f"{run_name}-rate-{learning_rate:g}-seed-{seed}"
+        self.accelerator = _accelerator(config, Path("runs") / name)
+        model.to(self.accelerator.device)
+        self._module = model
+        self._gradients = GradientSync(self.parameters.values(), process_group)
+        self.optimizer = optimizer(
+            self.parameters.values(), lr=learning_rate, weight_decay=config.weight_decay
+        )
+        self._started = perf_counter()
+
+    @abstractmethod
+    def _losses(self, step: int) -> Iterator[Tensor]:
+        """The loss of each forward pass of an optimizer step; their sum is the loss of the step."""
+
+    @abstractmethod
+    def _record(self, loss: float) -> None:
+        """Called after an optimizer step, with its loss."""
+
+    @abstractmethod
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must have been made with; JSON values by name."""
+
+    @property
+    def num_trainable(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+    @property
+    def seconds(self) -> float:
+        """Of training and evaluating, earlier sessions included."""
+        return self.state.seconds + perf_counter() - self._started
+
+    def optimizer_step(self) -> float:
+        """Make one optimizer step and return its loss, in nats.
+
+        Raises:
+            FloatingPointError: the loss or the gradient is not finite.
+        """
+        step = self.state.step
+        # Dropout is seeded at each step, so that no generator state has to be saved.
+        set_seed(dropout_seed(self.seed, step, self.process_group.rank))
+        factor = learning_rate_factor(step, self.steps, self.config.warmup_ratio)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * factor
+        self._module.train()
+        loss = float(self._backward(self._losses(step)))
+        max_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
+        norm = float(clip_grad_norm_(self.parameters.values(), max_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(f"loss {loss}, gradient norm {norm}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        self.log({"loss": loss, "learning_rate": self.learning_rate * factor})
+        self._record(loss)
+        return loss
+
+    def _backward(self, losses: Iterator[Tensor]) -> Tensor:
+        """Accumulate the gradients of the losses, over all processes; the sum of the losses."""
+        total = torch.zeros((), device=self.accelerator.device)
+        for loss in losses:
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        return self._gradients.all_reduce(total)
+
+    def start_trackers(self, values: Mapping[str, Any]) -> None:
+        """Start the tracker of the configuration, if any, with the settings of the run."""
+        if self._tracks:
+            known = {
+                k: value for k, value in values.items() if isinstance(value, int | float | str)
+            }
+            self.accelerator.init_trackers("d90", config=known)
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Send values of the current step to the tracker, if there is one."""
+        if self._tracks:
+            self.accelerator.log(dict(values), step=self.state.step)
+
+    @property
+    def _tracks(self) -> bool:
+        return self.config.log_with is not None and self.process_group.is_main_process
+
+    def save(self, file: Path) -> None:
+        """Write all that is needed to resume the run, in the main process."""
+        if self.process_group.is_main_process:
+            state = {**self.state.to_json(), "seconds": self.seconds}
+            save_checkpoint(file, self._tensors(), {"identity": self._identity(), "run": state})
+
+    def resume(self, file: Path) -> None:
+        """Resume from a checkpoint, if the main process has it.
+
+        Raises:
+            D90Error: it is damaged or of another run.
+        """
+        tensors: dict[str, Tensor] = {}
+
+        def load() -> dict[str, Any] | None:
+            checkpoint = load_checkpoint(file, identity=self._identity())
+            if checkpoint is None:
+                return None
+            tensors.update(checkpoint[0])
+            return checkpoint[1]["run"]
+
+        state = self.process_group.broadcast_object(load)
+        if state is not None:
+            self._load_tensors(self.process_group.broadcast_tensors(tensors))
+            self.state = type(self.state).from_json(state)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds: parameters and optimizer state."""
+        tensors: dict[str, Tensor] = {f"parameter.{name}": p for name, p in self.parameters.items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                if value is not None:
+                    tensors[f"optimizer.{index}.{name}"] = value
+        return tensors
+
+    def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `_tensors` gave."""
+        optimizer_state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(".")
+            if kind == "parameter":
+                self.parameters[name].data.copy_(tensor)
+            elif kind == "optimizer":
+                index, _, name = name.partition(".")
+                optimizer_state.setdefault(int(index), {})[name] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
+
+    def close(self) -> None:
+        """Put the model in evaluation mode and end the tracker."""
+        self._module.eval()
+        if self._tracks:
+            self.accelerator.end_training()
+
+
+def dropout_seed(seed: int, step: int, rank: int = 0) -> int:
+    """The seed of torch's generator; another one in each process: rows must not share a mask."""
+    block = _DROPOUT_BLOCK + rank
+    return int(philox.words(seed, philox.Stream.DATA, step, step + 1, block=block))
+
+
+def _accelerator(config: TrainConfig, project_dir: Path) -> Accelerator:
+    accelerator = Accelerator(
+        mixed_precision=config.autocast, log_with=config.log_with, project_dir=project_dir
+    )
+    if config.log_with is not None and not accelerator.log_with:
+        raise D90Error(f"log_with '{config.log_with}': its package is not installed.")
+    return accelerator
