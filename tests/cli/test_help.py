@@ -47,8 +47,10 @@ def test_no_arguments_and_version(d90: Command) -> None:
 
 def test_importing_the_package_loads_no_torch() -> None:
     code = "import d90, d90.cli, sys; print({'torch', 'pandas', 'matplotlib'} & {*sys.modules})"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "set()\n"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "set()\n"
 
 
 def test_public_names() -> None:

@@ -16,7 +16,7 @@ from d90.storage.store import Store
 from .conftest import Command, Result
 
 
-def summary(folder: Path | str) -> dict[str, Any]:
+def load_summary(folder: Path | str) -> dict[str, Any]:
     return json.loads((Path(folder) / "summary.json").read_text())
 
 
@@ -42,10 +42,10 @@ def test_rerunning_trains_nothing(measure: Command, executed: list[Trial]) -> No
     assert sum(line.startswith(("full fine-tuning", "d = ")) for line in lines) == 4
     assert not {"\r", "\x1b", "\b"} & set(first.out)
     assert lines[-1] == "report: a report/index.html"
-    found = summary("a report")
-    assert found["status"] == "ok"
-    assert found["d90"] in (10, 50)
-    assert f"d90 = {found['d90']}" in first.out
+    summary = load_summary("a report")
+    assert summary["status"] == "ok"
+    assert summary["d90"] in (10, 50)
+    assert f"d90 = {summary['d90']}" in first.out
     assert {path.name for path in Path("a report").iterdir()} == {
         *("summary.json", "trials.csv", "curve.png", "curve.svg", "index.html")
     }
@@ -55,23 +55,27 @@ def test_rerunning_trains_nothing(measure: Command, executed: list[Trial]) -> No
     assert again.code == 0
     assert "trials already finished: 4" in again.out
     assert len(executed) == 4
-    assert summary("a report")["trials"] == found["trials"]
+    assert load_summary("a report")["trials"] == summary["trials"]
 
 
 def test_summary_has_every_key(measure: Command) -> None:
     measure("--dims", "50", "--seeds", "0,1", "--output", "out")
-    found = summary("out")
+    summary = load_summary("out")
     keys = "model task method groups projection scale D majority full_metric threshold d90 status"
-    assert {*keys.split(), "interval", "trials", "versions"} <= found.keys()
-    assert (found["method"], found["groups"], found["projection"]) == ("did", "layer", "fastfood")
-    assert (found["scale"], found["status"], found["d90"]) == ("tensor", "at-minimum", None)
-    assert found["threshold"] == pytest.approx(0.9 * found["full_metric"])
+    assert {*keys.split(), "interval", "trials", "versions"} <= summary.keys()
+    assert (summary["method"], summary["groups"], summary["projection"]) == (
+        "did",
+        "layer",
+        "fastfood",
+    )
+    assert (summary["scale"], summary["status"], summary["d90"]) == ("tensor", "at-minimum", None)
+    assert summary["threshold"] == pytest.approx(0.9 * summary["full_metric"])
     keys = {"d", "learning_rate", "seed", "metric", "train_metric", "status", "seconds"}
-    assert all(keys <= trial.keys() for trial in found["trials"])
-    trials = [(t["d"], t["learning_rate"], t["seed"]) for t in found["trials"]]
+    assert all(keys <= trial.keys() for trial in summary["trials"])
+    trials = [(t["d"], t["learning_rate"], t["seed"]) for t in summary["trials"]]
     assert trials == [(None, 0.01, 0), (50, 0.01, 0), (50, 0.01, 1)]
-    assert {"d90", "torch", "python"} <= found["versions"].keys()
-    assert found["command"].startswith("d90 measure ")
+    assert {"d90", "torch", "python"} <= summary["versions"].keys()
+    assert summary["command"].startswith("d90 measure ")
 
 
 def test_default_output(measure: Command) -> None:
@@ -91,16 +95,16 @@ def test_quiet_prints_only_the_answer(measure: Command) -> None:
 def test_bisect_with_said(measure: Command) -> None:
     search = ("--protocol", "bisect", "--min-dim", "6", "--max-dim", "60")
     assert measure(*search, "--method", "said", "--output", "out").code == 0
-    found = summary("out")
-    assert (found["method"], found["groups"], found["m"]) == ("said", "layer", 4)
-    assert found["status"] in ("ok", "at-minimum")
-    assert 3 <= len(found["trials"]) <= 8
+    summary = load_summary("out")
+    assert (summary["method"], summary["groups"], summary["m"]) == ("said", "layer", 4)
+    assert summary["status"] in ("ok", "at-minimum")
+    assert 3 <= len(summary["trials"]) <= 8
 
 
 def test_grid(measure: Command) -> None:
     grid = ("--protocol", "grid", "--min-dim", "2", "--max-dim", "50", "--num-dims", "3")
     assert measure(*grid, "--output", "out").code == 0
-    assert [trial["d"] for trial in summary("out")["trials"]] == [None, 2, 10, 50]
+    assert [trial["d"] for trial in load_summary("out")["trials"]] == [None, 2, 10, 50]
 
 
 def test_dry_run_trains_and_stores_nothing(measure: Command, executed: list[Trial]) -> None:
