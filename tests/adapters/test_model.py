@@ -31,7 +31,7 @@ from d90.adapters.fingerprint import fingerprint
 from d90.adapters.merge import merge
 from d90.errors import D90Error
 from d90.models import loading
-from d90.search.subspace_config import METHODS, SCALES
+from d90.search.subspace_config import METHODS, PROJECTIONS, SCALES
 
 Maker = Callable[..., Adapter]
 
@@ -67,7 +67,7 @@ def inputs() -> dict[str, Tensor]:
     return {"input_ids": torch.tensor([[2, 5, 9, 3], [2, 6, 8, 3]])}
 
 
-def said(model: PreTrainedModel) -> Tensor:
+def logits_of(model: PreTrainedModel) -> Tensor:
     with torch.no_grad():
         return model(**inputs()).logits
 
@@ -89,7 +89,7 @@ def test_theta_is_that_of_the_trained_model(
     file = run.train()
     run.set_parameters(file.parameters)
     model = d90.load(str(ready_folder), file)
-    assert torch.equal(said(model), said(run.model.eval()))
+    assert torch.equal(logits_of(model), logits_of(run.model.eval()))
     assert type(model).__name__ == "BertForSequenceClassification"
     assert isinstance(model, BertForSequenceClassification)
     assert all(isinstance(p, torch.nn.Parameter) for p in model.parameters())
@@ -117,7 +117,7 @@ def test_switching_to_another_head_seed_and_other_classes(
     assert same(state(model.switch(other)), state(d90.load(str(ready_folder), other)))
     three = tuned(ready_folder, three_classes)
     assert same(state(model.switch(three)), state(d90.load(str(ready_folder), three)))
-    assert said(model).shape == (2, 3)
+    assert logits_of(model).shape == (2, 3)
     assert (model.num_labels, model.config.num_labels) == (3, 3)
     assert model.config.id2label == {0: "0", 1: "1", 2: "2"}
     assert same(state(model.switch(file)), first)
@@ -151,10 +151,38 @@ def test_what_does_not_fit_is_refused_and_nothing_is_touched(
     assert model.adapter is file
 
 
-def test_the_base_is_found_by_the_file(file: Adapter, tmp_path: Path) -> None:
+def test_the_base_is_found_by_the_adapter(
+    file: Adapter, ready_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file.save(tmp_path / "x.safetensors")
+    with pytest.raises(
+        D90Error, match=r"'tiny model' cannot be found .*: give its folder"
+    ) as error:
+        d90.load(None, tmp_path / "x.safetensors")
+    assert "\n" not in str(error.value)
+    monkeypatch.chdir(ready_folder.parent)
     model = d90.load(None, tmp_path / "x.safetensors")
-    assert torch.equal(said(model), said(d90.load(file.base.name, file)))
+    assert torch.equal(logits_of(model), logits_of(d90.load(str(ready_folder), file)))
+
+
+def test_an_adapter_of_local_folders_names_no_path(
+    make: Maker, ready_folder: Path, toy_folder: Path
+) -> None:
+    content = make(d=200).with_codec(Float16Codec()).to_bytes()
+    assert len(content) < 800
+    for folder in (ready_folder, toy_folder):
+        assert str(folder.parent).encode() not in content
+    assert adapters.from_bytes(content).base.name == ready_folder.name
+
+
+def test_public_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a b@c").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert (
+        adapters.public_name(str(tmp_path / "a b@c")) == adapters.public_name("./a b@c") == "a b@c"
+    )
+    assert adapters.public_name("org/model@0123abc") == "org/model"
+    assert adapters.public_name("minilm-l6") == "minilm-l6"
 
 
 def test_pipelines_and_copies(file: Adapter, ready_folder: Path, recwarn: object) -> None:
@@ -164,7 +192,7 @@ def test_pipelines_and_copies(file: Adapter, ready_folder: Path, recwarn: object
     assert found[0]["label"] in {"0", "1"}
     twin = copy.deepcopy(model)
     twin.switch(None)
-    assert not torch.equal(said(twin), said(model))
+    assert not torch.equal(logits_of(twin), logits_of(model))
     assert model.adapter is file
 
 
@@ -173,7 +201,7 @@ def test_merged_it_needs_no_d90(file: Adapter, ready_folder: Path, tmp_path: Pat
     merge(tmp_path / "x.safetensors", tmp_path / "a merged model", base=str(ready_folder))
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "a merged model")
     model = d90.load(str(ready_folder), file)
-    torch.testing.assert_close(said(plain), said(model), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(logits_of(plain), logits_of(model), rtol=1e-6, atol=1e-6)
     assert "d90" not in (tmp_path / "a merged model" / "config.json").read_text()
     assert plain.config.id2label == {0: "0", 1: "1"}
     with pytest.raises(D90Error, match="is there already"):
@@ -197,10 +225,10 @@ def test_a_merge_that_fails_leaves_nothing(
 def test_bfloat16_weights(ready_folder: Path, toy_folder: Path) -> None:
     file = tuned(ready_folder, toy_folder, dtype="bfloat16")
     assert adapters.from_bytes(file.to_bytes()).base.dtype == "bfloat16"
-    model = d90.load(None, file)
+    model = d90.load(str(ready_folder), file)
     assert model.dtype == torch.bfloat16
     with pytest.raises(D90Error, match="fingerprint"):
-        d90.load(None, replace(file, base=replace(file.base, dtype="float32")))
+        d90.load(str(ready_folder), replace(file, base=replace(file.base, dtype="float32")))
 
 
 def test_a_fingerprint_sees_every_weight_and_nothing_else(ready_folder: Path) -> None:
@@ -219,28 +247,34 @@ def test_a_fingerprint_sees_every_weight_and_nothing_else(ready_folder: Path) ->
 
 SCRIPT = """
 import sys, torch, d90
-torch.set_num_threads(int(sys.argv[3]))
-model = d90.load(sys.argv[1], sys.argv[2])
+torch.set_num_threads(int(sys.argv[1]))
 inputs = torch.tensor([[2, 5, 9, 3], [2, 6, 8, 3]])
-with torch.no_grad():
-    print(torch.get_num_threads(), model(input_ids=inputs).logits.tolist())
+logits = []
+for path in sys.argv[3:]:
+    model = d90.load(sys.argv[2], path)
+    with torch.no_grad():
+        logits.append(model(input_ids=inputs).logits.tolist())
+print(torch.get_num_threads(), logits)
 """
 
 
-@pytest.mark.parametrize("projection", ["fastfood", "onehot", "sparse", "dense"])
 def test_other_threads_and_the_reference_kernel_decode_the_same(
-    ready_folder: Path, toy_folder: Path, tmp_path: Path, projection: str
+    ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
-    file = tuned(ready_folder, toy_folder, projection=projection).with_codec(Float16Codec())
-    file.save(tmp_path / "x.safetensors")
-    expected = said(d90.load(str(ready_folder), file))
-    found = subprocess.run(
-        [sys.executable, "-c", SCRIPT, ready_folder, tmp_path / "x.safetensors", "2"],
+    expected, paths = [], []
+    for projection in PROJECTIONS:
+        file = tuned(ready_folder, toy_folder, projection=projection).with_codec(Float16Codec())
+        paths.append(tmp_path / f"{projection}.safetensors")
+        file.save(paths[-1])
+        expected.append(logits_of(d90.load(str(ready_folder), file)).numpy())
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "2", ready_folder, *paths],
         env={**os.environ, "D90_KERNEL": "reference"},
         capture_output=True,
         text=True,
         check=True,
     )
-    threads, _, logits = found.stdout.partition(" ")
+    threads, _, logits = result.stdout.partition(" ")
     assert threads == "2"
-    np.testing.assert_allclose(json.loads(logits), expected.numpy(), rtol=2e-6, atol=2e-6)
+    for actual, exact in zip(json.loads(logits), expected, strict=True):
+        np.testing.assert_allclose(actual, exact, rtol=2e-6, atol=2e-6)

@@ -19,7 +19,7 @@ from d90.tasks import Task
 
 @pytest.fixture(scope="module")
 def model(ready_folder: Path, toy_folder: Path) -> AdapterModel:
-    return d90.load(None, tuned(ready_folder, toy_folder))
+    return d90.load(str(ready_folder), tuned(ready_folder, toy_folder))
 
 
 @pytest.fixture
@@ -60,6 +60,6 @@ def test_what_cannot_be_labelled(model: AdapterModel, task: Task) -> None:
         D90Error, match=r"the file's classes are 0, 1 and those of .* are bad, good"
     ):
         evaluate(model, replace(task, labels=("bad", "good")))
-    base = d90.load(None, model.adapter).switch(None)  # type: ignore[arg-type]
+    base = d90.load(model.base.name, model.adapter).switch(None)  # type: ignore[arg-type]
     with pytest.raises(D90Error, match=r"call model.switch\(file\) first"):
         predict_probabilities(base, [("good",)])

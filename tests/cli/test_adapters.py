@@ -50,16 +50,18 @@ def test_inspect(d90: Command, file: Path) -> None:
     assert contents["bytes"] == file.stat().st_size
 
 
-def test_evaluate(d90: Command, file: Path, toy_folder: Path) -> None:
+def test_evaluate(d90: Command, file: Path, toy_folder: Path, ready_folder: Path) -> None:
     metric = adapters.load_adapter(file).task.metric_value
-    result = d90("evaluate", file, toy_folder, "--quiet")
+    base = ("--base", ready_folder)
+    result = d90("evaluate", file, toy_folder, *base, "--quiet")
     assert float(result.out) == pytest.approx(metric, abs=5e-5)
-    assert "majority (accuracy)" in d90("evaluate", file, toy_folder).out
+    assert "majority (accuracy)" in d90("evaluate", file, toy_folder, *base).out
 
 
-def test_predict(d90: Command, file: Path, tmp_path: Path) -> None:
+def test_predict(d90: Command, file: Path, tmp_path: Path, ready_folder: Path) -> None:
+    base = ("--base", ready_folder)
     predictions = [
-        json.loads(line) for line in d90("predict", file, "good", "bad").out.splitlines()
+        json.loads(line) for line in d90("predict", file, "good", "bad", *base).out.splitlines()
     ]
     assert [prediction["text"] for prediction in predictions] == ["good", "bad"]
     for prediction in predictions:
@@ -69,7 +71,7 @@ def test_predict(d90: Command, file: Path, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("good\n\nbad\n")
     (tmp_path / "in.csv").write_text('text,n\n"good",1\nbad,2\n')
     for name in ("in.txt", "in.csv"):
-        result = d90("predict", file, "-i", name, "-o", "out.csv")
+        result = d90("predict", file, "-i", name, "-o", "out.csv", *base)
         assert result.out == "out.csv: 2 predictions\n", result.err
         rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
         assert [row["text"] for row in rows] == ["good", "bad"]
@@ -79,8 +81,10 @@ def test_predict(d90: Command, file: Path, tmp_path: Path) -> None:
         )
 
 
-def test_merge_similarity_combine(d90: Command, file: Path, tmp_path: Path) -> None:
-    assert d90("merge", file, "-o", "merged").code == 0
+def test_merge_similarity_combine(
+    d90: Command, file: Path, tmp_path: Path, ready_folder: Path
+) -> None:
+    assert d90("merge", file, "-o", "merged", "--base", ready_folder).code == 0
     assert (tmp_path / "merged" / "model.safetensors").exists()
     assert d90("combine", file, file, "-o", "sum.st", "--reduction", "sum").code == 0
     assert adapters.load_adapter("sum.st").z == pytest.approx(2 * adapters.load_adapter(file).z)
@@ -89,12 +93,13 @@ def test_merge_similarity_combine(d90: Command, file: Path, tmp_path: Path) -> N
     assert "unknown" in d90("inspect", "sum.st").out
 
 
-def test_bound(d90: Command, file: Path, toy_folder: Path) -> None:
-    result = d90("bound", file, "--task", toy_folder)
+def test_bound(d90: Command, file: Path, toy_folder: Path, ready_folder: Path) -> None:
+    base = ("--base", ready_folder)
+    result = d90("bound", file, "--task", toy_folder, *base)
     assert result.code == 0, result.err
     for text in ("total", "majority class", "vacuous", "PAC-Bayes kl", "fixed before"):
         assert text in result.out
-    certificate = json.loads(d90("bound", file, "--task", toy_folder, "--json").out)
+    certificate = json.loads(d90("bound", file, "--task", toy_folder, *base, "--json").out)
     assert (certificate["examples"], certificate["delta"]) == (96, 0.05)
 
 
@@ -108,10 +113,13 @@ def test_bound(d90: Command, file: Path, toy_folder: Path) -> None:
         (("predict", "{file}", "-i", "x.docx"), "expected one of .txt, .jsonl"),
         (("predict", "{file}", "-i", "x.txt"), "cannot be read"),
         (("predict", "{file}", "a", "--format", "xml"), "unknown format 'xml'"),
-        (("predict", "{file}", "a", "-o", "no/where.csv"), "cannot be written"),
-        (("evaluate", "{file}", "wordnet-hypernym"), "unknown column of"),
+        (("predict", "{file}", "a", "-o", "no/a.csv", "--base", "{model}"), "cannot be written"),
+        (("evaluate", "{file}", "wordnet-hypernym", "--base", "{model}"), "unknown column of"),
         (("evaluate", "{file}", "{task}", "--base", "minilm-l6x"), "minilm-l6"),
-        (("bound", "{file}", "--task", "{task}", "--delta", "2"), "delta is 2"),
+        (
+            ("bound", "{file}", "--task", "{task}", "--base", "{model}", "--delta", "2"),
+            "delta is 2",
+        ),
         (("merge", "{file}", "-o", "{task}"), "is there already"),
         (("combine", "{file}", "-o", "x.st"), "give two or more"),
         (("tune", "{model}", "{task}", "-o", "x.st", "--bits", "9"), "bits '9'"),

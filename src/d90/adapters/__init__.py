@@ -8,6 +8,7 @@ from d90.adapters.adapter import (
     from_bytes,
     load_adapter,
     new_adapter,
+    public_name,
 )
 from d90.adapters.codecs import (
     CODECS,
@@ -34,4 +35,5 @@ __all__ = [
     "from_bytes",
     "load_adapter",
     "new_adapter",
+    "public_name",
 ]

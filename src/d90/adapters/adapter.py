@@ -37,8 +37,8 @@ class BaseModelInfo:
     """The pretrained model that a file belongs to.
 
     Attributes:
-        name: hub id, folder or packaged model, as it was given.
-        revision: of the hub; empty where there is none.
+        name: a hub id, a packaged model, or a local folder's own name (`public_name`).
+        revision: commit on the hub; empty where there is none.
         fingerprint: of the trainable weights, `d90.adapters.fingerprint`: 64 hexadecimal digits.
         D: number of trainable weights, head included.
         head_seed: seed of the new head inside theta_0.
@@ -164,6 +164,18 @@ def new_adapter(
     _check_parameters(parameters, subspace.d)
     adapter = Adapter(np.asarray(parameters, dtype=np.float32), subspace, base, task, m)
     return adapter.with_codec(Float32Codec())
+
+
+def public_name(name: str) -> str:
+    """The name of a model or task as an adapter stores it: no private path, no revision.
+
+    A local folder goes by its own name, a hub id by the id.
+
+    >>> public_name("org/model@v2")
+    'org/model'
+    """
+    folder = Path(name).expanduser()
+    return folder.resolve().name if folder.is_dir() else name.partition("@")[0]
 
 
 def load_adapter(path: str | Path) -> Adapter:

@@ -115,13 +115,21 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
     labels = found.task.labels
     if found.base.dtype not in DTYPES:
         raise D90Error(f"{_where(found)}its base is of dtype '{found.base.dtype[:20]}': unknown.")
-    loaded = loading.open_model(
-        name,
-        num_labels=len(labels),
-        head_seed=found.base.head_seed,
-        dtype=found.base.dtype,
-        labels=labels,
-    )
+    try:
+        loaded = loading.open_model(
+            name,
+            num_labels=len(labels),
+            head_seed=found.base.head_seed,
+            dtype=found.base.dtype,
+            labels=labels,
+        )
+    except D90Error as error:
+        if base is not None:
+            raise
+        raise D90Error(
+            f"{_where(found)}its base model '{name}' cannot be found by that name: give its folder "
+            f"or hub id as base ({error})"
+        ) from error
     model: Any = loaded.model
     start = tuple(find_params(model))
     pretrained = BaseModel(

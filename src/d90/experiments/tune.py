@@ -24,6 +24,7 @@ from d90.adapters import (
     TaskInfo,
     UniformCodec,
     new_adapter,
+    public_name,
 )
 from d90.adapters.codecs import FloatArray
 from d90.adapters.fingerprint import fingerprint
@@ -104,7 +105,7 @@ class AdapterTuner:
         self.config = runner.config_for(d)
         self.result: TrialResult | None = None
         self.base = BaseModelInfo(
-            name=problem.model_name,
+            name=public_name(problem.model_name),
             revision=getattr(self.model.config, "_commit_hash", None) or "",
             fingerprint=fingerprint(self.model),
             D=problem.D,
@@ -154,7 +155,7 @@ class AdapterTuner:
             raise D90Error(f"training diverged {result.message}: give a lower learning rate.")
         task = self.problem.task
         use = TaskInfo(
-            name=task.name,
+            name=public_name(task.name),
             text_columns=tuple(task.text_columns),
             labels=tuple(task.labels),
             max_length=self.problem.max_length,
