@@ -22,6 +22,7 @@ from transformers import (
 
 from d90.errors import D90Error
 from d90.models import loading
+from d90.models.heads import initialize
 from d90.subspace import Subspace, attach
 
 pytest.importorskip("peft")
@@ -238,7 +239,7 @@ def test_a_config_serves_twice() -> None:
     config = D90Config(d=10)
     for seed in range(2):
         model = tiny("Bert")
-        loading.initialize(model, {"classifier.weight"}, seed)
+        initialize(model, {"classifier.weight"}, seed)
         assert torch.equal(logits(get_peft_model(model, config)), logits(model))
     assert config.base is None
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from d90.errors import D90Error
-from d90.models.loading import initialize
+from d90.models.heads import initialize
 from d90.rng import philox
 from d90.search.subspace_config import MAX_SEED, SubspaceConfig
 from d90.subspace import Subspace, attach, detach

