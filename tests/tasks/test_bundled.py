@@ -1,4 +1,4 @@
-"""The bundled tasks: sizes, balance, splits that share nothing, and their place in the package."""
+"""The bundled tasks: sizes, class balance, disjoint splits, and how they are packaged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_no_gloss_is_in_both_splits(task: Task) -> None:
     assert not train & validation
 
 
-def test_no_row_is_there_twice(task: Task) -> None:
+def test_rows_are_unique(task: Task) -> None:
     rows = [*task.train.texts, *task.evaluation["validation"].texts]
     assert len(set(rows)) == len(rows)
 
@@ -52,7 +52,7 @@ def test_glosses_hold_no_example_sentences(task: Task) -> None:
     assert not [text for row in task.train.texts for text in row if '"' in text]
 
 
-def test_no_single_gloss_of_a_pair_tells_the_label(hypernym: Task) -> None:
+def test_no_single_gloss_of_a_pair_predicts_the_label(hypernym: Task) -> None:
     for split in (hypernym.train, hypernym.evaluation["validation"]):
         for side in (0, 1):
             counts = Counter(
@@ -71,7 +71,7 @@ def test_known_rows(hypernym: Task) -> None:
                 "an established line of travel or access"] == 0  # fmt: skip
 
 
-def test_the_data_are_small_and_carry_their_licence() -> None:
+def test_the_data_are_small_and_include_their_license() -> None:
     data = files("d90.tasks") / "data"
     sizes = [len(file.read_bytes()) for name in BUNDLED for file in (data / name).iterdir()]
     assert sum(sizes) < 1_000_000

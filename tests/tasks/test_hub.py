@@ -1,4 +1,4 @@
-"""Assembly of the hub's data sets, with a stand-in for the hub; and what happens without one."""
+"""Tasks assembled from hub data sets, with a fake hub, and without a network."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_two_class_tasks(
         exceptions.DatasetGenerationError("broken"),
     ],
 )
-def test_a_hub_that_fails_is_one_line_that_says_what_to_do(
+def test_an_error_of_the_hub_is_one_line_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def load_dataset(path: str, config: str) -> DatasetDict:

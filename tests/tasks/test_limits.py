@@ -1,4 +1,4 @@
-"""The limits keep the same rows for ever."""
+"""Limits keep the same rows in every version."""
 
 from __future__ import annotations
 

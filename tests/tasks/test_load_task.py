@@ -76,7 +76,7 @@ def test_every_format_gives_the_same_task(tmp_path: Path, ending: str) -> None:
     )
 
 
-def test_a_csv_field_may_hold_a_line_break_and_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+def test_csv_fields_with_line_breaks_and_a_byte_order_mark(tmp_path: Path) -> None:
     text = '\ufefftext,label\n"two\nlines",0\nb,1\n\n'
     for split in ("train", "validation"):
         (tmp_path / f"{split}.csv").write_text(text, encoding="utf-8")
@@ -138,7 +138,7 @@ def test_matched_and_mismatched_files_are_two_evaluation_splits(tmp_path: Path) 
     assert task.primary == "matched"
 
 
-def test_majority_is_the_share_of_the_most_frequent_class(tmp_path: Path) -> None:
+def test_majority_is_the_fraction_of_the_most_frequent_class(tmp_path: Path) -> None:
     task = load_task(folder_of(tmp_path, labeled(0, 1, 1, 2), labeled(2)))
     assert task.train.majority == 0.5
     assert task.evaluation["validation"].majority == 1.0
@@ -159,7 +159,7 @@ def test_limits_keep_a_subset_of_what_larger_limits_keep(tmp_path: Path) -> None
     )
 
 
-def test_digest_tells_tasks_apart(tmp_path: Path) -> None:
+def test_tasks_that_differ_have_different_digests(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, labeled(0, 1), labeled(0))
     before = load_task(folder).digest()
     assert before == load_task(folder).digest()
@@ -208,7 +208,7 @@ def test_a_column_missing_in_validation_only(tmp_path: Path) -> None:
         ((0, None), (0,), "train.jsonl, row 2: missing label"),
         ((0, ""), (0,), "train.jsonl, row 2: missing label"),
         ((0, 1), (1, float("nan")), "validation.jsonl, row 2: missing label"),
-        ((0, 0.5), (0,), "row 2: 0.5 is no integer or name"),
+        ((0, 0.5), (0,), "row 2: 0.5 is not an integer or name"),
         ((0, 1), (0, -1), "validation.jsonl, row 2: label -1 is out of range (-1 marks a hidden"),
         ((0, 1), (2,), "label 2 is out of range, expected 0..1"),
         ((0, 1), ("yes",), "label 'yes' is out of range, expected 0..1"),
@@ -226,7 +226,7 @@ def test_bad_labels(
     assert expected in message(folder_of(tmp_path, labeled(*train), labeled(*validation)))
 
 
-def test_empty_splits_and_limits_that_leave_too_little(tmp_path: Path) -> None:
+def test_empty_splits_and_limits_that_keep_too_few_rows(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, labeled(0, 1), labeled(0))
     assert "max_train_samples must be at least 1, got 0" in message(folder, max_train_samples=0)
     assert "max_eval_samples must be at least 1, got -5" in message(folder, max_eval_samples=-5)
@@ -247,7 +247,7 @@ def test_f1_is_for_two_classes(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ('{"text": "a", "label": 0}\n\n{"text": "b" "label": 1}\n', "line 3: not valid JSON"),
-        ('["a", 0]\n', 'line 1: expected one JSON object a line, got \'["a", 0]'),
+        ('["a", 0]\n', 'line 1: expected one JSON object per line, got \'["a", 0]'),
         ('{"text": null, "label": 0}\n{"text": "b", "label": 1}\n', "row 1: no text in column"),
         ('{"text": "a", "label": 0}\n{"text": 7, "label": 1}\n', "row 2: 7, not a string,"),
     ],

@@ -1,4 +1,4 @@
-"""Real data sets, where `../shared/data` is beside the repository."""
+"""Real data sets, if `../shared/data` exists beside the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets and metrics: tasks of the literature, bundled tasks and local folders."""
+"""Data sets and metrics: standard tasks, bundled tasks and local folders."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def load_task(
     """A task by name, or from a folder with `train` and `validation` files.
 
     Args:
-        name: a key of `TASKS`, else a folder (write `./mrpc` for a folder called `mrpc`).
-        text_columns: one or two columns; found by name where not given.
-        label_column: `label` where not given.
-        metric: a key of `METRICS`; accuracy where not given.
-        max_train_samples: at most so many training rows, the first of a seeded shuffle.
-        max_eval_samples: the same for each evaluation split.
-        seed: of the shuffle by which the limits choose; nothing else depends on it.
+        name: a key of `TASKS`, otherwise a folder (write `./mrpc` for a folder called `mrpc`).
+        text_columns: one or two columns; found by name if None.
+        label_column: `label` if None.
+        metric: a key of `METRICS`; accuracy if None.
+        max_train_samples: maximum number of training examples: the first of a seeded shuffle.
+        max_eval_samples: the same, for each evaluation split.
+        seed: of the shuffle that the limits use; nothing else depends on it.
 
     Raises:
         D90Error: unknown task, column or metric; a file missing or malformed; labels missing, out
@@ -92,7 +92,7 @@ def load_task(
     tables = _read(name)
     for table in tables.all():
         if not len(table):
-            raise D90Error(f"{table.where}: empty split, a task needs at least one row in each.")
+            raise D90Error(f"{table.where}: empty split: every split needs at least one example.")
     texts = find_text_columns(tables.train, text_columns)
     column = find_label_column(tables.train, label_column)
     classes = find_classes(tables, column)
@@ -107,7 +107,7 @@ def load_task(
     if len(set(train.labels)) < 2:
         raise D90Error(
             f"max_train_samples {max_train_samples} keeps only one class of "
-            f"{tables.train.where}: raise it."
+            f"{tables.train.where}: increase it."
         )
     evaluation = {
         key: split(table, max_eval_samples, "max_eval_samples")

@@ -1,6 +1,6 @@
-"""Tasks of the literature, from the Hugging Face hub: downloaded once, then cached.
+"""Standard tasks from the Hugging Face hub: downloaded once, then cached.
 
-They are data files on the hub (Parquet): no script of a data set is ever run.
+Only data files (Parquet) are read; no data set script is executed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from d90.utils.hub import first_line, is_reachable
 
 @dataclass(frozen=True)
 class HubTask:
-    """Where the splits of a task are on the hub; several of the hub's splits are joined into one.
+    """The splits of a task on the hub; several splits of the hub can be concatenated into one.
 
     Attributes:
         path: the data set.
         config: its configuration.
-        train: the hub's splits that make the training split.
-        evaluation: for each evaluation split, the hub's splits that make it.
+        train: the hub's splits that form the training split.
+        evaluation: for each evaluation split, the hub's splits that form it.
     """
 
     path: str
@@ -37,7 +37,7 @@ class HubTask:
         """The splits.
 
         Raises:
-            D90Error: the data set is neither cached nor to be had from the hub.
+            D90Error: the data set is not cached and cannot be downloaded.
         """
         data = self._load()
         features = data[self.train[0]].features
@@ -52,17 +52,21 @@ class HubTask:
         )
 
     def _load(self) -> Any:
-        import datasets  # takes a second: only for those who need it
+        import datasets  # Importing it takes a second.
         from datasets import config, exceptions
 
         try:
             with _offline_if_unreachable(config):
                 return datasets.load_dataset(self.path, self.config)
-        except (OSError, ValueError, exceptions.DatasetsError) as error:  # Value: cached in part
+        except (
+            OSError,
+            ValueError,
+            exceptions.DatasetsError,
+        ) as error:  # ValueError: partly cached
             raise D90Error(
-                f"cannot get {self.path} ({self.config}) from {config.HF_ENDPOINT}, and "
-                "it is not in the cache: run once with a connection, after which it is cached, or "
-                f"give a folder with train and validation files instead ({first_line(error)})."
+                f"cannot download {self.path} ({self.config}) from {config.HF_ENDPOINT}, and "
+                "it is not in the cache: connect once to download it, or give a folder with "
+                f"train and validation files ({first_line(error)})."
             ) from error
 
     def _table(self, data: Any, parts: Sequence[str]) -> Table:
@@ -75,9 +79,9 @@ class HubTask:
 
 @contextmanager
 def _offline_if_unreachable(config: Any) -> Iterator[None]:
-    """Let `datasets` go straight to its cache where the hub does not answer.
+    """Make `datasets` use its cache at once if the hub cannot be reached.
 
-    Left alone it retries for half a minute first.
+    It would otherwise retry for half a minute.
     """
     offline = config.HF_HUB_OFFLINE
     config.HF_HUB_OFFLINE = offline or not is_reachable(config.HF_ENDPOINT)

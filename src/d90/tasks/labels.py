@@ -1,4 +1,4 @@
-"""From the values of a label column to class numbers 0..k-1."""
+"""Converts the values of a label column to class indices 0..k-1."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from d90.tasks.tables import Table, Tables
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a task: integers 0..k-1 with a name each, or names alone.
+    """The classes of a task: class indices with names, or names only.
 
     Attributes:
-        names: by class number.
-        integers: whether the column holds class numbers; if not, it holds the names.
+        names: by class index.
+        integers: whether the column contains class indices rather than names.
     """
 
     names: tuple[str, ...]
     integers: bool
 
     def encode(self, table: Table, column: str) -> list[int]:
-        """The class number of every row.
+        """The class index of every row.
 
         Raises:
             D90Error: a missing label, or one that the training split does not have.
         """
-        numbers = {name: number for number, name in enumerate(self.names)}
-        known = range(len(self.names)) if self.integers else numbers
+        indices = {name: index for index, name in enumerate(self.names)}
+        known = range(len(self.names)) if self.integers else indices
         labels = read_labels(table, column)
         for row, label in enumerate(labels):
             if label not in known:
                 raise self._out_of_range(label, f"{table.where}, row {row + 1}")
-        return labels if self.integers else [numbers[label] for label in labels]
+        return labels if self.integers else [indices[label] for label in labels]
 
     def _out_of_range(self, label: int | str, where: str) -> D90Error:
         if not self.integers and isinstance(label, str):
@@ -49,9 +49,9 @@ class Classes:
 
 
 def find_classes(tables: Tables, column: str) -> Classes:
-    """The classes: as the source names them, else those of the training split.
+    """The classes that the source defines, otherwise those of the training split.
 
-    Integers must be 0..k-1 and keep their numbers; names are numbered in alphabetical order.
+    Integers must be 0..k-1 and are kept; names are sorted alphabetically.
 
     Raises:
         D90Error: fewer than two classes, integers with gaps, or integers and names mixed.
@@ -77,7 +77,7 @@ def find_classes(tables: Tables, column: str) -> Classes:
 
 
 def read_labels(table: Table, column: str) -> list[Any]:
-    """The labels as integers (also from digits, as in CSV) or names.
+    """The labels as integers (also parsed from digits, as in CSV) or names.
 
     Raises:
         D90Error: a label is missing or of another type.
@@ -87,8 +87,8 @@ def read_labels(table: Table, column: str) -> list[Any]:
     if None in labels:
         row = labels.index(None)
         value = values[row]
-        found = "missing label" if _is_missing(value) else f"{value!r} is no integer or name"
-        raise D90Error(f"{table.where}, row {row + 1}: {found} in column '{column}'.")
+        problem = "missing label" if _is_missing(value) else f"{value!r} is not an integer or name"
+        raise D90Error(f"{table.where}, row {row + 1}: {problem} in column '{column}'.")
     return labels
 
 

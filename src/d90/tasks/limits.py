@@ -1,4 +1,4 @@
-"""Which rows a limit keeps, the same for ever."""
+"""Reproducible subsets of rows: a limit keeps the same rows in every version."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from d90.errors import D90Error
 
 
 def kept_rows(count: int, limit: int | None, seed: int, *, option: str) -> Sequence[int]:
-    """The first `limit` of a seeded shuffle of 0..count-1, given back in ascending order.
+    """The first `limit` of a seeded shuffle of 0..count-1, in ascending order.
 
-    The shuffle sorts by SHA-256 of "seed:index". It is no generator's, so no library's next version
-    changes it. A smaller limit keeps a subset of what a larger one keeps.
+    The shuffle sorts by the SHA-256 of "seed:index", so it does not depend on the random generator
+    of any library. A smaller limit keeps a subset of the rows of a larger one.
 
     >>> kept_rows(5, 2, 0, option="max_train_samples")
     [3, 4]
@@ -20,7 +20,7 @@ def kept_rows(count: int, limit: int | None, seed: int, *, option: str) -> Seque
     range(0, 5)
 
     Raises:
-        D90Error: a limit below 1; `option` is what the message calls it.
+        D90Error: a limit below 1; the message calls it `option`.
     """
     if limit is not None and limit < 1:
         raise D90Error(f"{option} must be at least 1, got {limit}: leave it out to keep all rows.")

@@ -24,18 +24,20 @@ def read_folder(folder: Path) -> Tables:
     `matched` and `mismatched`.
 
     Raises:
-        D90Error: a missing folder or file, two files for one split, or a file that cannot be read.
+        D90Error: a missing folder or file, two files for one split, or an unreadable file.
     """
     if not folder.is_dir():
-        raise D90Error(f"no such folder: '{folder}' (a task is a name, or a folder with data).")
+        raise D90Error(
+            f"no such folder: '{folder}' (expected the name of a task or a folder with data)."
+        )
     paths = _split_paths(folder)
     evaluation = {
         split.removeprefix("validation_"): read_table(path)
         for split, path in paths.items()
         if split == "validation" or split.startswith("validation_")
     }
-    for split, found in (("train", "train" in paths), ("validation", bool(evaluation))):
-        if not found:
+    for split, exists in (("train", "train" in paths), ("validation", bool(evaluation))):
+        if not exists:
             raise D90Error(
                 f"no {split} file in '{folder}': expected {split} with one of the endings "
                 f"{', '.join(READERS)}; found {', '.join(_file_names(folder)) or 'nothing'}."
@@ -44,16 +46,16 @@ def read_folder(folder: Path) -> Tables:
 
 
 def read_bundled(name: str) -> Tables:
-    """The splits of a task that comes with the package."""
+    """The splits of a bundled task."""
     with as_file(files("d90.tasks") / "data" / name) as folder:
         return read_folder(folder)
 
 
 def read_table(path: Path) -> Table:
-    """The rows of a file, by its ending.
+    """The rows of a file, whose ending determines the format.
 
     Raises:
-        D90Error: it cannot be read; the message has the line where there is one.
+        D90Error: it cannot be read; the message names the line if it is known.
     """
     reader = READERS[_ending(path)]
     try:
@@ -101,11 +103,11 @@ def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise D90Error(
             f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno}); "
-            "expected one JSON object a line."
+            "expected one JSON object per line."
         ) from error
     if not isinstance(row, dict):
         raise D90Error(
-            f"{path}, line {number}: expected one JSON object a line, got {line[:20]!r}."
+            f"{path}, line {number}: expected one JSON object per line, got {line[:20]!r}."
         )
     return row
 

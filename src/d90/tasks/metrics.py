@@ -1,4 +1,4 @@
-"""The metrics of a task, from scikit-learn: nothing is fetched at run time."""
+"""Metrics from scikit-learn: nothing is downloaded at run time."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def score(metric: str, labels: Sequence[int], predictions: Sequence[int]) -> flo
 def majority_score(metric: str, labels: Sequence[int]) -> float:
     """The score of the best constant predictor.
 
-    For accuracy this is the share of the most frequent class. For f1 it is that of always saying 1:
-    2 p / (1 + p) where p is the share of class 1.
+    For accuracy this is the fraction of the most frequent class. For f1 it is that of always
+    predicting 1: 2 p / (1 + p), where p is the fraction of class 1.
 
     >>> majority_score("accuracy", [0, 0, 0, 1])
     0.75
@@ -52,7 +52,7 @@ def majority_score(metric: str, labels: Sequence[int]) -> float:
 
 
 def metrics_of(classes: int) -> tuple[str, ...]:
-    """Every metric that a task of so many classes can have.
+    """The metrics defined for this number of classes.
 
     >>> metrics_of(3)
     ('accuracy', 'macro_f1')
@@ -61,7 +61,7 @@ def metrics_of(classes: int) -> tuple[str, ...]:
 
 
 def check_metric(metric: str, classes: Sequence[str]) -> str:
-    """The metric, where it is one that a task of these classes can have.
+    """Validate a metric for a task with these classes, and return it.
 
     Raises:
         D90Error: unknown metric; `f1` for more than two classes.

@@ -1,4 +1,4 @@
-"""Rows as they come from a file or the hub, and what turns them into texts and class numbers."""
+"""Tables read from files or the hub, and how their text and label columns are found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ LABEL_COLUMN = "label"
 
 @dataclass(frozen=True)
 class Table:
-    """One split as it was read: `where` names it in errors, `columns` are all of one length."""
+    """One split as it was read.
+
+    Attributes:
+        where: its name in error messages.
+        columns: values by column, all of the same length.
+    """
 
     where: str
     columns: Mapping[str, Sequence[Any]]
@@ -40,7 +45,7 @@ class Table:
         """The values of a column.
 
         Raises:
-            D90Error: there is none of that name.
+            D90Error: there is no such column.
         """
         if name not in self.columns:
             raise unknown_name(f"column of {self.where}", name, self.columns)
@@ -54,7 +59,7 @@ class Tables:
     Attributes:
         train: the rows to train on.
         evaluation: the splits to evaluate on, the primary one first.
-        classes: the names of the classes of a column of integers, where the source gives them.
+        classes: the names of the classes of a column of integers, if the source defines them.
     """
 
     train: Table
@@ -67,10 +72,10 @@ class Tables:
 
 
 def find_text_columns(table: Table, given: Sequence[str] | None) -> tuple[str, ...]:
-    """The text columns: those given, else the first entry of `TEXT_COLUMNS` that is all there.
+    """The text columns: those given, or the first entry of `TEXT_COLUMNS` in the table.
 
     Raises:
-        D90Error: a given column is not there, or none was given and none is found.
+        D90Error: a given column does not exist, or none was given and none is found.
     """
     if given is not None:
         names = (given,) if isinstance(given, str) else tuple(given)
@@ -84,20 +89,20 @@ def find_text_columns(table: Table, given: Sequence[str] | None) -> tuple[str, .
             return names
     raise D90Error(
         f"no text column found by name in {table.where}, which has {', '.join(table.columns)}: "
-        "name one or two of them by text_columns."
+        "name one or two of them in text_columns."
     )
 
 
 def find_label_column(table: Table, given: str | None) -> str:
-    """The label column: the one given, else `label`.
+    """The label column: the one given, otherwise `label`.
 
     Raises:
-        D90Error: it is not there.
+        D90Error: it does not exist.
     """
     if given is None and LABEL_COLUMN not in table.columns:
         raise D90Error(
             f"no column '{LABEL_COLUMN}' in {table.where}, which has {', '.join(table.columns)}: "
-            "name the column of the classes by label_column."
+            "name the column of the classes in label_column."
         )
     name = LABEL_COLUMN if given is None else given
     table.column(name)
@@ -107,10 +112,10 @@ def find_label_column(table: Table, given: str | None) -> str:
 def read_texts(
     table: Table, names: Sequence[str], rows: Sequence[int]
 ) -> tuple[tuple[str, ...], ...]:
-    """The texts of the rows asked for.
+    """The texts of the given rows.
 
     Raises:
-        D90Error: a column is not there, or a value is missing or not a string.
+        D90Error: a column does not exist, or a value is missing or not a string.
     """
     columns = [_strings(table, name, rows) for name in names]
     return tuple(zip(*columns, strict=True))
@@ -121,6 +126,6 @@ def _strings(table: Table, name: str, rows: Sequence[int]) -> list[str]:
     texts = [column[row] for row in rows]
     for row, text in zip(rows, texts, strict=True):
         if not isinstance(text, str):
-            found = "no text" if text is None else f"{text!r}, not a string,"
-            raise D90Error(f"{table.where}, row {row + 1}: {found} in column '{name}'.")
+            value = "no text" if text is None else f"{text!r}, not a string,"
+            raise D90Error(f"{table.where}, row {row + 1}: {value} in column '{name}'.")
     return texts

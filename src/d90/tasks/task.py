@@ -1,4 +1,4 @@
-"""What a task is: texts with class numbers, in a training split and evaluation splits."""
+"""A task: labeled texts in a training split and one or more evaluation splits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from d90.utils.digest import json_sequence_digest
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of one split.
+    """The examples of one split.
 
     Attributes:
-        texts: one tuple a row, with one text for each of the task's text columns.
-        labels: the class of each row, in 0..k-1.
+        texts: one tuple per example, with one text for each text column of the task.
+        labels: the class index of each example, in 0..k-1.
     """
 
     texts: Sequence[tuple[str, ...]]
@@ -27,7 +27,7 @@ class Split:
 
     @property
     def majority(self) -> float:
-        """The share of the rows that are of the most frequent class (a fraction).
+        """The fraction of examples that belong to the most frequent class.
 
         >>> Split(texts=[("a",), ("b",), ("c",), ("d",)], labels=[0, 1, 1, 1]).majority
         0.75
@@ -41,11 +41,11 @@ class Task:
 
     Attributes:
         name: as the user gave it.
-        text_columns: where the texts came from; two for a task on pairs.
-        labels: the names of the k classes, by class number.
-        metric: what d90 is measured on; a name in `d90.tasks.metrics.METRICS`.
-        train: the rows to train on.
-        evaluation: the splits to evaluate on; the first is the primary one.
+        text_columns: columns of the texts; two for a task on pairs.
+        labels: the names of the k classes, by class index.
+        metric: the metric of d90; a name in `d90.tasks.metrics.METRICS`.
+        train: the training split.
+        evaluation: the evaluation splits; the first is the primary one.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Task:
         return next(iter(self.evaluation))
 
     def digest(self) -> str:
-        """SHA-256 of everything but the name: tasks that differ in one letter differ here."""
+        """SHA-256 of everything but the name: any difference in the data changes it."""
         splits = {"": self.train, **self.evaluation}.items()
         rows = ([[name, len(s)], *zip(s.texts, s.labels, strict=True)] for name, s in splits)
         return json_sequence_digest(chain([[self.labels, self.metric]], *rows))
