@@ -8,6 +8,8 @@ file in a temporary folder; each trial has a history of ten epochs.
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -15,14 +17,11 @@ from time import perf_counter
 from typing import Annotated
 
 import typer
-from optuna.trial import create_trial
 
 from d90.search.protocols import Listed
 from d90.search.trial import Trial, TrialResult
-from d90.storage import store as store_module
 from d90.storage.store import Store, StudyStore
 
-RATES = (0.001, 0.002, 0.004, 0.008)
 AT_MOST = 50.0
 """Milliseconds that a proposal may take."""
 
@@ -37,22 +36,36 @@ def result_of(trial: Trial) -> TrialResult:
     return TrialResult(trial, "ok", 0.5, 0.5, 60.0, metrics, epochs)
 
 
-def fill(study: StudyStore, count: int) -> None:
-    """Write `count` finished trials, each in one statement of the storage."""
-    for number in range(count):
-        trial = Trial(1000 + number // len(RATES), RATES[number % len(RATES)])
-        described = store_module._described(trial, f"{study.name} {trial}")
-        described["user_attrs"]["record"] = result_of(trial).to_json()
-        state, values = store_module._outcome(result_of(trial))
-        finished = create_trial(state=state, values=values, **described)
-        study._storage.create_new_trial(study._study_id, finished)
+def fill(path: Path, study: StudyStore, count: int) -> None:
+    """Finish a trial, and copy it in the database `count` times under other keys."""
+    handle = study.start(Trial(1000, 0.001), f"{study.name} 0")
+    study.finish(handle, result_of(handle.trial))
+    with closing(sqlite3.connect(path)) as database, database:
+        (start,) = database.execute("SELECT max(trial_id) FROM trials").fetchone()
+        for number in range(1, count):
+            database.execute(
+                "INSERT INTO trials SELECT ?, ?, study_id, state, datetime_start, "
+                "datetime_complete FROM trials WHERE trial_id = ?",
+                (start + number, number, handle.id),
+            )
+        for table in ("trial_params", "trial_values", "trial_user_attributes"):
+            _, _, *columns = (row[1] for row in database.execute(f"PRAGMA table_info({table})"))
+            database.executemany(
+                f"INSERT INTO {table} (trial_id, {', '.join(columns)}) "
+                f"SELECT ?, {', '.join(columns)} FROM {table} WHERE trial_id = ?",
+                [(start + number, handle.id) for number in range(1, count)],
+            )
+        database.executemany(
+            "UPDATE trial_user_attributes SET value_json = ? WHERE trial_id = ? AND key = 'key'",
+            [(f'"{study.name} {number}"', start + number) for number in range(1, count)],
+        )
 
 
 def proposals(path: Path, count: int, studies: int, repetitions: int) -> list[float]:
     """Milliseconds of each proposal in a study beside `studies` others of `count` trials in all."""
     for number in range(studies):
         with Store(path).study({"number": number}, "study") as study:
-            fill(study, count // studies)
+            fill(path, study, count // studies)
     protocol = Listed(dims=range(1, repetitions + 1), learning_rates=(0.01,))
     milliseconds = []
     with Store(path).study({"number": 0}, "study") as study:

@@ -115,7 +115,7 @@ def test_an_error_of_the_hub_is_one_line_with_a_remedy(
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setattr("d90.tasks.hub.is_reachable", lambda url: True)
-    with pytest.raises(D90Error, match=r"run once with a connection.* or give a folder") as raised:
+    with pytest.raises(D90Error, match=r"connect once to download it, or give a folder") as raised:
         load_task("mrpc")
     assert "\n" not in str(raised.value)
 
@@ -127,7 +127,7 @@ def test_without_a_network_the_error_is_quick(
     monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path)
     start = time.monotonic()
-    with pytest.raises(D90Error, match="run once with a connection"):
+    with pytest.raises(D90Error, match="connect once to download it"):
         load_task("mrpc")
     assert time.monotonic() - start < 5.0
     assert config.HF_HUB_OFFLINE is False
