@@ -58,7 +58,7 @@ def estimate_memory(
     """The memory of a run in batches of `batch_size` texts of `max_length` tokens.
 
     Args:
-        model: it may be a skeleton without weights (`d90.models.loading.skeleton`).
+        model: it may be a skeleton without weights (`d90.models.loading.load_meta`).
         d: dimension of the subspace; None is full fine-tuning.
         optimizer: a key of `STATE_NUMBERS`.
         batch_size, max_length: shape of the largest batch.
