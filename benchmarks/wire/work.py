@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from benchmarks.wire.counter import count_bytes, gradient_bytes
 from benchmarks.wire.link import sent_bytes
 from d90.distributed.launcher import destroy_process_group
 from d90.subspace import attach
@@ -65,8 +66,8 @@ class Seen:
     Attributes:
         weights: D.
         seconds: of each update.
-        counted: bytes of the gradient that d90 counted, an update.
-        others: bytes that it counted for anything else.
+        counted: bytes of the gradient handed to torch, per optimizer step.
+        others: bytes handed to torch for anything else.
         kernel: bytes that left through the interface, an update.
     """
 
@@ -121,17 +122,18 @@ def measure(work: Work) -> Seen:
         run.optimizer_step()
     run.process_group.all_gather_object("ready")
     time.sleep(0.5)  # Acknowledgements of what was sent before are not of the updates.
-    counted, kernel = run.process_group.bytes_sent.copy(), sent_bytes()
-    seconds = []
-    for _ in range(work.updates):
-        start = time.perf_counter()
-        run.optimizer_step()
-        seconds.append(time.perf_counter() - start)
-    kernel, counted = sent_bytes() - kernel, run.process_group.bytes_sent - counted
+    before, seconds = sent_bytes(), []
+    with count_bytes() as sent:
+        for _ in range(work.updates):
+            start = time.perf_counter()
+            run.optimizer_step()
+            seconds.append(time.perf_counter() - start)
+    kernel = sent_bytes() - before
     run.process_group.all_gather_object("done")
     run.close()
-    gradient = counted.pop("gradient")
-    return Seen(weights, seconds, gradient / work.updates, counted.total(), kernel / work.updates)
+    gradient = gradient_bytes(sent)
+    others = sent.total() - gradient
+    return Seen(weights, seconds, gradient / work.updates, others, kernel / work.updates)
 
 
 if __name__ == "__main__":

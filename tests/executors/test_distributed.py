@@ -101,7 +101,7 @@ def test_what_ends_the_first_process_ends_the_other(both) -> None:
     assert first["broken"] == "RuntimeError: the screen is gone"
     assert second["broken"] == "D90Error: the screen is gone"
     assert second["no store"] == first["no store"]
-    assert first["no store"].startswith("D90Error: cannot open store '/proc/nowhere/d90.db'")
+    assert first["no store"].startswith("StorageError: cannot open store '/proc/nowhere/d90.db'")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.wire.counter import count_bytes, gradient_bytes
 from tests.helpers.gloo import pair
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
@@ -48,16 +49,17 @@ def new_model(folder: str, *, method: str | None = "did", double: bool = False) 
 def trained(run: Trainer) -> dict[str, Any]:
     """A run to its end: what was trained, what it says of itself, the bytes that it sent."""
     losses = []
-    while not run.is_over:
-        losses.append(run.optimizer_step())
-        if run.ends_epoch:
-            run.evaluate()
+    with count_bytes() as sent:
+        while not run.is_over:
+            losses.append(run.optimizer_step())
+            if run.ends_epoch:
+                run.evaluate()
     run.close()
     return {
         "numbers": {name: p.detach().clone() for name, p in run.parameters.items()},
         "losses": losses,
         "metrics": run.state.epochs[-1].metrics,
-        "sent": dict(run.process_group.bytes_sent),
+        "sent": sent,
     }
 
 
@@ -195,15 +197,16 @@ def test_numbers_that_move_are_compared(both) -> None:
 )
 def test_an_update_sends_d_numbers_and_the_loss(both, name: str, size: int) -> None:
     sent = both[0]["runs"][name]["sent"]
-    assert sent["gradient"] == 6 * (D + 1) * size
+    assert gradient_bytes(sent) == 6 * (D + 1) * size
     # A byte a text and a flag, for the evaluation split and the part of the training split.
-    assert sent["evaluation"] == 2 * (64 + 1)
-    assert sent["control"] < 1000
+    # Once, a byte per parameter: whether it has a gradient.
+    assert sent["all_reduce_max"] == 2 * (64 + 1) + len(both[0]["runs"][name]["numbers"])
+    assert set(sent) == {"all_gather", "all_reduce_max"}
 
 
 def test_full_fine_tuning_sends_every_weight(both, tiny_folder: Path) -> None:
     weights = sum(p.numel() for p in new_model(str(tiny_folder), method=None).parameters())
-    assert both[1]["runs"]["full"]["sent"]["gradient"] == 6 * (weights - 3 + 1) * 4
+    assert gradient_bytes(both[1]["runs"]["full"]["sent"]) == 6 * (weights - 3 + 1) * 4
 
 
 def test_only_the_first_process_needs_the_checkpoint(both) -> None:
@@ -248,10 +251,10 @@ def test_shares_are_all_of_it_once() -> None:
 def test_alone_nothing_is_sent() -> None:
     alone = get_process_group()
     vector = torch.arange(3.0)
-    alone.all_reduce_sum(vector, "gradient")
+    alone.all_reduce_sum(vector)
     assert vector.tolist() == [0.0, 1.0, 2.0]
     assert alone.broadcast_object(lambda: {"a": 1}) == {"a": 1}
     assert alone.all_gather_object("me") == ["me"]
-    assert (alone.world_size, alone.is_main_process, alone.bytes_sent) == (1, True, {})
+    assert (alone.world_size, alone.is_main_process) == (1, True)
     with pytest.raises(D90Error, match="as it was"), alone.raise_on_all_ranks():
         raise D90Error("as it was")

@@ -1,15 +1,16 @@
-"""A study whose every run is made by several processes together: one leads, the others follow.
+"""A study whose trials are each run by several processes: one leads, the others follow.
 
-The first process drives: it alone has the store, the display and the protocol. It tells the others
-each trial, all run it, and in the end it tells them the records.
+Only the main process has the store, the display and the protocol. It broadcasts each trial, which
+all processes run, and in the end the results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
-from typing import Any
+from contextlib import suppress
+from functools import partial
+from typing import Any, NoReturn
 
 from d90.errors import D90Error
 from d90.executors.base import Executor, OnProgress
@@ -25,16 +26,16 @@ def run_distributed(
     executor: Executor,
     drive: Callable[[Executor], Sequence[TrialResult]],
 ) -> Sequence[TrialResult]:
-    """The records of a study, in every process.
+    """The results of a study, in every process.
 
     Args:
-        trainer: what runs a trial; it knows the processes.
-        settings: what tells the study from others: the same in every process.
+        runner: runs a trial; it knows the processes.
+        settings: what identifies the study: the same in every process.
         executor: where trials run if this process is alone.
-        drive: makes the study's runs on an executor; called in the first process.
+        drive: runs the study on an executor; called in the main process.
 
     Raises:
-        D90Error: in every process, where their studies differ or the first one's `drive` raises it.
+        D90Error: in every process, if their studies differ or `drive` raises it.
     """
     process_group = runner.process_group
     if process_group.world_size == 1:
@@ -48,25 +49,25 @@ def run_distributed(
     try:
         results = drive(leader)
     except BaseException as error:
-        # During a trial the others do not listen: they learn of it from the launcher, which ends
-        # them, or from the connection, which ends with this process.
+        # During a trial the others do not listen: the launcher ends them, or their connection to
+        # this process breaks.
         if not leader.is_busy:
-            end = {"error": str(error) or type(error).__name__}
-            process_group.broadcast_object(lambda: end)
+            with suppress(D90Error):
+                process_group.broadcast_object(partial(_raise_as_d90_error, error))
         raise
-    process_group.broadcast_object(lambda: {"records": [result.to_json() for result in results]})
-    return results
+    return process_group.broadcast_object(lambda: results)
 
 
 class DistributedExecutor:
-    """An executor of one worker, which is all processes together: a `SerialExecutor` that
-    tells the others each trial.
+    """An executor with one worker: a `SerialExecutor` in each process.
+
+    It broadcasts each trial to the other processes, which run it too.
     """
 
     workers = slots = 1
 
     def __init__(self, runner: TrialRunner) -> None:
-        self._process_group, self._here = runner.process_group, SerialExecutor(runner)
+        self._process_group, self._serial = runner.process_group, SerialExecutor(runner)
         self.is_busy = False
 
     def __enter__(self) -> DistributedExecutor:
@@ -77,9 +78,9 @@ class DistributedExecutor:
 
     def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
         """Run the trial with all processes, in `Executor`'s terms."""
-        self._process_group.broadcast_object(lambda: {"trial": asdict(trial)})
+        self._process_group.broadcast_object(lambda: trial)
         self.is_busy = True  # And stays so where the trial raises.
-        future = self._here.submit(trial, on_progress)
+        future = self._serial.submit(trial, on_progress)
         self.is_busy = False
         return future
 
@@ -87,12 +88,14 @@ class DistributedExecutor:
         """Nothing runs any more when `submit` has returned."""
 
 
-def _follow(runner: TrialRunner) -> list[TrialResult]:
-    """Run what the first process says, until it says what came of it all."""
+def _raise_as_d90_error(error: BaseException) -> NoReturn:
+    raise error if isinstance(error, D90Error) else D90Error(str(error) or type(error).__name__)
+
+
+def _follow(runner: TrialRunner) -> Sequence[TrialResult]:
+    """Run the trials that the main process sends, until it sends the results."""
     while True:
-        said = runner.process_group.broadcast_object(dict)
-        if "error" in said:
-            raise D90Error(said["error"])
-        if "records" in said:
-            return [TrialResult.from_json(result) for result in said["records"]]
-        runner.run(Trial(**said["trial"]))
+        message: Any = runner.process_group.broadcast_object(list)
+        if not isinstance(message, Trial):
+            return message
+        runner.run(message)

@@ -131,7 +131,7 @@ class ShardedSubspace(nn.Module):
         if self.lam is not None:
             parts = [self.lam.detach() @ self._collected, self._collected @ self.z.detach()]
         vector = torch.cat(parts)
-        self.process_group.all_reduce_sum(vector, "gradient")
+        self.process_group.all_reduce_sum(vector)
         self.z.grad = vector[: len(self.z)].clone()
         if self.lam is not None:
             self.lam.grad = vector[len(self.z) :].clone()

@@ -91,7 +91,7 @@ def predict(
             predictions[ends[i] - len(batches[i]) : ends[i]] = part.argmax(-1).to(dtype)
     except FloatingPointError:
         predictions[-1] = 1
-    process_group.all_reduce_max(predictions, "evaluation")
+    process_group.all_reduce_max(predictions)
     *classes, is_wrong = predictions.tolist()
     if is_wrong:
         raise FloatingPointError(NOT_FINITE)

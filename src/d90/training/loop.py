@@ -16,7 +16,8 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from d90.distributed.process_group import GradientSync, ProcessGroup
+from d90.distributed.gradients import GradientSync
+from d90.distributed.process_group import ProcessGroup
 from d90.errors import D90Error
 from d90.rng import philox
 from d90.training.checkpoint import load_checkpoint, save_checkpoint
