@@ -26,7 +26,8 @@ from peft import FourierFTConfig, LoraConfig, TaskType, UniLoraConfig, VeraConfi
 
 from d90.adapters import BaseModelInfo, Float16Codec, SubspaceConfig, TaskInfo, new_adapter
 from d90.executors.runner import TrialRunner
-from d90.report import Summary, plotting
+from d90.report import plotting
+from d90.search.summary import Summary
 from d90.tasks import load_task
 from d90.training import TrainConfig, train
 from d90.utils.files import atomic_write

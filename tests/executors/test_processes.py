@@ -19,8 +19,8 @@ from d90.errors import D90Error
 from d90.executors import Executor, ProcessExecutor, SerialExecutor, make_executor
 from d90.executors import processes as module
 from d90.executors.base import Cancelled
-from d90.report import Summary
 from d90.search.protocols import Listed
+from d90.search.summary import Summary
 from d90.training import Progress, TrainConfig
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from d90.report import Summary
 from d90.search.estimate import estimate
+from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
 MAJORITY, FULL = 0.684, 0.802

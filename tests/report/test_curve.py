@@ -1,4 +1,4 @@
-"""The figure: the same bytes each time, labels apart and inside, every kind of study drawn."""
+"""The curve: the same bytes each time, no overlapping labels, every kind of study drawn."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import BboxBase
 from tests.helpers.studies import every_kind, runs, study
 
-from d90.report import Summary
 from d90.report.curve import WIDTH, draw_curve, spread
 from d90.report.plotting import STYLE, png, svg
+from d90.search.summary import Summary
 
 
 def curve_svg(summary: Summary) -> str:
@@ -28,26 +28,26 @@ def curve_png(summary: Summary) -> bytes:
 
 
 def text_boxes(summary: Summary) -> tuple[Mapping[str, BboxBase], BboxBase]:
-    """Where every word of the figure is, in dots, and the whole figure."""
+    """Bounding boxes of every text of the figure and of the figure itself, in pixels."""
     with style.context(["default", STYLE]):
         figure = draw_curve(summary)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         outside = labels_outside(figure.axes[0])
-        found = {
+        boxes = {
             f"{text.get_text()} ({i})": text.get_window_extent(canvas.get_renderer())
             for i, text in enumerate(figure.findobj(Text))
-            if isinstance(text, Text) and drawn(text) and id(text) not in outside
+            if isinstance(text, Text) and is_drawn(text) and id(text) not in outside
         }
-    return found, figure.bbox
+    return boxes, figure.bbox
 
 
-def drawn(text: Text) -> bool:
+def is_drawn(text: Text) -> bool:
     return text.get_visible() and bool(text.get_text())
 
 
 def labels_outside(axes: Axes) -> set[int]:
-    """Tick labels that matplotlib keeps for places out of view, and does not draw."""
+    """Tick labels outside the view, which matplotlib keeps but does not draw."""
     outside = set()
     for axis in (axes.xaxis, axes.yaxis):
         low, high = axis.get_view_interval()
@@ -58,7 +58,7 @@ def labels_outside(axes: Axes) -> set[int]:
 
 
 @pytest.mark.parametrize("kind", every_kind())
-def test_no_words_overlap_or_leave_the_figure(kind: str) -> None:
+def test_no_text_overlaps_or_leaves_the_figure(kind: str) -> None:
     boxes, whole = text_boxes(every_kind()[kind])
     names = list(boxes)
     for i, name in enumerate(names):
@@ -75,7 +75,7 @@ def test_two_renders_are_equal() -> None:
     assert curve_png(summary) == curve_png(summary)
 
 
-def test_a_readers_matplotlibrc_does_not_change_it() -> None:
+def test_the_users_matplotlibrc_does_not_change_it() -> None:
     summary = every_kind()["ok"]
     usual = curve_svg(summary)
     with mpl.rc_context({"font.size": 20, "axes.grid": True, "svg.hashsalt": None}):
@@ -88,7 +88,7 @@ def test_fits_a_column() -> None:
     assert "<dc:date>" not in svg
 
 
-def test_dollar_signs_are_letters() -> None:
+def test_dollar_signs_are_not_math() -> None:
     assert curve_svg(study(runs([10]), metric="$broken"))
 
 

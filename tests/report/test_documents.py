@@ -16,7 +16,7 @@ from rich.console import Console
 from tests.helpers.studies import EIGHT, runs, study
 
 from d90.errors import D90Error
-from d90.report import Document, Summary, render_document, write_document
+from d90.report import Document, render_document, write_document
 from d90.report.document import Figure, Table
 from d90.report.paper import published
 from d90.report.paper.figure1 import curves
@@ -24,6 +24,7 @@ from d90.report.paper.figure2 import Checkpoint, trajectory
 from d90.report.paper.figure3 import scaling
 from d90.report.paper.figures4_5 import check_runs, description_bits, generalization
 from d90.report.paper.table1 import table1
+from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
 SIZES = {"roberta-base": 125_000_000, "roberta-large": 355_000_000, "a/b-c": 10_000_000}

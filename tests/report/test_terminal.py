@@ -12,7 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from tests.helpers.studies import EIGHT, every_kind, runs, study
 
-from d90.report import Summary, render_document, study_document, wording
+from d90.report import render_document, study_document, wording
+from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
 
@@ -34,13 +35,13 @@ def test_every_kind_fits_every_width(kind: str, width: int) -> None:
     assert max(cell_len(line) for line in text.splitlines()) <= width
 
 
-def test_one_row_a_dimension_with_its_runs() -> None:
+def test_one_row_per_dimension_with_its_runs() -> None:
     text = rendered(study(runs(EIGHT)), 80)
     row = next(line for line in text.splitlines() if line.strip().startswith("10,000"))
     assert row.split() == ["10,000", "0.808", "0.01", "3/4", "yes"]
 
 
-def test_a_long_study_is_thinned_around_its_answer() -> None:
+def test_a_long_study_is_downsampled_and_keeps_its_answer() -> None:
     summary = every_kind()["grid"]
     text = rendered(summary, 80)
     assert "of 100 rows" in text
@@ -65,7 +66,7 @@ def test_the_answer_in_words(kind: str, answer: str) -> None:
     assert wording.sentence(summary).endswith(".")
 
 
-def test_the_name_follows_the_satisfaction() -> None:
+def test_the_name_follows_the_target_fraction() -> None:
     assert wording.answer(study(runs(EIGHT), target_fraction=0.8)).startswith("d80 = ")
 
 
@@ -90,7 +91,7 @@ def test_numbers_do_not_break_in_a_narrow_terminal() -> None:
     assert any(line.split()[:2] == ["4,000,000", "0.807"] for line in text.splitlines())
 
 
-def test_a_metric_that_is_no_number_is_a_dash() -> None:
+def test_nan_metrics_are_dashes() -> None:
     summary = study([*runs([10]), TrialResult(Trial(20, 0.01), "ok", math.nan)])
     row = next(line for line in rendered(summary, 80).splitlines() if line.split()[:1] == ["20"])
     assert row.split() == ["20", "–", "–", "0/1", "–"]

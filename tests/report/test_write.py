@@ -1,4 +1,4 @@
-"""The folder of a report: whole files, the same bytes again, nothing hostile, nothing fetched."""
+"""The files of a report: complete, reproducible to the byte, escaped, loading nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 from tests.helpers.studies import every_kind, runs, study
 
 from d90.errors import D90Error
-from d90.report import Summary, write_report
+from d90.report import write_report
 from d90.report.study import TRIAL_COLUMNS, trials_table
+from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
 FILES = {"summary.json", "trials.csv", "curve.png", "curve.svg", "index.html"}
@@ -59,7 +60,7 @@ def page_of(summary: Summary, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", every_kind())
-def test_every_kind_of_study_is_written_whole(kind: str, tmp_path: Path) -> None:
+def test_every_kind_of_study_is_written_completely(kind: str, tmp_path: Path) -> None:
     summary = every_kind()[kind]
     path = write_report(summary, tmp_path / "new" / "folder")
     assert {file.name for file in path.parent.iterdir()} == FILES
@@ -80,7 +81,7 @@ def test_reading_and_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:
     assert second.parent == tmp_path / "b"
 
 
-def test_hostile_words_stay_words(tmp_path: Path) -> None:
+def test_hostile_text_is_escaped(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>\"'&</style>]]>"
     result = TrialResult(Trial(10, 0.01), "failed", message=hostile)
     summary = study(
@@ -115,7 +116,7 @@ def test_the_page_fetches_nothing(tmp_path: Path) -> None:
     }, "names of XML vocabularies, and no address"
 
 
-def test_trials_csv_gives_every_number_back() -> None:
+def test_trials_csv_keeps_full_precision() -> None:
     message = 'line, "quoted"\nand a second line'
     results = [*runs([10, 2_000]), TrialResult(Trial(3, 1 / 3, 7), "failed", message=message)]
     rows = list(csv.DictReader(io.StringIO(trials_table(results).csv())))
@@ -140,7 +141,7 @@ def _result(row: dict[str, str]) -> TrialResult:
     )
 
 
-def test_a_folder_that_cannot_be_made_gets_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(D90Error, match="cannot write the report"):
         write_report(every_kind()["ok"], tmp_path / "file" / "report")

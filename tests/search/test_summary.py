@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.studies import every_kind, study
 
 from d90.errors import D90Error
-from d90.report import Summary
+from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
 REQUIRED = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from d90.errors import D90Error
 from d90.pretraining.checkpoints import checkpoints, history
-from d90.report import Summary
 from d90.report.paper.figure2 import Checkpoint
+from d90.search.summary import Summary
 
 
 def checkpoint_models(folder: str | Path, steps: Sequence[int] | None = None) -> dict[str, int]:

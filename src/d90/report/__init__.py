@@ -4,11 +4,9 @@ from d90.report.document import Document
 from d90.report.study import study_document
 from d90.report.terminal import render_document
 from d90.report.write import write_document, write_report
-from d90.search.summary import Summary
 
 __all__ = [
     "Document",
-    "Summary",
     "render_document",
     "study_document",
     "write_document",

@@ -24,7 +24,8 @@ def report(
     Example: d90 report reports/mrpc
     """
     from d90.cli.output import show_report
-    from d90.report import Summary, study_document, write_report
+    from d90.report import study_document, write_report
+    from d90.search.summary import Summary
 
     summary = Summary.load(study)
     folder = output or (study if study.is_dir() else study.parent)
