@@ -52,14 +52,14 @@ def mutate(data: bytes, size: int, seed: int) -> bytes:
     content = parts(data)
     if content is None or seed % 4 == 0:
         return atheris.Mutate(data, size)
-    metadata, kind, body = dict(content.metadata), content.kind, content.data
+    metadata, dtype, body = dict(content.metadata), content.dtype, content.data
     if seed % 4 == 1:
         body = atheris.Mutate(body, size)
-        body = body[: len(body) - len(body) % container.SIZES[kind]]
+        body = body[: len(body) - len(body) % container.SIZES[dtype]]
     else:
         name = sorted(metadata)[seed // 4 % len(metadata)]
         metadata[name] = atheris.Mutate(metadata[name].encode(), 200).decode("latin-1")
-    return container.pack(container.Content(metadata, kind, body))[:size]
+    return container.pack(container.Content(metadata, dtype, body))[:size]
 
 
 def parts(data: bytes) -> container.Content | None:

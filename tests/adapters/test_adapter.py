@@ -1,4 +1,4 @@
-"""Task files: the same bytes every time, the same numbers for ever, and nothing but whole ones."""
+"""Adapters: the same bytes every time, and only complete, unaltered files are read."""
 
 from __future__ import annotations
 
@@ -137,14 +137,14 @@ def rewritten(**words: str) -> bytes:
     [
         ({"d90": "2"}, "version 2 with philox-v1, and this d90 reads version 1 with philox-v1"),
         ({"random": "philox-v9"}, "with philox-v9"),
-        ({"code": "zip"}, "unknown code of numbers 'zip'"),
-        ({"code": "float32"}, "its numbers are U8, and its code is float32"),
-        ({"space": "onehot tensor did layer 200 100 0 0 0"}, "its subspace cannot be"),
-        ({"space": "onehot tensor did layer 0 100 0 0 0"}, "its subspace cannot be"),
+        ({"code": "zip"}, "unknown codec 'zip'"),
+        ({"code": "float32"}, "its tensor is U8, which does not fit the codec float32"),
+        ({"space": "onehot tensor did layer 200 100 0 0 0"}, "its subspace is impossible"),
+        ({"space": "onehot tensor did layer 0 100 0 0 0"}, "its subspace is impossible"),
         ({"space": "onehot tensor did layer 2e2 100 0 0 0"}, "its subspace is damaged"),
         ({"space": "onehot"}, "its metadata are damaged"),
         ({"space": "kronecker tensor did layer 9 100 0 0 0"}, "unknown projection 'kronecker'"),
-        ({"space": "onehot tensor did layer 9 100 0 0 18446744073709551616"}, "cannot be"),
+        ({"space": "onehot tensor did layer 9 100 0 0 18446744073709551616"}, "is impossible"),
         ({"space": "onehot tensor said layer 150 22713986 8 0 0"}, "are damaged"),
         ({"base": "minilm-l6  abc"}, "fingerprint of its base model is damaged"),
         ({"labels": "yes"}, "columns or labels are damaged"),
@@ -167,7 +167,7 @@ def test_a_missing_word_and_another_kind_of_file() -> None:
     with pytest.raises(D90Error, match="another kind of safetensors file"):
         from_bytes(len(header).to_bytes(8, "little") + header)
     deep = b"[" * 50_000
-    with pytest.raises(D90Error, match="its header is no JSON"):
+    with pytest.raises(D90Error, match="its header is not JSON"):
         from_bytes(len(deep).to_bytes(8, "little") + deep)
 
 
@@ -188,10 +188,10 @@ def test_a_wrong_number_of_numbers() -> None:
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
-    with pytest.raises(D90Error, match=r"task file '.*nothing' cannot be read: No such file"):
+    with pytest.raises(D90Error, match=r"adapter '.*nothing' cannot be read: No such file"):
         load_adapter(tmp_path / "nothing")
     (tmp_path / "x").write_bytes(b"hello")
-    with pytest.raises(D90Error, match=r"task file '.*x': it is no task file, or cut off"):
+    with pytest.raises(D90Error, match=r"adapter '.*x': it is not an adapter, or it is cut off"):
         load_adapter(tmp_path / "x")
 
 

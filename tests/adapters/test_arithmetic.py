@@ -1,4 +1,4 @@
-"""Cosines and sums of task files, against hand-computed ones."""
+"""Cosines and sums of adapters, against hand-computed ones."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_what_cannot_be_written() -> None:
         UniformCodec(0.001).encode(NORMAL)
     with pytest.raises(D90Error, match="different finite levels"):
         CodebookCodec((0.5, 0.5)).encode(NORMAL)
-    with pytest.raises(D90Error, match="unknown code of numbers 'float23': did you mean 'float32'"):
+    with pytest.raises(D90Error, match="unknown codec 'float23': did you mean 'float32'"):
         get_codec("float23")
 
 

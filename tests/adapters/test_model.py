@@ -1,4 +1,4 @@
-"""A model with a task file is a normal model; it changes task and comes back bit for bit."""
+"""A model with an adapter is a normal model; it switches adapters and back bit for bit."""
 
 from __future__ import annotations
 

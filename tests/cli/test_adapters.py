@@ -107,7 +107,7 @@ def test_bound(d90: Command, file: Path, toy_folder: Path, ready_folder: Path) -
     ("arguments", "message"),
     [
         (("inspect", "nothing.st"), "cannot be read: No such file"),
-        (("inspect", "{task}/train.jsonl"), "it is no task file"),
+        (("inspect", "{task}/train.jsonl"), "it is not an adapter"),
         (("predict", "{file}"), "either texts or a file"),
         (("predict", "{file}", "a", "-i", "x.txt"), "either texts or a file"),
         (("predict", "{file}", "-i", "x.docx"), "expected one of .txt, .jsonl"),

@@ -1,4 +1,4 @@
-"""Task files of the tiny model, made in a second: what several tests start from."""
+"""Adapters of the tiny model, made in a second: what several tests start from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fine-tune as a file: a seed and d numbers. No torch but in `fingerprint` and `attach`."""
+"""Adapters: a fine-tune as a seed and d parameters. Only `fingerprint` and `model` load torch."""
 
 from d90.adapters.adapter import (
     Adapter,

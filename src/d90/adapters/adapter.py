@@ -1,6 +1,6 @@
-"""A task file: a seed and d numbers, with all that says what they mean.
+"""An adapter: a seed and d parameters, with the metadata that says what they mean.
 
-No torch here: a file can be looked at where there is none.
+Imports no torch: an adapter can be inspected without it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from d90.utils.files import atomic_write
 
 VERSION = "1"
 SCHEME = "philox-v1"
-"""As `d90.rng.philox.SCHEME`, which a test compares it with: importing that loads torch."""
+"""Equal to `d90.rng.philox.SCHEME` (a test compares them), whose import would load torch."""
 
-LARGEST_FILE = 1 << 28
-"""Bytes of a file that is read: 67 million numbers."""
+MAX_BYTES = 1 << 28
+"""Bytes of the largest file that is read: 67 million parameters."""
 
-USUAL_DTYPE = "float32"
+DEFAULT_DTYPE = "float32"
 
-KINDS = {"float32": "F32", "float16": "F16", "uniform": "U8", "levels": "U8"}
+TENSOR_DTYPES = {"float32": "F32", "float16": "F16", "uniform": "U8", "levels": "U8"}
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,20 @@ class BaseModelInfo:
     fingerprint: str
     D: int
     head_seed: int = 0
-    dtype: str = USUAL_DTYPE
+    dtype: str = DEFAULT_DTYPE
 
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What the numbers were trained for.
+    """What the parameters were trained for.
 
     Attributes:
-        task: its name.
+        name: of the task.
         text_columns: one, or two for pairs.
         labels: names of the classes, in their order.
-        max_length: tokens a text or pair, at most.
-        metric: name of the metric, and `reached`, what it was on the evaluation split.
+        max_length: most tokens of a text or pair.
+        metric: name of the metric.
+        metric_value: the metric on the primary evaluation split; NaN where it is unknown.
     """
 
     name: str
@@ -111,7 +112,7 @@ class Adapter:
 
     @property
     def bits(self) -> int:
-        """Bits of the numbers as they are written, codebook and prior included."""
+        """Bits of the encoded parameters, codebook and prior included."""
         return 8 * len(self.data)
 
     def with_codec(self, codec: Codec) -> Adapter:
@@ -120,14 +121,14 @@ class Adapter:
         Raises:
             D90Error: when the codec cannot encode them.
         """
-        shift = self.m if codec.departs else 0
+        shift = self.m if codec.shifts_lam else 0
         data = codec.encode(_shifted(self.parameters, shift, -1))
         parameters = _shifted(codec.decode(data, self.d), shift, 1)
         return replace(self, parameters=parameters, codec=codec_name(codec), data=data)
 
     def to_bytes(self) -> bytes:
         """The file, the same bytes every time."""
-        return pack(Content(_metadata(self), KINDS[self.codec], self.data))
+        return pack(Content(_metadata(self), TENSOR_DTYPES[self.codec], self.data))
 
     def save(self, path: str | Path) -> int:
         """Write the file atomically; returns its size in bytes.
@@ -179,30 +180,30 @@ def public_name(name: str) -> str:
 
 
 def load_adapter(path: str | Path) -> Adapter:
-    """Read a task file, with nothing in it executed.
+    """Read an adapter; nothing in it is executed.
 
     Raises:
-        D90Error: it is not there, or not a whole, unaltered task file of a version that is known.
+        D90Error: it is missing, or not a complete, unaltered adapter of a known version.
     """
     try:
         with Path(path).open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise D90Error(f"task file '{path}' cannot be read: {error.strerror}.") from error
+        raise D90Error(f"adapter '{path}' cannot be read: {error.strerror}.") from error
     try:
         return from_bytes(content)
     except D90Error as error:
-        raise D90Error(f"task file '{path}': {error}") from error
+        raise D90Error(f"adapter '{path}': {error}") from error
 
 
 def from_bytes(content: bytes) -> Adapter:
-    """The task file of these bytes.
+    """The adapter that these bytes encode.
 
     Raises:
-        D90Error: as `load`.
+        D90Error: as `load_adapter`.
     """
-    if len(content) > LARGEST_FILE:
-        raise D90Error(f"it has more than {LARGEST_FILE:,} bytes.")
+    if len(content) > MAX_BYTES:
+        raise D90Error(f"it has more than {MAX_BYTES:,} bytes.")
     container = unpack(content)
     metadata = container.metadata
     _check_version(metadata)
@@ -215,11 +216,11 @@ def from_bytes(content: bytes) -> Adapter:
             raise
         raise D90Error(f"its metadata are damaged ({error}).") from error
     decoder = get_codec(codec)
-    if container.kind != KINDS[codec]:
-        raise D90Error(f"its numbers are {container.kind}, and its code is {codec}.")
+    if container.dtype != TENSOR_DTYPES[codec]:
+        raise D90Error(f"its tensor is {container.dtype}, which does not fit the codec {codec}.")
     assert subspace.d is not None
     decoded = decoder.decode(container.data, subspace.d)
-    parameters = _shifted(decoded, m if decoder.departs else 0, 1)
+    parameters = _shifted(decoded, m if decoder.shifts_lam else 0, 1)
     _check_parameters(parameters, subspace.d)
     adapter = Adapter(parameters, subspace, base, task, m, codec, container.data)
     if adapter.to_bytes() != content:
@@ -240,7 +241,7 @@ def _metadata(adapter: Adapter) -> dict[str, str]:
             *map(str, (adapter.d, base.D, adapter.m, subspace.seed, base.head_seed)),
         ),
         "base": _joined(
-            base.name, base.revision, _shorter(base.fingerprint), *_unusual(base.dtype)
+            base.name, base.revision, _to_base64(base.fingerprint), *_if_not_default(base.dtype)
         ),
         "task": _joined(task.name, *task.text_columns),
         "labels": _joined(*task.labels),
@@ -250,7 +251,7 @@ def _metadata(adapter: Adapter) -> dict[str, str]:
 
 
 def _joined(*words: str) -> str:
-    """Words with a space between them; one inside a word is %20."""
+    """Fields with a space between them; a space inside a field is %20."""
     return " ".join(quote(word, safe="/:@._~+=,'()-") for word in words)
 
 
@@ -258,11 +259,11 @@ def _split(text: str) -> list[str]:
     return [unquote(word, errors="strict") for word in text.split(" ")]
 
 
-def _check_version(words: Mapping[str, str]) -> None:
-    found = words.get("d90"), words.get("random")
-    if found != (VERSION, SCHEME):
+def _check_version(metadata: Mapping[str, str]) -> None:
+    version, scheme = metadata.get("d90"), metadata.get("random")
+    if (version, scheme) != (VERSION, SCHEME):
         raise D90Error(
-            f"it is of version {str(found[0])[:20]} with {str(found[1])[:20]}, and this d90 reads "
+            f"it is of version {str(version)[:20]} with {str(scheme)[:20]}, and this d90 reads "
             f"version {VERSION} with {SCHEME}: use the d90 that wrote it, or a later one."
         )
 
@@ -273,7 +274,7 @@ def _parse_subspace(text: str) -> tuple[SubspaceConfig, int, int, int]:
     projection, scale, method, groups = (name[:20] for name in names)
     d, D, m, seed, head_seed = (_count(word) for word in (d, D, m, seed, head_seed))
     if not 0 < d <= D or not 0 <= m < d or max(seed, head_seed) > MAX_SEED:
-        raise D90Error(f"its subspace cannot be: d = {d}, D = {D}, m = {m}.")
+        raise D90Error(f"its subspace is impossible: d = {d}, D = {D}, m = {m}.")
     return SubspaceConfig(method, groups, projection, scale, d, seed), D, m, head_seed
 
 
@@ -284,23 +285,23 @@ def _count(word: str) -> int:
 
 
 def _parse_base(text: str, D: int, head_seed: int) -> BaseModelInfo:
-    name, revision, fingerprint, *unusual = _split(text)
-    if len(unusual) > 1 or unusual == [USUAL_DTYPE]:
+    name, revision, fingerprint, *dtype = _split(text)
+    if len(dtype) > 1 or dtype == [DEFAULT_DTYPE]:
         raise D90Error("its base model is damaged.")
-    return BaseModelInfo(name, revision, _longer(fingerprint), D, head_seed, *unusual)
+    return BaseModelInfo(name, revision, _from_base64(fingerprint), D, head_seed, *dtype)
 
 
-def _unusual(dtype: str) -> tuple[str, ...]:
-    """Said only where it is not float32: a file of bytes counts them."""
-    return () if dtype == USUAL_DTYPE else (dtype,)
+def _if_not_default(dtype: str) -> tuple[str, ...]:
+    """Stored only where it is not float32: in a file this small each byte counts."""
+    return () if dtype == DEFAULT_DTYPE else (dtype,)
 
 
-def _shorter(fingerprint: str) -> str:
-    """64 hexadecimal digits as 43 letters."""
+def _to_base64(fingerprint: str) -> str:
+    """64 hexadecimal digits as 43 characters."""
     return urlsafe_b64encode(bytes.fromhex(fingerprint)).decode().rstrip("=")
 
 
-def _longer(letters: str) -> str:
+def _from_base64(letters: str) -> str:
     if len(letters) != 43:
         raise D90Error("the fingerprint of its base model is damaged.")
     return urlsafe_b64decode(letters + "=").hex()
@@ -309,12 +310,12 @@ def _longer(letters: str) -> str:
 def _parse_task(metadata: Mapping[str, str]) -> TaskInfo:
     name, *columns = _split(metadata["task"])
     labels = tuple(_split(metadata["labels"]))
-    metric, reached, max_length = _split(metadata["metric"])
+    metric, metric_value, max_length = _split(metadata["metric"])
     if not 1 <= len(columns) <= 2 or len(labels) < 2 or len(set(labels)) < len(labels):
         raise D90Error("its columns or labels are damaged.")
-    value = float(reached)
+    value = float(metric_value)
     if math.isinf(value):
-        raise D90Error("the metric that it reached is infinite.")
+        raise D90Error("the value of its metric is infinite.")
     return TaskInfo(name, tuple(columns), labels, _count(max_length), metric, value)
 
 
@@ -325,9 +326,9 @@ def _check_parameters(parameters: FloatArray, d: int | None) -> None:
         raise D90Error("some of its parameters are not finite.")
 
 
-def _shifted(numbers: FloatArray, m: int, by: int) -> FloatArray:
-    """The numbers with `by` added to the last m of them."""
-    shifted = np.array(numbers, dtype=np.float32)
+def _shifted(parameters: FloatArray, m: int, by: int) -> FloatArray:
+    """The parameters with `by` added to the last m of them."""
+    shifted = np.array(parameters, dtype=np.float32)
     shifted[len(shifted) - m :] += np.float32(by)
     return shifted
 

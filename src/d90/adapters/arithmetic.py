@@ -1,4 +1,4 @@
-"""Task files as vectors: how alike they are, and sums of those that share a projection."""
+"""Adapters as vectors: their cosine similarities, and sums of those that share a subspace."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ REDUCTIONS = (MEAN, SUM)
 
 
 def cosine_similarities(files: Sequence[Adapter]) -> NDArray[np.float64]:
-    """The cosine between every two files, shape (files, files).
+    """The cosine similarity of every two adapters, shape (adapters, adapters).
 
     Of z, and in SAID of lam - 1 behind it. For orthogonal columns of P of one length it is that of
     the changes of the weights.
 
     Raises:
-        D90Error: files of different subspaces or base models; one that changes nothing.
+        D90Error: adapters of different subspaces or base models; one that changes nothing.
     """
     assert_same_subspace(files)
     rows = np.stack([departures(file).astype(np.float64) for file in files])
     lengths = np.linalg.norm(rows, axis=1)
     if (lengths == 0).any():
-        raise D90Error("a file of zeros has no direction: it is the base model.")
+        raise D90Error("an adapter of zeros has no direction: it is the base model.")
     rows /= lengths[:, None]
     return np.clip(rows @ rows.T, -1, 1)
 
 
 def combine(files: Sequence[Adapter], reduction: str = MEAN) -> Adapter:
-    """The mean or the sum of files, in float32, for the task of the first one.
+    """The mean or the sum of adapters, in float32, for the task of the first one.
 
     Raises:
-        D90Error: fewer than two files, files of different subspaces or base models, or of different
-            classes; an unknown `how`.
+        D90Error: fewer than two adapters, or different subspaces, base models or classes; an
+            unknown reduction.
     """
     if reduction not in REDUCTIONS:
-        raise D90Error(f"how '{reduction}': expected {' or '.join(REDUCTIONS)}.")
+        raise D90Error(f"reduction '{reduction}': expected {' or '.join(REDUCTIONS)}.")
     if len(files) < 2:
-        raise D90Error(f"{len(files)} task file: give two or more to combine.")
+        raise D90Error(f"{len(files)} adapter: give two or more to combine.")
     assert_same_subspace(files)
     first = files[0]
     for file in files[1:]:
@@ -58,6 +58,6 @@ def combine(files: Sequence[Adapter], reduction: str = MEAN) -> Adapter:
     total = np.sum([departures(file).astype(np.float64) for file in files], axis=0)
     numbers = (total / len(files) if reduction == MEAN else total).astype(np.float32)
     numbers[first.d - first.m :] += np.float32(1)
-    # What it reaches is not known before it is evaluated.
+    # Its metric is unknown before it is evaluated.
     use = replace(first.task, metric_value=float("nan"))
     return replace(first, parameters=numbers, task=use).with_codec(Float32Codec())

@@ -1,4 +1,4 @@
-"""What the bytes of a task file prove of its error: what is paid for, what is assumed."""
+"""What the length of an adapter certifies of its test error, and what that assumes."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from d90.bounds.occam import occam_hoeffding, occam_kl, theorem_1
 from d90.bounds.pac_bayes import pac_bayes_kl, universal_divergence
 
 LISTS: Mapping[str, int] = {"projection": 4, "scale": 4, "method": 2, "groups": 3, "code": 4}
-"""How many there are to choose from; a test compares them with the tables of the package."""
+"""Number of choices of each; a test compares them with the tables of the package."""
 
 FIXED = (
     "the base model and its weights, not trained on these examples",
-    "the task: its columns, its classes, the length at which texts are cut",
-    "this code for files, and the philox-v1 that makes P and the head from their seeds",
+    "the task: its columns, its classes, the length at which texts are truncated",
+    "this file format, and the philox-v1 that makes P and the head from their seeds",
 )
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """Bounds on the error of the classifier that a task file means.
+    """Bounds on the test error of an adapter's classifier.
 
     Attributes:
-        payments: each choice that is paid for.
+        code_lengths: the bits of each choice that is paid for.
         bits: their sum.
-        error: share of the training examples that are wrong; `examples` of them.
-        validation_error, majority_error: for comparison; no bound is made of them.
-        delta: how often each bound may fail.
+        error: fraction of the `examples` training examples that are wrong.
+        validation_error, majority_error: for comparison; no bound uses them.
+        delta: probability that the bounds fail.
         bounds: by name.
-        fixed: what has to be so for them to hold.
+        fixed: what has to be fixed before the data is seen for them to hold.
     """
 
     code_lengths: tuple[CodeLength, ...]
@@ -53,11 +53,11 @@ class Certificate:
         return min(self.bounds.items(), key=lambda item: item[1])
 
     def is_vacuous(self, bound: float) -> bool:
-        """Whether always saying the most frequent class is promised as much."""
+        """Whether the bound is no better than always predicting the most frequent class."""
         return bound >= self.majority_error
 
     def sentence(self) -> str:
-        """What the lowest bound says, plainly."""
+        """The lowest bound in a sentence."""
         name, value = self.tightest
         if self.is_vacuous(value):
             return (
@@ -70,7 +70,7 @@ class Certificate:
         )
 
     def to_json(self) -> str:
-        """All of it."""
+        """All fields as JSON."""
         facts = {**asdict(self), "vacuous": self.is_vacuous(self.tightest[1])}
         return json.dumps({**facts, "bounds": dict(self.bounds)}, indent=2)
 
@@ -84,7 +84,7 @@ def certify(
     validation_error: float,
     delta: float = 0.05,
 ) -> Certificate:
-    """The bounds of a file whose model gets `wrong` of `examples` training examples wrong.
+    """The bounds of an adapter whose model gets `wrong` of `examples` training examples wrong.
 
     Each bound alone holds with probability 1 - delta; taking the lowest of the four afterwards is
     paid for by giving each a quarter of delta.
@@ -104,24 +104,24 @@ def certify(
     bits = math.fsum(payment.bits for payment in paid)
     levels, codebook = _levels(file)
     other = bits - file.bits + codebook
-    share = {"examples": examples, "delta": delta / 4}
+    sample = {"examples": examples, "delta": delta / 4}
     bounds = {
         f"Theorem 1, {levels:,} levels": theorem_1(
-            error, d=file.d, levels=levels, extra_bits=other, **share
+            error, d=file.d, levels=levels, extra_bits=other, **sample
         ),
-        "finite hypotheses (Hoeffding)": occam_hoeffding(error, bits=bits, **share),
-        "finite hypotheses (Chernoff, kl)": occam_kl(error, bits=bits, **share),
+        "finite hypotheses (Hoeffding)": occam_hoeffding(error, bits=bits, **sample),
+        "finite hypotheses (Chernoff, kl)": occam_kl(error, bits=bits, **sample),
     }
     if examples >= 8:
         divergence = universal_divergence(bits)
         bounds["PAC-Bayes kl, universal prior"] = pac_bayes_kl(
-            error, divergence=divergence, **share
+            error, divergence=divergence, **sample
         )
     return Certificate(paid, bits, error, examples, validation_error, majority_error, delta, bounds)
 
 
 def _levels(file: Adapter) -> tuple[int, int]:
-    """How many values a number of the file may have, and the bits that say which those are."""
+    """Number of values that a parameter may have, and the bits that encode those values."""
     if file.codec == "levels":
         r = file.data[0]
         return r, 8 + 24 * r

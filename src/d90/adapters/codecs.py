@@ -1,6 +1,6 @@
-"""How d numbers become bytes: as they are, rounded, or quantized and entropy-coded.
+"""How d parameters become bytes: as they are, rounded, or quantized and entropy-coded.
 
-Every code is a name in `CODES`, with the same two functions: from numbers to bytes, and back.
+Every codec has a name in `CODECS` and two methods, `encode` and `decode`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ FloatArray = NDArray[np.float32]
 
 
 class Codec(ABC):
-    """A way to write d numbers.
+    """A way to encode d numbers.
 
-    `encode` may lose something; `decode(encode(x))` is what the file means, and writing that again
-    loses nothing more.
+    `encode` may be lossy; `decode(encode(x))` is what a reader gets, and encoding that again loses
+    nothing more.
 
     Attributes:
-        departs: whether lam is given as lam - 1, which is as small as z and keeps its digits.
+        shifts_lam: whether lam is encoded as lam - 1, which is as small as z and keeps its digits.
     """
 
-    departs: ClassVar[bool] = True
+    shifts_lam: ClassVar[bool] = True
 
     @abstractmethod
     def encode(self, numbers: FloatArray) -> bytes:
@@ -43,15 +43,15 @@ class Codec(ABC):
         """`count` numbers from exactly these bytes.
 
         Raises:
-            D90Error: when they are not what `encode` writes for so many numbers.
+            D90Error: when they are not what `encode` writes for that many numbers.
         """
 
 
 @dataclass(frozen=True)
 class Float32Codec(Codec):
-    """As they were trained: 4 bytes a number."""
+    """As trained: 4 bytes per number."""
 
-    departs: ClassVar[bool] = False
+    shifts_lam: ClassVar[bool] = False
 
     def encode(self, numbers: FloatArray) -> bytes:
         return numbers.astype("<f4").tobytes()
@@ -63,13 +63,13 @@ class Float32Codec(Codec):
 
 @dataclass(frozen=True)
 class Float16Codec(Codec):
-    """Rounded to 11 binary digits: 2 bytes a number."""
+    """Rounded to 11 significant bits: 2 bytes per number."""
 
     def encode(self, numbers: FloatArray) -> bytes:
         with np.errstate(over="ignore"):
             rounded = numbers.astype("<f2")
         if not np.isfinite(rounded).all():
-            raise D90Error("a number is too large for float16: write the file in float32.")
+            raise D90Error("a number is too large for float16: use the float32 codec.")
         return rounded.tobytes()
 
     @classmethod
@@ -98,7 +98,9 @@ class UniformCodec(Codec):
         symbols = np.rint(numbers / step).astype(np.int64)
         largest = int(max(np.abs(symbols).max(initial=0), 1))
         if largest > entropy_model.LARGEST:
-            raise D90Error(f"step {self.step:g} is too fine: {largest} of them to a number.")
+            raise D90Error(
+                f"step {self.step:g} is too fine: a number is {largest} steps (at most 127)."
+            )
         spread = entropy_model.best_spread(symbols.astype(np.int32), largest)
         shifted = (symbols + largest).astype(np.int32)
         coded = entropy_model.encode(shifted, entropy_model.bell(spread, largest))
@@ -116,10 +118,10 @@ class UniformCodec(Codec):
 
 @dataclass(frozen=True)
 class CodebookCodec(Codec):
-    """The nearest of r levels, which are in the file too, coded by how often each is used.
+    """The nearest of r levels, which are in the file too, entropy-coded by how often each is used.
 
     Bytes: r (1 byte), the levels in ascending order (float16 each), how often each is used, as a
-    share of the commonest (1 byte each, 255 for that one), the coded numbers of levels.
+    fraction of the commonest (1 byte each, 255 for that one), the coded indices of levels.
 
     Attributes:
         levels: from 2 to 255 numbers.
@@ -134,11 +136,11 @@ class CodebookCodec(Codec):
             raise D90Error(f"{len(levels)} different finite levels: expected from 2 to 255.")
         nearest = np.abs(numbers[:, None] - levels.astype(np.float32)[None, :]).argmin(1)
         counts = np.bincount(nearest, minlength=len(levels))
-        shares = np.maximum(np.rint(255 * counts / counts.max()), 1).astype(np.uint8)
-        order = _rarest_first(shares)
-        places = np.argsort(order)[nearest].astype(np.int32)
-        coded = entropy_model.encode(places, _as_probabilities(shares[order]))
-        return bytes([len(levels)]) + levels.tobytes() + shares.tobytes() + coded
+        frequencies = np.maximum(np.rint(255 * counts / counts.max()), 1).astype(np.uint8)
+        order = _rarest_first(frequencies)
+        indices = np.argsort(order)[nearest].astype(np.int32)
+        coded = entropy_model.encode(indices, _as_probabilities(frequencies[order]))
+        return bytes([len(levels)]) + levels.tobytes() + frequencies.tobytes() + coded
 
     @classmethod
     def decode(cls, data: bytes, count: int) -> FloatArray:
@@ -147,12 +149,16 @@ class CodebookCodec(Codec):
         if r < 2 or len(data) < body:
             raise D90Error("the levels of the coded numbers are cut off.")
         levels = np.frombuffer(data[1 : 1 + 2 * r], dtype="<f2").astype(np.float32)
-        shares = np.frombuffer(data[1 + 2 * r : body], dtype=np.uint8)
-        if not np.isfinite(levels).all() or (np.diff(levels) <= 0).any() or (shares == 0).any():
+        frequencies = np.frombuffer(data[1 + 2 * r : body], dtype=np.uint8)
+        if (
+            not np.isfinite(levels).all()
+            or (np.diff(levels) <= 0).any()
+            or (frequencies == 0).any()
+        ):
             raise D90Error("the levels of the coded numbers are damaged.")
-        order = _rarest_first(shares)
+        order = _rarest_first(frequencies)
         return levels[
-            order[entropy_model.decode(data[body:], _as_probabilities(shares[order]), count)]
+            order[entropy_model.decode(data[body:], _as_probabilities(frequencies[order]), count)]
         ]
 
 
@@ -164,40 +170,40 @@ CODECS: Mapping[str, type[Codec]] = MappingProxyType(
         "levels": CodebookCodec,
     }
 )
-"""Names of codes in a file."""
+"""Codecs by the name that an adapter stores."""
 
 
 def get_codec(name: str) -> type[Codec]:
-    """The code of that name.
+    """The codec of that name.
 
     Raises:
         D90Error: there is none.
     """
     if name not in CODECS:
-        raise unknown_name("code of numbers", name, CODECS)
+        raise unknown_name("codec", name, CODECS)
     return CODECS[name]
 
 
-def codec_name(code: Codec) -> str:
-    """The name of a code."""
-    return next(name for name, kind in CODECS.items() if isinstance(code, kind))
+def codec_name(codec: Codec) -> str:
+    """The name of a codec."""
+    return next(name for name, cls in CODECS.items() if isinstance(codec, cls))
 
 
-def _rarest_first(shares: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The levels in the order of the coder, for which a last run of symbol 0 is free."""
-    return np.argsort(shares, kind="stable")
+def _rarest_first(frequencies: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The order of the levels in the coder, for which a last run of symbol 0 is free."""
+    return np.argsort(frequencies, kind="stable")
 
 
-def _as_probabilities(shares: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _as_probabilities(frequencies: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Exact in float64 up to the division, which every machine rounds alike."""
-    return shares.astype(np.float64) / float(shares.sum(dtype=np.int64))
+    return frequencies.astype(np.float64) / float(frequencies.sum(dtype=np.int64))
 
 
-def _plain(data: bytes, count: int, kind: str) -> FloatArray:
-    size = np.dtype(kind).itemsize
+def _plain(data: bytes, count: int, dtype: str) -> FloatArray:
+    size = np.dtype(dtype).itemsize
     if len(data) != count * size:
         raise D90Error(f"{len(data)} bytes of numbers: expected {count} times {size}.")
-    return np.frombuffer(data, dtype=kind).astype(np.float32)
+    return np.frombuffer(data, dtype=dtype).astype(np.float32)
 
 
 def _unpacked(head: struct.Struct, data: bytes) -> tuple[float, int, int]:

@@ -1,4 +1,4 @@
-"""A safetensors file with a checksum: words by name, and one row of numbers.
+"""A safetensors file with a checksum: string metadata and one vector.
 
 Written by hand because the bytes have to be the same every time (the library writes metadata in no
 fixed order), read strictly: anything but the one form that is written is refused. Any safetensors
@@ -19,10 +19,10 @@ from d90.errors import D90Error
 TENSOR, METADATA, CHECK = "numbers", "__metadata__", "check"
 
 LARGEST_HEADER = 100_000
-"""Bytes of a header that is looked at."""
+"""Bytes of the longest header that is parsed."""
 
 SIZES = {"F32": 4, "F16": 2, "U8": 1}
-"""Kinds of numbers and their bytes."""
+"""safetensors dtypes and their bytes."""
 
 _BLANK = "0" * 16
 
@@ -32,13 +32,13 @@ class Content:
     """What a container holds.
 
     Attributes:
-        words: by name, the check not among them.
-        kind: of the numbers, a key of `SIZES`.
-        data: the numbers, little-endian.
+        metadata: strings by name, without the checksum.
+        dtype: of the vector, a key of `SIZES`.
+        data: the vector, little-endian.
     """
 
     metadata: Mapping[str, str]
-    kind: str
+    dtype: str
     data: bytes
 
 
@@ -52,30 +52,30 @@ def unpack(file: bytes) -> Content:
     """What is in the bytes of a file.
 
     Raises:
-        D90Error: when they are not those of a whole and unaltered task file.
+        D90Error: when they are not a complete, unaltered adapter.
     """
     header, data = _split(file)
-    words, kind = _words(header), _kind(header, len(data))
-    check = words.pop(CHECK)
-    content = Content(words, kind, data)
+    metadata, dtype = _metadata(header), _dtype(header, len(data))
+    check = metadata.pop(CHECK)
+    content = Content(metadata, dtype, data)
     blank = _with_check(content, _BLANK)
     if check != _checksum(blank) or _with_check(content, check) != file:
-        raise D90Error("it was altered after it was written (its checksum does not fit).")
+        raise D90Error("it was altered after it was written (its checksum does not match).")
     return content
 
 
 def _with_check(content: Content, check: str) -> bytes:
-    count = len(content.data) // SIZES[content.kind]
+    count = len(content.data) // SIZES[content.dtype]
     header = {
         METADATA: {**content.metadata, CHECK: check},
         TENSOR: {
-            "dtype": content.kind,
+            "dtype": content.dtype,
             "shape": [count],
             "data_offsets": [0, len(content.data)],
         },
     }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode()
-    text += b" " * (-len(text) % 8)  # Readers map the numbers where they lie.
+    text += b" " * (-len(text) % 8)  # Aligned: readers map the tensor in place.
     return len(text).to_bytes(8, "little") + text + content.data
 
 
@@ -86,35 +86,35 @@ def _checksum(blank: bytes) -> str:
 
 def _split(file: bytes) -> tuple[dict[str, Any], bytes]:
     if len(file) < 8:
-        raise D90Error("it is no task file, or cut off.")
+        raise D90Error("it is not an adapter, or it is cut off.")
     length = int.from_bytes(file[:8], "little")
     if length > LARGEST_HEADER:
-        raise D90Error("it is no task file (its header is too long).")
+        raise D90Error("it is not an adapter (its header is too long).")
     if len(file) < 8 + length:
-        raise D90Error("it is no task file, or cut off.")
+        raise D90Error("it is not an adapter, or it is cut off.")
     try:
         header = json.loads(file[8 : 8 + length])
     except (ValueError, RecursionError) as error:
-        raise D90Error("it is no task file (its header is no JSON).") from error
+        raise D90Error("it is not an adapter (its header is not JSON).") from error
     if not isinstance(header, dict) or set(header) != {METADATA, TENSOR}:
-        raise D90Error("it is no task file: it may be another kind of safetensors file.")
+        raise D90Error("it is not an adapter: it may be another kind of safetensors file.")
     return header, file[8 + length :]
 
 
-def _words(header: Mapping[str, Any]) -> dict[str, str]:
-    words = header[METADATA]
-    if not isinstance(words, dict) or not all(isinstance(word, str) for word in words.values()):
-        raise D90Error("it is no task file (its metadata are not words).")
-    if CHECK not in words:
-        raise D90Error("it is no task file (it has no checksum).")
-    return dict(words)
+def _metadata(header: Mapping[str, Any]) -> dict[str, str]:
+    metadata = header[METADATA]
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise D90Error("it is not an adapter (its metadata are not strings).")
+    if CHECK not in metadata:
+        raise D90Error("it is not an adapter (it has no checksum).")
+    return dict(metadata)
 
 
-def _kind(header: Mapping[str, Any], length: int) -> str:
+def _dtype(header: Mapping[str, Any], length: int) -> str:
     tensor = header[TENSOR]
-    kind = tensor.get("dtype") if isinstance(tensor, dict) else None
-    if not isinstance(kind, str) or kind not in SIZES:
-        raise D90Error(f"its numbers are of kind {str(kind)[:20]}: expected F32, F16 or U8.")
-    if length % SIZES[kind]:
-        raise D90Error("it is cut off in the middle of a number.")
-    return kind
+    dtype = tensor.get("dtype") if isinstance(tensor, dict) else None
+    if not isinstance(dtype, str) or dtype not in SIZES:
+        raise D90Error(f"its tensor is of dtype {str(dtype)[:20]}: expected F32, F16 or U8.")
+    if length % SIZES[dtype]:
+        raise D90Error("it is cut off in the middle of an element.")
+    return dtype

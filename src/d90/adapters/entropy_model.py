@@ -1,10 +1,10 @@
-"""Entropy coding of whole numbers under a stated prior, the same bits on every machine.
+"""Entropy coding of integers under an explicit prior, the same bits on every machine.
 
-The prior is a discrete bell curve, made in whole numbers alone:
+The prior is a discrete bell curve, computed in integers alone:
 
     P(k) proportional to a^(k^2) for |k| <= K,    a = spread / 2^16
 
-so that one number of two bytes says all of it. Its floating-point cousin would depend on the
+so that one two-byte number defines it. Its floating-point cousin would depend on the
 machine's exponential function. The coder is constriction's asymmetric numeral system (Bamler 2022).
 """
 
@@ -24,7 +24,7 @@ AnsCoder = _stream.stack.AnsCoder
 Categorical = _stream.model.Categorical
 
 ONE = 1 << 16
-"""Spreads are whole multiples of 1 / ONE."""
+"""Spreads are integer multiples of 1 / ONE."""
 
 _FIXED = 48
 """Binary digits behind the point while weights are multiplied."""
@@ -33,9 +33,9 @@ LARGEST = 127
 """Largest K: symbols from -127 to 127."""
 
 COMMONEST = 255
-"""The commonest symbol is at most so many times as likely as all others together, so that no symbol
-is free: 1 / 177 of a bit at least. A reader then knows how many numbers some bytes can hold, and a
-short file cannot ask for much memory."""
+"""The commonest symbol is at most this many times as likely as all others together, so that no
+symbol is free: 1 / 177 of a bit at least. A reader then knows how many numbers some bytes can
+hold, and a short file cannot ask for much memory."""
 
 
 def bell(spread: int, largest: int) -> NDArray[np.float64]:
@@ -71,23 +71,23 @@ def bell(spread: int, largest: int) -> NDArray[np.float64]:
 
 
 def best_spread(symbols: NDArray[np.int32], largest: int) -> int:
-    """The spread under which the symbols are shortest, nearly: a at their own variance.
+    """Nearly the spread with the shortest encoding: a at the symbols' own variance.
 
     A bell of variance v has a = exp(-1 / (2 v)); a few neighbors are tried around it.
     """
     variance = max(float(np.mean(np.square(symbols.astype(np.float64)))), 1e-3)
     middle = math.exp(-1 / (2 * variance))
-    tried = {
+    candidates = {
         min(max(round(ONE * middle**power), 1), ONE - 1)
         for power in (0.25, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.25, 1.6, 2.5)
     }
-    return min(sorted(tried), key=lambda spread: bits(symbols, bell(spread, largest), largest))
+    return min(sorted(candidates), key=lambda spread: bits(symbols, bell(spread, largest), largest))
 
 
 def bits(symbols: NDArray[np.int32], probabilities: NDArray[np.float64], shift: int) -> float:
     """The information in the symbols, in bits."""
-    shares = probabilities / probabilities.sum()
-    return float(-np.log2(shares[symbols + shift]).sum())
+    normalized = probabilities / probabilities.sum()
+    return float(-np.log2(normalized[symbols + shift]).sum())
 
 
 def encode(symbols: NDArray[np.int32], probabilities: NDArray[np.float64]) -> bytes:
@@ -97,29 +97,29 @@ def encode(symbols: NDArray[np.int32], probabilities: NDArray[np.float64]) -> by
     return coder.get_compressed().astype("<u4").tobytes()
 
 
-FEW = 1 << 16
-"""So many symbols are read from any bytes: a run of symbol 0 at the end costs the coder nothing."""
+MIN_SYMBOLS = 1 << 16
+"""Symbols that any bytes may decode to: a run of symbol 0 at the end costs the coder nothing."""
 
 
-def most_symbols(size: int, probabilities: NDArray[np.float64]) -> int:
-    """How many symbols are read from so many bytes: all of them the commonest one, or a few.
+def max_symbols(size: int, probabilities: NDArray[np.float64]) -> int:
+    """Most symbols that this many bytes decode to: all the commonest one, or MIN_SYMBOLS.
 
-    >>> most_symbols(40_000, np.array([0.5, 0.5]))  # and a word that the coder may end with
+    >>> max_symbols(40_000, np.array([0.5, 0.5]))  # and a word that the coder may end with
     320032
     """
     least = -math.log2(min(float(probabilities.max() / probabilities.sum()), 1 - 2**-20))
-    return max(math.floor((8 * size + 32) / least), FEW)
+    return max(math.floor((8 * size + 32) / least), MIN_SYMBOLS)
 
 
 def decode(data: bytes, probabilities: NDArray[np.float64], count: int) -> NDArray[np.int32]:
     """`count` symbols from exactly these bytes.
 
     Raises:
-        D90Error: when the bytes are not what `encode` writes for so many symbols.
+        D90Error: when the bytes are not what `encode` writes for that many symbols.
     """
     if len(data) % 4:
         raise D90Error("the coded numbers are not whole words.")
-    if count > most_symbols(len(data), probabilities):
+    if count > max_symbols(len(data), probabilities):
         raise D90Error(f"{len(data)} bytes of coded numbers cannot hold {count:,} of them.")
     try:
         coder = AnsCoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))

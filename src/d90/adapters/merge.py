@@ -1,4 +1,4 @@
-"""A task file and its base as one plain checkpoint of transformers."""
+"""An adapter and its base as one plain checkpoint of transformers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from d90.utils.files import atomic_path
 
 
 def merge(file: str | Path, folder: str | Path, *, base: str | None = None) -> None:
-    """Write the model of a task file to a new folder: weights, configuration and tokenizer.
+    """Write the model of an adapter to a new folder: weights, configuration and tokenizer.
 
     The folder is written atomically.
 

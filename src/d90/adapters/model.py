@@ -1,9 +1,9 @@
-"""A transformers model that carries a task file, and changes to another in place.
+"""A transformers model with an adapter, which can switch to another in place.
 
     theta = theta_0 + s lam (P z)
 
 is written into the model's own parameters, so it is a normal model: it can be moved, saved, merged
-and put in a pipeline. theta_0 is kept beside it, so that the base comes back bit for bit.
+and used in a pipeline. theta_0 is kept beside it, so that the base comes back bit for bit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from d90.subspace.ops import group_rows
 
 @dataclass(frozen=True)
 class Head:
-    """The classification head of a base: how many classes it has, and the seed of its values."""
+    """The classification head of a base: its number of classes and the seed of its values."""
 
     classes: int
     seed: int
@@ -38,15 +38,15 @@ class Head:
 
 @dataclass(frozen=True, eq=False)
 class BaseModel:
-    """A pretrained model as tasks start from it.
+    """A pretrained model, as an adapter starts from it.
 
     Attributes:
-        name, dtype: as it was loaded.
+        name, dtype: as loaded.
         theta_0: by the first name of each tensor.
-        weights: its tensors' names and places.
+        weights: names of its tensors and the modules that hold them.
         digests: of theta_0.
-        fresh: names of the tensors that the head's seed decides.
-        head: that theta_0 has.
+        fresh: names of the tensors that are initialized from the head's seed.
+        head: of theta_0.
     """
 
     name: str
@@ -59,13 +59,13 @@ class BaseModel:
 
 
 class AdapterModel(PreTrainedModel):
-    """What a model of transformers gains when it is loaded with a task file.
+    """What a model of transformers gains when it is loaded with an adapter.
 
     `load` makes it; its class is also that of the model, such as `BertForSequenceClassification`.
 
     Attributes:
         tokenizer: of the model.
-        task: the task file that the weights are of; None for the base itself.
+        adapter: whose weights the model has; None for the base itself.
         base: the pretrained model.
     """
 
@@ -74,13 +74,13 @@ class AdapterModel(PreTrainedModel):
     base: BaseModel
 
     def switch(self, file: str | Path | Adapter | None) -> AdapterModel:
-        """Become the model of another task file of the same base; of None, the base, bit for bit.
+        """Switch to another adapter of the same base; None restores the base, bit for bit.
 
-        It takes about the time of one apply of P. A file with another head is served too: its head
-        is made from its seed.
+        It takes about the time of one application of P. The adapter may have another head, which is
+        initialized from its seed.
 
         Raises:
-            D90Error: as `load`; the model is then as it was.
+            D90Error: as `load`; the model is then unchanged.
         """
         if file is None:
             _write_theta_0(self, self.base)
@@ -96,20 +96,20 @@ class AdapterModel(PreTrainedModel):
 
 
 def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
-    """A model of transformers with the weights that a task file means.
+    """A model of transformers with the weights of an adapter.
 
     Args:
         base: name or folder of the pretrained model, as in `d90.models.loading.load`; None for the
-            one that the file names.
-        file: a task file, or its path.
+            one that the adapter names.
+        file: an adapter, or its path.
 
     Returns:
         A normal model for sequence classification, in evaluation mode on the CPU, which also has
-        what `AdapterModel` lists: `tokenizer`, `task`, `switch`.
+        what `AdapterModel` lists: `tokenizer`, `adapter`, `switch`.
 
     Raises:
-        D90Error: the file is damaged or of an unknown version; the base cannot be loaded or is not
-            the file's.
+        D90Error: the adapter is damaged or of an unknown version; the base cannot be loaded or is
+            not the adapter's.
     """
     found = _read(file)
     name = base or found.base.name
@@ -156,11 +156,11 @@ def _read(file: str | Path | Adapter) -> Adapter:
 
 
 def _where(file: Adapter) -> str:
-    return f"the task file for '{file.task.name}': "
+    return f"the adapter for '{file.task.name}': "
 
 
 def _with_head(model: PreTrainedModel, base: BaseModel, file: Adapter) -> BaseModel:
-    """The base with the head that a file starts from; the model is left alone."""
+    """The base with the head that an adapter starts from; the model is not changed."""
     head = Head(len(file.task.labels), file.base.head_seed)
     if head == base.head:
         return base
@@ -182,7 +182,7 @@ def _with_head(model: PreTrainedModel, base: BaseModel, file: Adapter) -> BaseMo
 
 
 def _other_shapes(base: BaseModel, classes: int) -> Mapping[str, tuple[int, ...]]:
-    """The tensors that have another shape where there are so many classes."""
+    """The tensors whose shape differs for this number of classes."""
     other = loading.load_meta(base.name, num_labels=classes, dtype=base.dtype)
     shapes = {name: tuple(p.shape) for name, p in other.named_parameters()}
     return {
@@ -193,10 +193,10 @@ def _other_shapes(base: BaseModel, classes: int) -> Mapping[str, tuple[int, ...]
 
 
 def _checked(model: nn.Module, base: BaseModel, file: Adapter) -> tuple[Layout, list[ParamRef]]:
-    """Where the file's numbers go in theta; nothing is changed.
+    """The layout that the adapter's parameters belong to; nothing is changed.
 
     Raises:
-        D90Error: the base is not the file's; a name or a count that does not fit.
+        D90Error: the base is not the adapter's, or D or m differ.
     """
     wanted, found = file.base.fingerprint, base.digests.fingerprint
     if wanted != found or file.base.dtype != base.dtype:

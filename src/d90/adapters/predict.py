@@ -1,4 +1,4 @@
-"""What a model with a task file says of texts, and how good that is on a task."""
+"""Predictions of a model with an adapter, and its metrics on a task."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from d90.training.evaluation import logits
 BATCH = 64
 
 OnRows = Callable[[int, int], None]
-"""Told of the rows done, and of all."""
+"""Called with the number of rows done and of all rows."""
 
 
 @dataclass(frozen=True)
 class SplitScores:
-    """How good a model is on one split.
+    """The metrics of a model on one split.
 
     Attributes:
         rows: of the split.
@@ -44,42 +44,42 @@ def predict_probabilities(
     batch_size: int = BATCH,
     on_rows: OnRows | None = None,
 ) -> NDArray[np.float64]:
-    """The probability of each class, shape (texts, classes); texts are cut as in training.
+    """The probability of each class, shape (texts, classes); texts are truncated as in training.
 
     Args:
         model: from `d90.load`.
         texts: one or two a row, as the task has text columns.
-        batch_size: rows a forward pass.
-        on_rows: told of the progress.
+        batch_size: rows per forward pass.
+        on_rows: called after each batch.
 
     Raises:
-        D90Error: a row with another number of texts, or with no token in it; a prediction that is
-            not finite.
+        D90Error: a row with another number of texts, or without tokens; a prediction that is not
+            finite.
     """
     if model.adapter is None:
-        raise D90Error("the model is its base, without a task: call model.switch(file) first.")
-    use = model.adapter.task
+        raise D90Error("the model is its base, without a task: call model.switch(adapter) first.")
+    task = model.adapter.task
     for number, row in enumerate(texts, 1):
-        if len(row) != len(use.text_columns):
+        if len(row) != len(task.text_columns):
             raise D90Error(
-                f"row {number} has {len(row)} texts: the task '{use.name}' is on "
-                f"{' and '.join(use.text_columns)}."
+                f"row {number} has {len(row)} texts: the task '{task.name}' has "
+                f"{' and '.join(task.text_columns)}."
             )
-    found = np.zeros((len(texts), len(use.labels)))
-    data = tokenize_texts(texts, model.tokenizer, max_length=use.max_length)
+    probabilities = np.zeros((len(texts), len(task.labels)))
+    data = tokenize_texts(texts, model.tokenizer, max_length=task.max_length)
     batches = evaluation_batches(data.split.lengths, batch_size)
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
     done = 0
     try:
         parts = logits(model, data, data.split, batches, accelerator)
         for rows, part in zip(batches, parts, strict=True):
-            found[rows] = part.double().softmax(-1).cpu().numpy()
+            probabilities[rows] = part.double().softmax(-1).cpu().numpy()
             done += len(rows)
             if on_rows is not None:
                 on_rows(done, len(texts))
     except FloatingPointError as error:
-        raise D90Error(f"{error}: the weights of this file overflow on this text.") from error
-    return found
+        raise D90Error(f"{error}: the weights of this adapter overflow on this text.") from error
+    return probabilities
 
 
 def predict(
@@ -88,10 +88,12 @@ def predict(
     """The most probable class of each row.
 
     Raises:
-        D90Error: as `probabilities`.
+        D90Error: as `predict_probabilities`.
     """
-    found = predict_probabilities(model, split.texts, batch_size=batch_size, on_rows=on_rows)
-    return found.argmax(1).tolist()
+    probabilities = predict_probabilities(
+        model, split.texts, batch_size=batch_size, on_rows=on_rows
+    )
+    return probabilities.argmax(1).tolist()
 
 
 def evaluate(
@@ -100,19 +102,19 @@ def evaluate(
     """Every metric on every evaluation split of a task.
 
     Raises:
-        D90Error: a task with other classes than the file's; as `probabilities`.
+        D90Error: a task whose classes are not the adapter's; as `predict_probabilities`.
     """
     if model.adapter is not None:
         check_classes(model.adapter, task)
-    found = {}
+    scores = {}
     for name, split in task.evaluation.items():
         predicted = predict(model, split, batch_size=batch_size, on_rows=on_rows)
-        found[name] = _scores(task, split, predicted)
-    return found
+        scores[name] = _scores(task, split, predicted)
+    return scores
 
 
 def check_classes(file: Adapter, task: Task) -> None:
-    """Refuse a task with other classes than a file's.
+    """Refuse a task whose classes are not the adapter's.
 
     Raises:
         D90Error: naming both.
@@ -120,7 +122,7 @@ def check_classes(file: Adapter, task: Task) -> None:
     labels = file.task.labels
     if tuple(task.labels) != labels:
         raise D90Error(
-            f"the file's classes are {', '.join(labels)} and those of '{task.name}' are "
+            f"the adapter's classes are {', '.join(labels)} and those of '{task.name}' are "
             f"{', '.join(task.labels)}: give the task that it was trained on, or one like it."
         )
 

@@ -1,4 +1,4 @@
-"""Ways to write the same numbers in fewer bits, from the coarsest to the finest. No torch here."""
+"""The same parameters in fewer bits, from the coarsest codec to the finest. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from d90.adapters.codecs import (
 from d90.errors import D90Error
 
 LEVELS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
-"""Numbers of levels that are tried."""
+"""Codebook sizes that are tried."""
 
 STEPS = (2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.06)
-"""Steps of the uniform code that are tried, in standard deviations of the numbers."""
+"""Steps of the uniform codec that are tried, in standard deviations of the parameters."""
 
-MOST_BITS = 7
-"""Of a number with levels: 128 of them."""
+MAX_BITS = 7
+"""Bits per parameter of the largest codebook, 128 levels."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file in one code.
+    """An adapter in one codec.
 
     Attributes:
-        name: what to call the code.
-        code: it.
-        file: in it.
-        size: of the file, in bytes.
+        name: of the codec and its setting, such as `levels (8)`.
+        codec: the codec.
+        adapter: the adapter in it.
+        size: of its file, in bytes.
     """
 
     name: str
@@ -46,15 +46,15 @@ class Candidate:
 
 
 def candidates(file: Adapter) -> tuple[Candidate, ...]:
-    """The file in every code that is tried, smallest first, float16 the last but one.
+    """The adapter in every codec that is tried, smallest first, then float16 and float32.
 
-    Codes that make a larger file than float16 are left out: they are worse in both ways.
+    Codecs that make a larger file than float16 are left out: they are worse in both ways.
     """
     numbers = departures(file)
     spread = float(numbers.std()) or 1.0
     codes: list[tuple[str, Codec]] = [
         *((f"levels ({r})", CodebookCodec(kmeans_codebook(numbers, r))) for r in LEVELS),
-        *((f"uniform ({share:g} sd)", UniformCodec(share * spread)) for share in STEPS),
+        *((f"uniform ({step:g} sd)", UniformCodec(step * spread)) for step in STEPS),
     ]
     found = [candidate for name, code in codes if (candidate := _candidate(name, code, file))]
     plain = [
@@ -67,29 +67,29 @@ def candidates(file: Adapter) -> tuple[Candidate, ...]:
 
 
 def encode_at_bits(file: Adapter, bits: int) -> Candidate:
-    """The file at so many bits a number: 32, 16, or 1 to 7 with levels by k-means.
+    """The adapter at this many bits per parameter: 32, 16, or 1 to 7 with k-means levels.
 
     Raises:
-        D90Error: another number of bits, or numbers that the code cannot write.
+        D90Error: another number of bits, or parameters that the codec cannot encode.
     """
     if bits in (16, 32):
         plain: Codec = Float16Codec() if bits == 16 else Float32Codec()
         coded = file.with_codec(plain)
         return Candidate(f"float{bits}", plain, coded, len(coded.to_bytes()))
-    if not 1 <= bits <= MOST_BITS:
-        raise D90Error(f"bits {bits}: expected auto, 32, 16, or from 1 to {MOST_BITS}.")
+    if not 1 <= bits <= MAX_BITS:
+        raise D90Error(f"bits {bits}: expected auto, 32, 16, or from 1 to {MAX_BITS}.")
     code = CodebookCodec(kmeans_codebook(departures(file), 2**bits))
     coded = file.with_codec(code)
     return Candidate(f"levels ({2**bits})", code, coded, len(coded.to_bytes()))
 
 
 def departures(file: Adapter) -> FloatArray:
-    """z and lam - 1: what a code that departs from lam = 1 is given."""
+    """z and lam - 1: how far the parameters are from those of the base model."""
     return np.concatenate([file.z, file.lam - np.float32(1)])
 
 
 def kmeans_codebook(numbers: FloatArray, r: int) -> tuple[float, ...]:
-    """r levels for these numbers by k-means, which starts from their quantiles: no chance in it.
+    """r levels for these numbers by k-means, started from their quantiles: deterministic.
 
     >>> kmeans_codebook(np.array([0, 0.1, 0.9, 1.0], dtype=np.float32), 2)
     (0.05, 0.95)

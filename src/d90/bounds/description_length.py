@@ -1,4 +1,4 @@
-"""What has to be said to name one classifier among all that a task file can hold, in bits.
+"""Bits needed to name one classifier among all that an adapter can encode.
 
 Everything that is chosen with sight of the training data is paid for, in a prefix-free code that is
 fixed before: whole numbers by Elias' gamma code, names by their place in a list.
@@ -43,7 +43,7 @@ def gamma_bits(number: int) -> int:
 def code_lengths(
     *, data_bytes: int, d: int, seed: int, head_seed: int, lists: Mapping[str, int]
 ) -> tuple[CodeLength, ...]:
-    """What a task file costs.
+    """Bits of an adapter.
 
     Args:
         data_bytes: the numbers as they are coded, codebook and spread included.

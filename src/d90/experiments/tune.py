@@ -28,7 +28,7 @@ from d90.adapters import (
 )
 from d90.adapters.codecs import FloatArray
 from d90.adapters.fingerprint import fingerprint
-from d90.adapters.quantize import MOST_BITS, Candidate, candidates, encode_at_bits
+from d90.adapters.quantize import MAX_BITS, Candidate, candidates, encode_at_bits
 from d90.distributed.process_group import get_process_group
 from d90.errors import D90Error
 from d90.executors.base import OnProgress
@@ -47,7 +47,7 @@ AUTO = "auto"
 CHECKPOINT_EVERY = 100
 """Updates between checkpoints, which hold d numbers a few times over."""
 
-BITS = ("32", "16", *(str(bits) for bits in range(1, MOST_BITS + 1)))
+BITS = ("32", "16", *(str(bits) for bits in range(1, MAX_BITS + 1)))
 TOLERANCE = 0.005
 """What `bits="auto"` may lose of the metric."""
 
@@ -265,7 +265,7 @@ def check_choice(bits: str, tolerance: float, qat_epochs: int) -> None:
         D90Error: naming what is expected.
     """
     if bits != AUTO and bits not in BITS:
-        raise D90Error(f"bits '{bits}': expected auto, 32, 16, or from 1 to {MOST_BITS}.")
+        raise D90Error(f"bits '{bits}': expected auto, 32, 16, or from 1 to {MAX_BITS}.")
     if not 0 <= tolerance <= 1:
         raise D90Error(f"tolerance {tolerance}: expected a share from 0 to 1, such as 0.005.")
     if qat_epochs < 0:
