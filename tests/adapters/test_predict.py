@@ -54,12 +54,12 @@ def test_scores(model: AdapterModel, task: Task) -> None:
 
 
 def test_what_cannot_be_labelled(model: AdapterModel, task: Task) -> None:
-    with pytest.raises(D90Error, match=r"row 2 has 2 texts: the task '.*' is on text"):
+    with pytest.raises(D90Error, match=r"row 2 has 2 texts: the task '.*' has text"):
         predict_probabilities(model, [("good",), ("good", "bad")])
     with pytest.raises(
-        D90Error, match=r"the file's classes are 0, 1 and those of .* are bad, good"
+        D90Error, match=r"the adapter's classes are 0, 1 and those of .* are bad, good"
     ):
         evaluate(model, replace(task, labels=("bad", "good")))
     base = d90.load(model.base.name, model.adapter).switch(None)  # type: ignore[arg-type]
-    with pytest.raises(D90Error, match=r"call model.switch\(file\) first"):
+    with pytest.raises(D90Error, match=r"call model.switch\(adapter\) first"):
         predict_probabilities(base, [("good",)])
