@@ -278,3 +278,12 @@ def test_other_threads_and_the_reference_kernel_decode_the_same(
     assert threads == "2"
     for actual, exact in zip(json.loads(logits), expected, strict=True):
         np.testing.assert_allclose(actual, exact, rtol=2e-6, atol=2e-6)
+
+
+def test_the_base_is_loaded_at_the_revision_of_the_adapter(
+    file: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading.constants, "HF_HUB_OFFLINE", True)
+    base = replace(file.base, name="org/no-such-model", revision="abc123")
+    with pytest.raises(D90Error, match="model 'org/no-such-model@abc123' is not a local folder"):
+        d90.load(None, replace(file, base=base))

@@ -112,7 +112,7 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
             not the adapter's.
     """
     found = _read(file)
-    name = base or found.base.name
+    name = base or _hub_revision(found.base.name, found.base.revision)
     labels = found.task.labels
     if found.base.dtype not in DTYPES:
         raise D90Error(f"{_where(found)}its base is of dtype '{found.base.dtype[:20]}': unknown.")
@@ -190,6 +190,11 @@ def _other_shapes(base: BaseModel, classes: int) -> Mapping[str, tuple[int, ...]
         for name, tensor in base.theta_0.items()
         if shapes.get(name, tuple(tensor.shape)) != tuple(tensor.shape)
     }
+
+
+def _hub_revision(name: str, revision: str) -> str:
+    """The base model at the commit that the adapter was trained on, if it is from the hub."""
+    return f"{name}@{revision}" if revision and not Path(name).is_dir() else name
 
 
 def _checked(model: nn.Module, base: BaseModel, file: Adapter) -> tuple[Layout, list[ParamRef]]:
