@@ -22,19 +22,19 @@ from d90.experiments.callbacks import Callback
 from d90.experiments.measure import run_study
 from d90.experiments.problem import load_problem
 from d90.experiments.study import Study
-from d90.search.protocols import Listed
+from d90.search.protocols import ListProtocol
 from d90.search.summary import Summary
 from d90.search.trial import TrialResult
 from d90.storage.store import Store
 from d90.training import TrainConfig
 
-GRID = Listed(
+GRID = ListProtocol(
     dims=(1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500),
     learning_rates=(0.004, 0.008, 0.016),
     baseline_learning_rates=(0.01,),
 )
 PLACES: dict[str, dict[str, Any]] = {
-    "local": {},
+    "serial": {},
     "processes": {"workers": 2},
     "ray": {"workers": 2},
 }

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from d90.search.protocols import Listed
+from d90.search.protocols import ListProtocol
 from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Store, StudyStore
 
@@ -66,7 +66,7 @@ def proposals(path: Path, count: int, studies: int, repetitions: int) -> list[fl
     for number in range(studies):
         with Store(path).study({"number": number}, "study") as study:
             fill(path, study, count // studies)
-    protocol = Listed(dims=range(1, repetitions + 1), learning_rates=(0.01,))
+    protocol = ListProtocol(dims=range(1, repetitions + 1), learning_rates=(0.01,))
     milliseconds = []
     with Store(path).study({"number": 0}, "study") as study:
         for _ in range(repetitions):

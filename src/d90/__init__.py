@@ -1,6 +1,6 @@
 """Measure the intrinsic dimension of fine-tuning.
 
-The names below are loaded when they are first asked for: `import d90` alone loads no torch.
+The public names are loaded on first use: `import d90` alone does not load torch.
 """
 
 from __future__ import annotations
@@ -9,19 +9,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from d90.adapters import Adapter
     from d90.adapters.model import load
+    from d90.errors import D90Error
+    from d90.experiments.callbacks import Callback
     from d90.experiments.measure import measure, run_study
-    from d90.experiments.problem import load_problem
+    from d90.experiments.problem import Problem, load_problem
     from d90.experiments.study import Study
+    from d90.search.protocols import BisectProtocol, GridProtocol, ListProtocol
+    from d90.search.subspace_config import SubspaceConfig
+    from d90.search.summary import Summary
     from d90.storage.store import Store
     from d90.subspace import attach, detach
     from d90.tasks import load_task
+    from d90.training import TrainConfig
 
     __version__: str
 
 __all__ = [
+    "Adapter",
+    "BisectProtocol",
+    "Callback",
+    "D90Error",
+    "GridProtocol",
+    "ListProtocol",
+    "Problem",
     "Store",
     "Study",
+    "SubspaceConfig",
+    "Summary",
+    "TrainConfig",
     "__version__",
     "attach",
     "detach",
@@ -32,14 +49,24 @@ __all__ = [
     "run_study",
 ]
 
-_HOMES = {
+_MODULES = {
+    "Adapter": "d90.adapters",
+    "BisectProtocol": "d90.search.protocols",
+    "Callback": "d90.experiments.callbacks",
+    "D90Error": "d90.errors",
+    "GridProtocol": "d90.search.protocols",
+    "ListProtocol": "d90.search.protocols",
+    "Problem": "d90.experiments.problem",
     "Store": "d90.storage.store",
     "Study": "d90.experiments.study",
+    "SubspaceConfig": "d90.search.subspace_config",
+    "Summary": "d90.search.summary",
+    "TrainConfig": "d90.training",
     "attach": "d90.subspace",
     "detach": "d90.subspace",
     "load": "d90.adapters.model",
-    "load_task": "d90.tasks",
     "load_problem": "d90.experiments.problem",
+    "load_task": "d90.tasks",
     "measure": "d90.experiments.measure",
     "run_study": "d90.experiments.measure",
 }
@@ -51,9 +78,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("d90")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'd90' has no attribute '{name}'")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -51,13 +51,3 @@ def test_importing_the_package_loads_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout == "set()\n"
-
-
-def test_public_names() -> None:
-    import d90.experiments.measure
-
-    assert {getattr(package, name) is not None for name in package.__all__} == {True}
-    assert package.measure is d90.experiments.measure.measure
-    assert set(package.__all__) <= set(dir(package))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        package.nothing  # noqa: B018

@@ -12,13 +12,15 @@ from tests.helpers.gloo import pair
 import d90
 from d90.experiments.callbacks import Callback
 from d90.experiments.study import Study
-from d90.search.protocols import Listed
+from d90.search.protocols import ListProtocol
 from d90.search.trial import Trial, TrialResult
 from d90.training import TrainConfig
 
 OPTIONS: Mapping[str, Any] = {
     "training": TrainConfig(max_steps=12, batch_size=8, precision="no"),
-    "protocol": Listed(dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01,)),
+    "protocol": ListProtocol(
+        dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01,)
+    ),
     "head_seed": 3,
     "max_length": 16,
 }

@@ -19,7 +19,7 @@ from d90.errors import D90Error
 from d90.executors import Executor, ProcessExecutor, SerialExecutor, make_executor
 from d90.executors import processes as module
 from d90.executors.base import Cancelled
-from d90.search.protocols import Listed
+from d90.search.protocols import ListProtocol
 from d90.search.summary import Summary
 from d90.training import Progress, TrainConfig
 
@@ -100,7 +100,7 @@ def test_leaving_ends_what_still_runs(runner: NewTrainer) -> None:
     assert isinstance(future.exception(), D90Error)
 
 
-SEARCH = Listed(
+SEARCH = ListProtocol(
     dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01, 0.02), seeds=(0, 1)
 )
 
@@ -125,7 +125,7 @@ def test_a_study_has_the_same_answer(ready_folder: Path, toy_folder: Path, tmp_p
         toy_folder,
         tmp_path / "two.db",
         executor="processes",
-        execution={"workers": 2},
+        workers=2,
     )
     assert len(one.trials) == 6
     assert [*map(timeless, two.ordered_trials)] == [*map(timeless, one.ordered_trials)]
@@ -134,12 +134,12 @@ def test_a_study_has_the_same_answer(ready_folder: Path, toy_folder: Path, tmp_p
 
 DRIVER = """
 import sys, d90
-from d90.search.protocols import Listed
+from d90.search.protocols import ListProtocol
 from d90.training import TrainConfig
 if __name__ == "__main__":
-    d90.measure(sys.argv[1], sys.argv[2], store=sys.argv[3], protocol=Listed(dims=(10, 50)),
+    d90.measure(sys.argv[1], sys.argv[2], store=sys.argv[3], protocol=ListProtocol(dims=(10, 50)),
         training=TrainConfig(max_steps=100_000, batch_size=8, precision="no"), max_length=16,
-        executor="processes", execution={"workers": 2})
+        executor="processes", workers=2)
 """
 
 
@@ -165,17 +165,17 @@ def test_workers_end_with_a_driver_that_was_killed(
 
 
 def test_names_and_numbers(runner: NewTrainer) -> None:
-    found: list[Executor] = [make_executor(name, runner()) for name in ("local", "processes")]
+    found: list[Executor] = [make_executor(name, runner()) for name in ("serial", "processes")]
     assert [type(executor) for executor in found] == [SerialExecutor, ProcessExecutor]
     assert [executor.workers for executor in found] == [1, len(os.sched_getaffinity(0))]
     assert [executor.slots for executor in found] == [executor.workers for executor in found]
     refused: list[tuple[str, dict[str, Any], str]] = [
         ("ray2", {}, "unknown executor 'ray2'"),
         ("processes", {"workers": 0}, "workers 0: expected at least 1"),
-        ("local", {"workers": 2}, "choose 'processes'"),
+        ("serial", {"workers": 2}, "choose 'processes'"),
         ("processes", {"workers": 10**7}, "lower workers"),
         ("processes", {"address": "auto"}, "'processes' has no address .*: choose 'ray'"),
-        ("local", {"gpus_per_trial": 1}, "'local' has no address .*: choose 'ray'"),
+        ("serial", {"gpus_per_trial": 1}, "'serial' takes no address.*: choose 'ray'"),
     ]
     for name, options, message in refused:
         with pytest.raises(D90Error, match=message):

@@ -136,7 +136,7 @@ def test_what_it_cannot_have(runner: NewTrainer) -> None:
     refused: list[tuple[dict[str, Any], str]] = [
         ({"cpus_per_trial": 3}, "no node .* has 3 CPU and 0 GPU for a trial"),
         ({"gpus_per_trial": 1}, "lower cpus_per_trial or gpus_per_trial"),
-        ({"gpus_per_trial": 1.5}, "gpus_per_trial 1.5: expected a part of one"),
+        ({"gpus_per_trial": 1.5}, "gpus_per_trial 1.5: expected a fraction of 1"),
         ({"cpus_per_trial": -1}, "cpus_per_trial -1: expected"),
     ]
     for options, message in refused:

@@ -15,20 +15,20 @@ from d90.executors.base import OnProgress
 from d90.experiments.callbacks import Callback
 from d90.experiments.scheduler import Scheduler
 from d90.experiments.study import Study
-from d90.search.protocols import Bisect, Grid, Protocol
+from d90.search.protocols import BisectProtocol, GridProtocol, Protocol
 from d90.search.protocols.speculative import speculative_trials
 from d90.search.trial import Trial, TrialResult
 from d90.storage.store import StudyStore
 
 FULL = (1e-4, 2e-4)
-SEARCH = Bisect(
+SEARCH = BisectProtocol(
     min_dim=10,
     max_dim=5_000,
     learning_rates=(0.002, 0.008),
     baseline_learning_rates=FULL,
     seeds=(0, 1),
 )
-EVERY = Grid(
+EVERY = GridProtocol(
     min_dim=10, max_dim=1000, num_dims=4, learning_rates=(0.01,), baseline_learning_rates=FULL
 )
 

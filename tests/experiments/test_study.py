@@ -15,13 +15,13 @@ import d90
 from d90.errors import D90Error
 from d90.experiments.callbacks import Callback
 from d90.experiments.study import Study
-from d90.search.protocols import Listed
+from d90.search.protocols import ListProtocol
 from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress, TrainConfig
 
 TRAINING = TrainConfig(max_steps=12, batch_size=8, precision="no")
-SEARCH = Listed(dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01,))
+SEARCH = ListProtocol(dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01,))
 FULL, SMALL, LARGE = Trial(None, 0.01), Trial(10, 0.01), Trial(50, 0.01)
 
 NewStudy = Callable[..., Study]
@@ -178,7 +178,7 @@ def test_settings_are_plain_and_complete(new_study: NewStudy) -> None:
         "projection": "fastfood",
         "scale": "vectors",
     }
-    assert settings["protocol"]["name"] == "listed"
+    assert settings["protocol"]["name"] == "list"
     assert settings["protocol"]["dims"] == [10, 50]
     assert settings["baseline_training"]["optimizer"] == "adamw"
     assert "learning_rate" not in settings["training"]

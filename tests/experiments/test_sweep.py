@@ -10,7 +10,7 @@ from d90.errors import D90Error
 from d90.executors.runner import TrialRunner
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepCallback, SweepItem, build_sweep, run_sweep
-from d90.search.protocols import Grid, Listed
+from d90.search.protocols import GridProtocol, ListProtocol
 from d90.search.summary import load_summaries
 from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Store
@@ -21,7 +21,7 @@ OPTIONS = {
     "max_length": 16,
     "projection": "onehot",
 }
-PROTOCOL = Listed(dims=(10, 40), learning_rates=(0.01,), baseline_learning_rates=(0.01,))
+PROTOCOL = ListProtocol(dims=(10, 40), learning_rates=(0.01,), baseline_learning_rates=(0.01,))
 
 
 class Counter(SweepCallback):
@@ -86,14 +86,14 @@ def test_an_interrupt_loses_the_run_in_flight_only(
 
 
 def test_dimensions_that_a_model_lacks_are_left_out(ready_folder: Path, toy_folder: Path) -> None:
-    wide = Listed(dims=(1, 3, 10, 10**9), learning_rates=(0.01,))
+    wide = ListProtocol(dims=(1, 3, 10, 10**9), learning_rates=(0.01,))
     said, did = items(ready_folder, toy_folder, protocol=wide)
     assert did.protocol.dimensions() == (1, 3, 10)
     assert said.protocol.dimensions() == (10,)  # m = 4 scales are among the d numbers.
-    (grid,) = items(ready_folder, toy_folder, methods=["did"], protocol=Grid(max_dim=10**6))
+    (grid,) = items(ready_folder, toy_folder, methods=["did"], protocol=GridProtocol(max_dim=10**6))
     assert max(grid.protocol.dimensions()) == grid.open_study().problem.D
     with pytest.raises(D90Error, match=r"DID: none of the dimensions lies from 1 to"):
-        items(ready_folder, toy_folder, methods=["did"], protocol=Listed(dims=(10**9,)))
+        items(ready_folder, toy_folder, methods=["did"], protocol=ListProtocol(dims=(10**9,)))
 
 
 @pytest.mark.parametrize(

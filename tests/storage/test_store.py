@@ -470,7 +470,7 @@ class TestBadStores:
 DRIVER = """
 import sys
 import time
-from d90.search.protocols import Listed
+from d90.search.protocols import ListProtocol
 from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Store
 with Store(sys.argv[1]).study({"driver": 1}, sys.argv[2]) as study:
@@ -478,7 +478,7 @@ with Store(sys.argv[1]).study({"driver": 1}, sys.argv[2]) as study:
 
 # Short runs; the metric is a function of the trial, as in a seeded study.
 LOOP = """
-    protocol = Listed(dims=range(10, 22), learning_rates=(0.01, 0.02))
+    protocol = ListProtocol(dims=range(10, 22), learning_rates=(0.01, 0.02))
     while trials := protocol.next_trials(study.results()):
         handle = study.start(trials[0], repr(trials[0]))
         metric = 0.5 + (hash(trials[0]) % 1000 if trials[0].d else 300) / 2000

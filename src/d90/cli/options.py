@@ -291,10 +291,10 @@ def run_options(
     executor: Annotated[
         str,
         option(
-            "Where trials run: local (this process), processes (several) or ray (a cluster).",
+            "Where trials run: serial (this process), processes (several) or ray (a cluster).",
             EXECUTION,
         ),
-    ] = "local",
+    ] = "serial",
     workers: Annotated[
         int | None,
         option(

@@ -19,7 +19,7 @@ __all__ = [
     "make_executor",
 ]
 
-EXECUTORS = ("local", "processes", "ray")
+EXECUTORS = ("serial", "processes", "ray")
 
 
 def make_executor(
@@ -31,24 +31,24 @@ def make_executor(
     cpus_per_trial: float = 1,
     gpus_per_trial: float = 0,
 ) -> Executor:
-    """The executor of that name.
+    """The executor with this name.
 
     Args:
         name: one of `EXECUTORS`.
-        trainer: what runs a trial, loaded in this process.
-        workers: trials at once, of `processes` (one a core where None) and of `ray` (as many as
-            the cluster has room for where None).
-        address, cpus_per_trial, gpus_per_trial: of `ray`: see `RayExecutor`.
+        runner: runs a trial; loaded in this process.
+        workers: number of concurrent trials. For `processes`, None means one per core; for `ray`,
+            as many as the cluster has room for.
+        address, cpus_per_trial, gpus_per_trial: for `ray` only: see `RayExecutor`.
 
     Raises:
-        D90Error: an unknown name, or an argument that it cannot have.
+        D90Error: the name is unknown; an argument is out of its range or not for this executor.
     """
     if name not in EXECUTORS:
         raise unknown_name("executor", name, EXECUTORS)
-    if name != "local" and runner.process_group.world_size > 1:
+    if name != "serial" and runner.process_group.world_size > 1:
         raise D90Error(
-            f"executor '{name}': a launcher's processes make each run together, with the executor "
-            "'local'; choose it, or start d90 without the launcher."
+            f"executor '{name}': a launcher's processes run each trial together, which needs the "
+            "executor 'serial': choose it, or start d90 without the launcher."
         )
     if workers is not None and workers < 1:
         raise D90Error(f"workers {workers}: expected at least 1.")
@@ -56,13 +56,13 @@ def make_executor(
         return _make_ray(runner, workers, address, cpus_per_trial, gpus_per_trial)
     if address is not None or cpus_per_trial != 1 or gpus_per_trial != 0:
         raise D90Error(
-            f"the executor '{name}' has no address and shares out no cores or GPUs: choose 'ray'."
+            f"executor '{name}' takes no address, cpus_per_trial or gpus_per_trial: choose 'ray'."
         )
     if name == "processes":
         return ProcessExecutor(runner, workers)
     if workers not in (None, 1):
         raise D90Error(
-            f"workers {workers}: the executor 'local' runs one trial at a time; choose 'processes'."
+            f"workers {workers}: executor 'serial' runs one trial at a time: choose 'processes'."
         )
     return SerialExecutor(runner)
 
@@ -70,7 +70,7 @@ def make_executor(
 def _make_ray(
     runner: TrialRunner, workers: int | None, address: str | None, cpus: float, gpus: float
 ) -> RayExecutor:
-    for name, share in (("cpus_per_trial", cpus), ("gpus_per_trial", gpus)):
-        if share < 0 or (share > 1 and share != int(share)):
-            raise D90Error(f"{name} {share:g}: expected a part of one, or a whole number.")
+    for name, amount in (("cpus_per_trial", cpus), ("gpus_per_trial", gpus)):
+        if amount < 0 or (amount > 1 and amount != int(amount)):
+            raise D90Error(f"{name} {amount:g}: expected a fraction of 1, or a whole number.")
     return RayExecutor(runner, workers, address=address, cpus_per_trial=cpus, gpus_per_trial=gpus)

@@ -24,7 +24,7 @@ from d90.experiments.problem import load_problem
 from d90.experiments.scheduler import Scheduler
 from d90.experiments.study import Study
 from d90.search.estimate import estimate
-from d90.search.protocols import Grid, Protocol
+from d90.search.protocols import GridProtocol, Protocol
 from d90.search.summary import Summary
 from d90.search.trial import TrialResult
 from d90.storage.store import Store
@@ -55,7 +55,7 @@ def measure(
     dtype: str = "float32",
     head_seed: int = 0,
     store: str | Path = "d90.db",
-    executor: str = "local",
+    executor: str = "serial",
     workers: int | None = None,
     address: str | None = None,
     cpus_per_trial: float = 1,
@@ -78,7 +78,7 @@ def measure(
     Raises:
         D90Error: an argument is invalid, or a resource that the study needs cannot be used.
     """
-    protocol = protocol or Grid()
+    protocol = protocol or GridProtocol()
     problem = load_problem(
         model,
         task,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from d90.experiments.problem import Problem
-from d90.search.protocols import Protocol
+from d90.search.protocols import Protocol, protocol_name
 from d90.storage.store import study_name
 from d90.training import TrainConfig
 from d90.training.config import EXPONENT, REFERENCE_D
@@ -36,7 +36,7 @@ class Study:
     def settings(self) -> dict[str, Any]:
         """Everything that distinguishes this study from others, as JSON values."""
         problem, runner = self.problem, self.problem.runner
-        protocol = {**asdict(self.protocol), "name": type(self.protocol).__name__.lower()}
+        protocol = {**asdict(self.protocol), "name": protocol_name(self.protocol)}
         return {
             "model": problem.model_name,
             "task": problem.task.name,

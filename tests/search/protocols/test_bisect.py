@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d90.errors import D90Error
-from d90.search.protocols import Bisect
+from d90.search.protocols import BisectProtocol
 from d90.search.trial import Trial, TrialResult
 
 RATES = (0.004, 0.008, 0.016)
 BASELINE = TrialResult(Trial(None, 1e-4, 0), "ok", metric=0.8)
 
 
-def small(**changes: Any) -> Bisect:
+def small(**changes: Any) -> BisectProtocol:
     """Rungs 100, 200, 400, ..., 12,800."""
     arguments: dict[str, Any] = {
         "min_dim": 100,
@@ -27,7 +27,7 @@ def small(**changes: Any) -> Bisect:
         "learning_rates": RATES,
         "baseline_learning_rates": (1e-4,),
     }
-    return Bisect(**(arguments | changes))
+    return BisectProtocol(**(arguments | changes))
 
 
 def at(d: int, metrics: dict[float, float], seed: int = 0) -> list[TrialResult]:
@@ -35,12 +35,12 @@ def at(d: int, metrics: dict[float, float], seed: int = 0) -> list[TrialResult]:
 
 
 def test_the_paper_ladder() -> None:
-    dims = Bisect().dimensions()
+    dims = BisectProtocol().dimensions()
     assert (dims[0], dims[-1]) == (100, 4_000_000)
     assert len(dims) == 74
     assert all(1.13 < b / a < 1.18 for a, b in pairwise(dims))
     # 2 full runs; 7 steps halve 74 rungs, and some of these need all 4 learning rates.
-    assert Bisect().max_trials() <= 2 + 7 * 4
+    assert BisectProtocol().max_trials() <= 2 + 7 * 4
 
 
 def test_rungs_of_the_example() -> None:
@@ -50,7 +50,9 @@ def test_rungs_of_the_example() -> None:
 @settings(max_examples=200, deadline=None)
 @given(first=st.integers(-1, 30), seeds=st.sampled_from([(0,), (0, 1)]))
 def test_finds_the_smallest_that_passes(first: int, seeds: tuple[int, ...]) -> None:
-    protocol = Bisect(min_dim=10, max_dim=20_000, ratio=1.3, learning_rates=RATES, seeds=seeds)
+    protocol = BisectProtocol(
+        min_dim=10, max_dim=20_000, ratio=1.3, learning_rates=RATES, seeds=seeds
+    )
     dims = protocol.dimensions()
     d90 = dims[first] if 0 <= first < len(dims) else math.inf
     results: list[TrialResult] = []

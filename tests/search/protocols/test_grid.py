@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d90.search.protocols import Grid
+from d90.search.protocols import GridProtocol
 from d90.search.trial import Trial, TrialResult
 
 
 def test_the_paper_grid() -> None:
-    dims = Grid().dimensions()
+    dims = GridProtocol().dimensions()
     assert (dims[0], dims[-1]) == (10, 10_000)
     # 100 values of ratio 1.072: 10.7 and 11.5 round to the same 11.
     assert len(dims) == 99
-    assert Grid().max_trials() == 2 + len(dims) * 4
+    assert GridProtocol().max_trials() == 2 + len(dims) * 4
 
 
 def test_every_dimension_rate_and_seed() -> None:
-    grid = Grid(
+    grid = GridProtocol(
         min_dim=10,
         max_dim=1000,
         num_dims=3,
@@ -38,7 +38,7 @@ def test_every_dimension_rate_and_seed() -> None:
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(2, 200))
 def test_dimensions_are_ascending_whole_and_even_in_log(low: int, more: int, count: int) -> None:
-    dims = Grid(min_dim=low, max_dim=low + more, num_dims=count).dimensions()
+    dims = GridProtocol(min_dim=low, max_dim=low + more, num_dims=count).dimensions()
     assert (dims[0], dims[-1]) == (low, low + more)
     assert all(a < b for a, b in pairwise(dims))
     assert len(dims) <= count
@@ -48,10 +48,10 @@ def test_dimensions_are_ascending_whole_and_even_in_log(low: int, more: int, cou
 
 
 def test_one_dimension() -> None:
-    assert Grid(min_dim=50, max_dim=50).dimensions() == (50,)
+    assert GridProtocol(min_dim=50, max_dim=50).dimensions() == (50,)
 
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_ends_are_included(count: int) -> None:
-    dims = Grid(min_dim=7, max_dim=7001, num_dims=count).dimensions()
+    dims = GridProtocol(min_dim=7, max_dim=7001, num_dims=count).dimensions()
     assert (dims[0], dims[-1]) == (7, 7001)

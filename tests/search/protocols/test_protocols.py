@@ -13,15 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d90.errors import D90Error
-from d90.search.protocols import PROTOCOLS, Bisect, Grid, Listed, Protocol, make_protocol
+from d90.search.protocols import (
+    PROTOCOLS,
+    BisectProtocol,
+    GridProtocol,
+    ListProtocol,
+    Protocol,
+    make_protocol,
+)
 from d90.search.trial import Status, Trial, TrialResult
 
 FULL = (5e-5, 1e-4)
 RATES = (0.004, 0.008, 0.016)
 SMALL: dict[str, Protocol] = {
-    "bisect": Bisect(min_dim=10, max_dim=40_000, ratio=2.0, learning_rates=RATES, seeds=(0, 1)),
-    "grid": Grid(min_dim=10, max_dim=100, num_dims=5, learning_rates=RATES, seeds=(0, 1)),
-    "list": Listed(dims=(100, 10), learning_rates=RATES, seeds=(0, 1)),
+    "bisect": BisectProtocol(
+        min_dim=10, max_dim=40_000, ratio=2.0, learning_rates=RATES, seeds=(0, 1)
+    ),
+    "grid": GridProtocol(min_dim=10, max_dim=100, num_dims=5, learning_rates=RATES, seeds=(0, 1)),
+    "list": ListProtocol(dims=(100, 10), learning_rates=RATES, seeds=(0, 1)),
 }
 
 
@@ -134,7 +143,7 @@ def test_bracket_ignores_a_dimension_with_trials_left() -> None:
 
 
 def test_bracket_of_a_curve_that_is_not_monotone() -> None:
-    protocol = Listed(
+    protocol = ListProtocol(
         dims=(10, 20, 40, 80), learning_rates=(0.01,), baseline_learning_rates=(1e-4,)
     )
     metrics = {None: 0.8, 10: 0.5, 20: 0.75, 40: 0.6, 80: 0.78}
@@ -149,7 +158,7 @@ def test_make_passes_what_the_protocol_takes() -> None:
         100,
         1000,
     )
-    assert make_protocol("grid").dimensions() == Grid().dimensions()
+    assert make_protocol("grid").dimensions() == GridProtocol().dimensions()
     assert make_protocol("bisect", max_dim=1000).dimensions()[-1] == 1000
 
 

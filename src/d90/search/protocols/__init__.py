@@ -1,4 +1,4 @@
-"""Which trials to run next, from the records so far: pure functions, one file a protocol."""
+"""Which trials to run next, given the results so far: pure functions, one protocol per file."""
 
 from __future__ import annotations
 
@@ -7,26 +7,37 @@ from dataclasses import fields
 
 from d90.errors import D90Error, unknown_name
 from d90.search.protocols.base import BASELINE_LEARNING_RATES, LEARNING_RATES, Protocol
-from d90.search.protocols.bisect import Bisect
-from d90.search.protocols.grid import Grid
-from d90.search.protocols.listed import Listed
+from d90.search.protocols.bisect import BisectProtocol
+from d90.search.protocols.grid import GridProtocol
+from d90.search.protocols.listed import ListProtocol
 
 __all__ = [
     "BASELINE_LEARNING_RATES",
     "LEARNING_RATES",
     "PROTOCOLS",
-    "Bisect",
-    "Grid",
-    "Listed",
+    "BisectProtocol",
+    "GridProtocol",
+    "ListProtocol",
     "Protocol",
     "make_protocol",
+    "protocol_name",
 ]
 
 PROTOCOLS: dict[str, type[Protocol]] = {
-    "bisect": Bisect,
-    "grid": Grid,
-    "list": Listed,
+    "bisect": BisectProtocol,
+    "grid": GridProtocol,
+    "list": ListProtocol,
 }
+
+
+def protocol_name(protocol: Protocol) -> str:
+    """The key of its class in `PROTOCOLS`; the class's own name for one defined elsewhere.
+
+    >>> protocol_name(GridProtocol())
+    'grid'
+    """
+    names = {kind: name for name, kind in PROTOCOLS.items()}
+    return names.get(type(protocol), type(protocol).__name__)
 
 
 def make_protocol(
@@ -41,7 +52,7 @@ def make_protocol(
     seeds: Sequence[int] = (0,),
     target_fraction: float = 0.9,
 ) -> Protocol:
-    """The protocol of that name; None leaves an argument at the protocol's own default.
+    """The protocol with this name; None leaves an argument at the protocol's own default.
 
     Args:
         name: a key of `PROTOCOLS`.
@@ -51,12 +62,11 @@ def make_protocol(
         num_dims: number of dimensions (`grid`).
         learning_rates: of the subspace runs.
         baseline_learning_rates: of the baseline.
-        seeds: projection seeds.
-        target_fraction: share of the full metric that counts as reaching it.
+        seeds: of the runs; each decides projection, data order and dropout.
+        target_fraction: fraction of the full metric that a d must reach to pass.
 
     Raises:
-        D90Error: for an unknown name, an argument out of its range or one the protocol has no
-            use for.
+        D90Error: the name is unknown; an argument is out of its range or not one of the protocol's.
 
     >>> make_protocol("list", dims=[10, 100]).dimensions()
     (10, 100)

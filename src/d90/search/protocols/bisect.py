@@ -25,7 +25,7 @@ LARGE = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bisect(Protocol):
+class BisectProtocol(Protocol):
     """Binary search for the smallest d that passes, on a geometric ladder of dimensions.
 
     The rungs run from min_dim to max_dim, both included, each about `ratio` times the one before
@@ -77,7 +77,7 @@ class Bisect(Protocol):
         steps = round(math.log(self.max_dim / self.min_dim) / math.log(self.ratio))
         return log_spaced(self.min_dim, self.max_dim, max(steps, 1) + 1)
 
-    def clip(self, low: int, high: int) -> Bisect:
+    def clip(self, low: int, high: int) -> BisectProtocol:
         return replace(self, **clip_range(self.min_dim, self.max_dim, low, high))
 
     def search(self, results: Sequence[TrialResult], threshold: float) -> list[Trial]:

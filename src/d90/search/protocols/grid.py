@@ -11,7 +11,7 @@ MAX_NUM_DIMS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid(Protocol):
+class GridProtocol(Protocol):
     """Every (d, learning rate, seed) for log-spaced dimensions.
 
         d_i = round(min_dim * (max_dim / min_dim)^(i / (num_dims - 1))),   i = 0 .. num_dims - 1
@@ -27,7 +27,7 @@ class Grid(Protocol):
     Raises:
         D90Error: for a range or a count that makes no grid.
 
-    >>> Grid(min_dim=10, max_dim=1000, num_dims=5).dimensions()
+    >>> GridProtocol(min_dim=10, max_dim=1000, num_dims=5).dimensions()
     (10, 32, 100, 316, 1000)
     """
 
@@ -46,7 +46,7 @@ class Grid(Protocol):
     def dimensions(self) -> tuple[int, ...]:
         return log_spaced(self.min_dim, self.max_dim, self.num_dims)
 
-    def clip(self, low: int, high: int) -> Grid:
+    def clip(self, low: int, high: int) -> GridProtocol:
         return replace(self, **clip_range(self.min_dim, self.max_dim, low, high))
 
 

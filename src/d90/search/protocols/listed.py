@@ -9,7 +9,7 @@ from d90.search.protocols.base import Protocol, check_integers, none_within
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed(Protocol):
+class ListProtocol(Protocol):
     """Every (d, learning rate, seed) for the given dimensions.
 
     Args:
@@ -19,7 +19,9 @@ class Listed(Protocol):
         D90Error: for no dimension, one below 1, or one given twice.
 
     >>> from d90.search.trial import TrialResult, Trial
-    >>> protocol = Listed(dims=(10, 100), learning_rates=(0.01,), baseline_learning_rates=(1e-4,))
+    >>> protocol = ListProtocol(
+    ...     dims=(10, 100), learning_rates=(0.01,), baseline_learning_rates=(1e-4,)
+    ... )
     >>> protocol.next_trials([])
     [Trial(d=None, learning_rate=0.0001, seed=0)]
     >>> baseline = TrialResult(Trial(None, 1e-4, 0), "ok", metric=0.8)
@@ -36,7 +38,7 @@ class Listed(Protocol):
     def dimensions(self) -> tuple[int, ...]:
         return tuple(sorted(self.dims))
 
-    def clip(self, low: int, high: int) -> Listed:
+    def clip(self, low: int, high: int) -> ListProtocol:
         inside = tuple(d for d in self.dims if low <= d <= high)
         if not inside:
             raise none_within(low, high)
