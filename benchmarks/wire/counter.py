@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -37,7 +37,9 @@ def count_bytes() -> Iterator[Counter[str]]:
         return counted
 
     names = ("all_reduce", "all_gather", "broadcast", "broadcast_object_list", "all_gather_object")
-    with mock.patch.multiple(dist, **{name: counting(name) for name in names}):
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(mock.patch.object(dist, name, counting(name)))
         yield sent
 
 

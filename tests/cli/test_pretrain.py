@@ -96,7 +96,7 @@ def check(result: tuple[int, str, str], message: str) -> None:
         ("--model-config none.toml", "size and model_config: give one of them"),
         ("--vocab-size 100", "vocab_size 100: at least 261"),
         ("--tokenizer .", "vocab_size and tokenizer: give one of them"),
-        ("--validation-fraction 1", "validation_fraction 1.0: a share between 0 and 1"),
+        ("--validation-fraction 1", "validation_fraction 1.0: a fraction between 0 and 1"),
         ("--max-documents 0", "max_documents 0: at least 1"),
         ("--max-steps 0", "steps 0: a whole number of at least 1"),
         ("--checkpoints 0,9", "checkpoints has 9: from 0 to 4"),
@@ -109,7 +109,7 @@ def check(result: tuple[int, str, str], message: str) -> None:
         ("--sequence-length-schedule 8:x", "--sequence-length-schedule '8:x': 'x' is not a number"),
         (
             "--sequence-length-schedule 5:2",
-            "sequence_length_schedule: pieces of 5 tokens: a number from 2 on that divides",
+            "sequence_length_schedule: length 5: a number from 2 on that divides",
         ),
         ("--precision fp16", "unknown precision 'fp16'"),
         ("--log-with tensorbord", "unknown log_with 'tensorbord'"),

@@ -56,7 +56,7 @@ Planner = Callable[..., PretrainJob]
 
 @pytest.fixture
 def quick(corpus: Path) -> Planner:
-    """A run of twelve updates, with these settings changed."""
+    """A run of twelve optimizer steps, with these options changed."""
 
     def make(**changes: Any) -> PretrainJob:
         return plan_pretraining([str(corpus)], **{**QUICK, **changes})

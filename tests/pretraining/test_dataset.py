@@ -1,4 +1,4 @@
-"""Token files and their blocks: nothing lost, the order kept, held-out documents apart."""
+"""Token files and their blocks: nothing lost, the order kept, validation documents apart."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def encode() -> Tokenizer:
 
 def written(folder: Path, encode: Tokenizer, share: float = 0.2, count: int = 150) -> Corpus:
     return write_tokens(
-        iter(texts(count)), encode, folder, end=END, held_out=share, tokenizer="digest"
+        iter(texts(count)), encode, folder, end=END, validation_fraction=share, tokenizer="digest"
     )
 
 
@@ -60,13 +60,13 @@ def documents_in(folder: Path, part: str, encode: Tokenizer) -> list[str]:
 
 def test_every_document_is_in_one_file_and_in_order(tmp_path: Path, encode: Tokenizer) -> None:
     corpus = written(tmp_path, encode)
-    train, held_out = (documents_in(tmp_path, part, encode) for part in ("train", "held-out"))
+    train, validation = (documents_in(tmp_path, part, encode) for part in ("train", "validation"))
     assert train == [text for text in texts(150) if not is_validation(text, 0.2)]
-    assert held_out == [text for text in texts(150) if is_validation(text, 0.2)]
-    assert (corpus.documents, corpus.validation_documents) == (len(train), len(held_out))
-    assert 15 <= len(held_out) <= 45
+    assert validation == [text for text in texts(150) if is_validation(text, 0.2)]
+    assert (corpus.documents, corpus.validation_documents) == (len(train), len(validation))
+    assert 15 <= len(validation) <= 45
     assert corpus.bytes == sum(len(text) for text in texts(150))
-    sizes = [token_file(tmp_path, part).stat().st_size for part in ("train", "held-out")]
+    sizes = [token_file(tmp_path, part).stat().st_size for part in ("train", "validation")]
     assert [2 * corpus.tokens, 2 * corpus.validation_tokens] == sizes
 
 
@@ -93,6 +93,6 @@ def test_types_and_too_little_text(tmp_path: Path, encode: Tokenizer) -> None:
     assert (token_type(65_536), token_type(65_537)) == (np.uint16, np.uint32)
     corpus = written(tmp_path, encode, share=1e-9)
     assert corpus.validation_tokens == 0
-    with pytest.raises(D90Error, match="0 tokens held out, fewer than a block of 16"):
-        open_blocks(tmp_path, "held-out", corpus, 16, 0, 1e-9)
+    with pytest.raises(D90Error, match="0 tokens for validation, fewer than a block of 16"):
+        open_blocks(tmp_path, "validation", corpus, 16, 0, 1e-9)
     assert len(open_blocks(tmp_path, "train", corpus, 16, 0, 1e-9)) > 100

@@ -74,7 +74,7 @@ def test_a_mask_is_a_function_of_seed_and_visit(
         assert not torch.equal(whole.chosen, other.chosen)
 
 
-def test_masks_change_at_every_visit_but_not_those_held_out(
+def test_masks_change_at_every_visit_but_not_in_validation(
     blocks: torch.Tensor, masker: MaskingCollator
 ) -> None:
     same = blocks[:1].expand(50, LENGTH)
@@ -92,11 +92,11 @@ def test_batches(blocks: torch.Tensor, masker: MaskingCollator) -> None:
     assert all(len(part.targets) == int(part.chosen.sum()) for part in parts)
 
 
-def test_pieces_are_the_same_tokens_in_their_order(
+def test_short_sequences_are_the_same_tokens_in_order(
     blocks: torch.Tensor, masker: MaskingCollator
 ) -> None:
     whole = masker.training(blocks[:3], seed=1, first=0)
-    pieces = whole.split_sequences(16)
-    assert pieces.inputs.shape == pieces.chosen.shape == (12, 16)
-    assert torch.equal(pieces.inputs[5], whole.inputs[1, 16:32])
-    assert torch.equal(blocks[:3].reshape(12, 16)[pieces.chosen], pieces.targets)
+    sequences = whole.split_sequences(16)
+    assert sequences.inputs.shape == sequences.chosen.shape == (12, 16)
+    assert torch.equal(sequences.inputs[5], whole.inputs[1, 16:32])
+    assert torch.equal(blocks[:3].reshape(12, 16)[sequences.chosen], sequences.targets)

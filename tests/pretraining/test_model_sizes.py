@@ -92,16 +92,16 @@ def test_checkpoint_steps() -> None:
         ({"max_length": 8}, "max_length 8: from 16"),
         (
             {"sequence_length_schedule": ((5, 1),)},
-            "sequence_length_schedule: pieces of 5 tokens: a number from 2 on that divides",
+            "sequence_length_schedule: length 5: a number from 2 on that divides",
         ),
-        ({"sequence_length_schedule": ((1, 1),)}, "sequence_length_schedule: pieces of 1 tokens"),
+        ({"sequence_length_schedule": ((1, 1),)}, "sequence_length_schedule: length 1"),
         (
             {"sequence_length_schedule": ((8, 4), (16, 4))},
-            "sequence_length_schedule: pieces up to step 4: ascending numbers from 1 to 10",
+            "sequence_length_schedule: step 4: ascending numbers from 1 to 10",
         ),
         (
             {"sequence_length_schedule": ((8, 11),)},
-            "sequence_length_schedule: pieces up to step 11",
+            "sequence_length_schedule: step 11",
         ),
         ({"seed": -1}, "seed -1"),
         ({"evaluate_every": 0}, "evaluate_every 0"),
@@ -115,7 +115,7 @@ def test_bad_settings(change: dict, message: str) -> None:
         PretrainConfig(**{**good, **change})
 
 
-def test_how_long_pieces_are() -> None:
+def test_sequence_lengths() -> None:
     settings = PretrainConfig(10, 0.001, (0,), 1, sequence_length_schedule=((8, 2), (32, 5)))
     assert [settings.sequence_length_at(step) for step in range(7)] == [8, 8, 32, 32, 32, 128, 128]
     assert settings.to_dict()["sequence_length_schedule"] == [[8, 2], [32, 5]]

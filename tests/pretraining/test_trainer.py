@@ -99,7 +99,7 @@ def test_what_a_run_leaves(finished: tuple[Path, Summary]) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
         *(".lock", "checkpoints", "corpus.json", "loss.png", "loss.svg", "pretraining.json"),
         *("state.safetensors", "tokenizer.json", "tokenizer_config.json"),
-        *("tokens-held-out.bin", "tokens-train.bin"),
+        *("tokens-train.bin", "tokens-validation.bin"),
     ]
     assert [step for step, _ in checkpoints(folder)] == [0, 5, 12]
     assert [result.step for result in history(folder)] == [0, 4, 5, 8, 12]
@@ -111,7 +111,7 @@ def test_what_a_run_leaves(finished: tuple[Path, Summary]) -> None:
     assert found["versions"]["precision"] == "no"
     assert found["settings"]["learning_rate"] == 0.001
     assert found["corpus"]["documents"] + found["corpus"]["validation_documents"] == 200
-    assert found["history"][0]["held_out_perplexity"] == summary.history[0].perplexity
+    assert found["history"][0]["validation_perplexity"] == summary.history[0].perplexity
 
 
 def test_checkpoints_are_models_to_fine_tune(finished: tuple[Path, Summary]) -> None:
@@ -288,18 +288,18 @@ def test_no_short_sequence_sees_another(opened: PretrainTrainer) -> None:
         return sum(loss.item() for loss in opened._batch_losses(blocks, length))
 
     for step, length in ((2, 4), (5, 8), (6, 16)):
-        pieces = zip(blocks.inputs.split(length, 1), blocks.chosen.split(length, 1), strict=True)
+        sequences = zip(blocks.inputs.split(length, 1), blocks.chosen.split(length, 1), strict=True)
         targets = torch.zeros_like(blocks.inputs)
         targets[blocks.chosen] = blocks.targets
         total = sum(
             masked_losses(opened.model, MaskedBatch(inputs, chosen, wanted[chosen])).sum().item()
-            for (inputs, chosen), wanted in zip(pieces, targets.split(length, 1), strict=True)
+            for (inputs, chosen), wanted in zip(sequences, targets.split(length, 1), strict=True)
         )
         assert loss(step) == pytest.approx(total / len(blocks.targets), rel=1e-5)
     assert len({round(loss(step), 6) for step in (0, 3, 6)}) == 3
 
 
-def test_the_held_out_loss_is_always_of_the_same_masks(opened: PretrainTrainer) -> None:
+def test_the_validation_loss_is_always_of_the_same_masks(opened: PretrainTrainer) -> None:
     loss = opened.validation_loss()
     opened.state.step = 5
     torch.manual_seed(9)
@@ -355,6 +355,7 @@ def test_predictions(quick: Planner) -> None:
 def test_dropout_is_on_in_training_only(
     opened: PretrainTrainer, quick: Planner, tmp_path: Path
 ) -> None:
+    (tmp_path / "other").mkdir()
     run_with = PretrainSession(quick(), tmp_path / "other", PretrainCallback(), "").run
     rates = {m.p for m in run_with.model.modules() if isinstance(m, nn.Dropout)}
     assert rates == {0.1}

@@ -32,7 +32,7 @@ def checkpoint_models(folder: str | Path, steps: Sequence[int] | None = None) ->
 def join_checkpoints(
     folder: str | Path, steps: Mapping[str, int], summaries: Sequence[Summary]
 ) -> list[Checkpoint]:
-    """The studies of checkpoints, with the updates and the held-out perplexity of each."""
+    """The studies of checkpoints, with the steps and the validation perplexity of each."""
     perplexity = {result.step: result.perplexity for result in history(folder)}
     return [
         Checkpoint(steps[summary.model], perplexity.get(steps[summary.model]), summary)

@@ -20,13 +20,13 @@ _STEP = re.compile(r"step-(\d{8,})")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured after `step` updates.
+    """An evaluation after `step` optimizer steps.
 
     Attributes:
-        step: updates.
+        step: optimizer steps done.
         tokens: read in training so far, masked or not.
         train_loss: mean over the masked tokens since the evaluation before, in nats; None at 0.
-        validation_loss: mean over the masked tokens of held-out blocks, in nats.
+        validation_loss: mean over the masked tokens of the validation blocks, in nats.
         seconds: of training and evaluating so far.
     """
 
@@ -38,7 +38,7 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """The exponential of the held-out loss: that of the masked tokens, not of whole texts."""
+        """The exponential of the validation loss: of masked tokens, not of whole documents."""
         return math.exp(self.validation_loss)
 
     def to_json(self) -> dict[str, Any]:
@@ -48,13 +48,13 @@ class Evaluation:
             "tokens": self.tokens,
             "train_loss": self.train_loss,
             "validation_loss": self.validation_loss,
-            "held_out_perplexity": self.perplexity,
+            "validation_perplexity": self.perplexity,
             "seconds": self.seconds,
         }
 
     @classmethod
     def from_json(cls, result: dict[str, Any]) -> Evaluation:
-        return cls(**{k: v for k, v in result.items() if k != "held_out_perplexity"})
+        return cls(**{k: v for k, v in result.items() if k != "validation_perplexity"})
 
 
 def checkpoint_name(step: int) -> str:
@@ -82,14 +82,14 @@ def read(folder: Path | str) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
         _ = found["history"], found["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise D90Error(f"'{file}' is damaged ({error}): give the command of that run again.") from (
+        raise D90Error(f"'{file}' is damaged ({error}): rerun the command of that run.") from (
             error
         )
     return found
 
 
 def checkpoints(folder: Path | str) -> list[tuple[int, Path]]:
-    """Updates and folder of every checkpoint, in order; each folder is whole.
+    """Step and folder of every checkpoint, in order; each folder is complete.
 
     Raises:
         D90Error: the folder is not that of a pre-training run, or has no checkpoint yet.
@@ -99,7 +99,7 @@ def checkpoints(folder: Path | str) -> list[tuple[int, Path]]:
     names = {path: _STEP.fullmatch(path.name) for path in home.glob("step-*")}
     found = sorted((int(match[1]), path) for path, match in names.items() if match)
     if not found:
-        raise D90Error(f"'{folder}' has no checkpoint yet: give the command of that run again.")
+        raise D90Error(f"'{folder}' has no checkpoint yet: rerun the command of that run.")
     return found
 
 

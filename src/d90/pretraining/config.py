@@ -1,4 +1,4 @@
-"""How a model is pre-trained."""
+"""Pretraining configuration."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from d90.errors import D90Error
 from d90.training.config import TrainConfig, check_learning_rate
 
 LEAST_LENGTH = 16
-"""Tokens a block, at least: of fewer, 15% may be none."""
+"""Minimum tokens per block: 15% of fewer may be none."""
 
 LONGEST = 2**16 - 1
 
-SHORTEST_PIECE = 2
-"""Tokens a piece, at least: a token alone has nothing beside it to be told from."""
+SHORTEST_SEQUENCE = 2
+"""Minimum tokens per sequence: a single token has no context."""
 
 ADAM = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-6, fused=True)
 """Liu et al. (2019), Section 3.1 and Table 9."""
@@ -26,25 +26,26 @@ ADAM = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """How a model is pre-trained.
+    """Pretraining configuration.
 
     Attributes:
-        steps: optimizer updates.
+        max_steps: optimizer steps.
         learning_rate: peak; it rises from 0 over the warm-up and falls to 0 at the end, linearly.
-        checkpoints: the updates after which the model is kept, in ascending order.
-        evaluate_every: updates from one evaluation to the next; there is one at each checkpoint.
-        batch_size: blocks a forward pass.
-        accumulation: batches an update. Its loss is the mean over all their masked tokens.
-        max_length: tokens a block.
-        sequence_length_schedule: (length, step) in ascending order of the steps: up to that
-        update, every block is
-            read as pieces of so many tokens, each on its own (Press et al. 2021); whole blocks
-            after the last. Evaluation always reads whole blocks.
-        warmup: share of the steps.
+        checkpoints: the steps after which the model is saved, in ascending order.
+        evaluate_every: steps between evaluations; there is also one at each checkpoint.
+        batch_size: blocks per forward pass.
+        gradient_accumulation_steps: forward passes per optimizer step, whose loss is the mean over
+            all their masked tokens.
+        max_length: tokens per block.
+        sequence_length_schedule: (length, step) in ascending order: until that step, every block
+            is split into sequences of that length (Press et al. 2021); whole blocks after the last
+            step. Evaluation always reads whole blocks.
+        warmup_ratio: fraction of the steps.
         weight_decay: of every parameter, decoupled (AdamW).
-        clip: largest norm of the gradient. The paper does not clip; its batches have 8,000
-            sequences, and smaller ones have gradients that stray further.
-        max_eval_blocks: held-out blocks that the held-out loss is measured on, at most.
+        max_grad_norm: gradients are clipped to this norm; None for no clipping. The
+            paper does not clip; its batches have 8,000 sequences, and smaller ones have noisier
+            gradients.
+        max_eval_blocks: maximum number of blocks of an evaluation.
         seed: of the first weights, the order of the blocks, the masks and dropout.
         precision: as `d90.training.TrainConfig` has it.
         log_with: a tracker of accelerate, such as `tensorboard`; None for none.
@@ -86,22 +87,22 @@ class PretrainConfig:
     def _check_schedule(self) -> None:
         before = 0
         for length, step in self.sequence_length_schedule:
-            if length < SHORTEST_PIECE or self.max_length % length:
+            if length < SHORTEST_SEQUENCE or self.max_length % length:
                 raise D90Error(
-                    f"sequence_length_schedule: pieces of {length} tokens: a number from "
-                    f"{SHORTEST_PIECE} on that divides "
+                    f"sequence_length_schedule: length {length}: a number from "
+                    f"{SHORTEST_SEQUENCE} on that divides "
                     f"max_length {self.max_length} is expected."
                 )
             if not before < step <= self.max_steps:
                 raise D90Error(
-                    f"sequence_length_schedule: pieces up to step {step}: ascending numbers "
+                    f"sequence_length_schedule: step {step}: ascending numbers "
                     f"from 1 to {self.max_steps} are "
                     "expected."
                 )
             before = step
 
     def sequence_length_at(self, step: int) -> int:
-        """Tokens that the model reads at once in the update after `step` others."""
+        """Sequence length of optimizer step `step`, from 0."""
         return next(
             (length for length, last in self.sequence_length_schedule if step < last),
             self.max_length,
@@ -136,8 +137,8 @@ class PretrainConfig:
         return {
             **{name: getattr(self, name) for name in names},
             "checkpoints": [*self.checkpoints],
-            # None, as in the summaries of runs from before there were pieces.
-            "sequence_length_schedule": [[*piece] for piece in self.sequence_length_schedule]
+            # None, as in summaries that predate the schedule.
+            "sequence_length_schedule": [[*stage] for stage in self.sequence_length_schedule]
             or None,
         }
 
@@ -145,10 +146,10 @@ class PretrainConfig:
 def checkpoint_steps(
     steps: int, *, every: int | None = None, listed: tuple[int, ...] | None = None
 ) -> tuple[int, ...]:
-    """The updates after which the model is kept: 0 and the last one, and those asked for.
+    """The steps after which the model is saved: 0, the last one, and the requested ones.
 
     Args:
-        steps: updates in all.
+        steps: optimizer steps of the run.
         every: one in so many; a tenth of the steps where neither is given.
         listed: these.
 

@@ -23,18 +23,18 @@ from d90.errors import D90Error
 from d90.utils.files import atomic_path, atomic_write
 
 CORPUS = "corpus.json"
-PARTS = ("train", "held-out")
+PARTS = ("train", "validation")
 
 _CHUNK = 1000
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What was found in a corpus.
+    """Statistics and digests of a corpus.
 
     Attributes:
-        documents, held_out_documents: documents to train on, and those held out.
-        tokens, held_out_tokens: their tokens, ends of documents included.
+        documents, validation_documents: number of documents of each part.
+        tokens, validation_tokens: their tokens, ends of documents included.
         bytes: of all texts in UTF-8.
         digest: SHA-256 of all documents in order.
         vocabulary: number of tokens of the tokenizer.
@@ -61,9 +61,9 @@ class Corpus:
         return cls(**json.loads(file.read_text())) if file.exists() else None
 
 
-def is_validation(document: str, share: float) -> bool:
-    """Whether a document is held out: a matter of its text alone, so copies stay together."""
-    return int.from_bytes(_digest(document)[:8], "big") < share * 2**64
+def is_validation(document: str, fraction: float) -> bool:
+    """Whether a document is for validation: decided by its text alone, so copies stay together."""
+    return int.from_bytes(_digest(document)[:8], "big") < fraction * 2**64
 
 
 def _digest(document: str) -> bytes:
@@ -86,7 +86,7 @@ def write_tokens(
     folder: Path,
     *,
     end: int,
-    held_out: float,
+    validation_fraction: float,
     tokenizer: str,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Corpus:
@@ -97,7 +97,7 @@ def write_tokens(
         encode: `d90.pretraining.tokenizer.encoder`.
         folder: where to.
         end: the token after each document.
-        held_out: share of the documents that are held out.
+        validation_fraction: fraction of the documents that are not trained on.
         tokenizer: digest of the tokenizer.
         on_progress: called with the documents and the bytes of text so far.
     """
@@ -111,7 +111,7 @@ def write_tokens(
         for chunk in _chunks(documents):
             encoded = encode.encode_batch_fast(chunk, add_special_tokens=False)
             for document, found in zip(chunk, encoded, strict=True):
-                part = int(is_validation(document, held_out))
+                part = int(is_validation(document, validation_fraction))
                 np.array([*found.ids, end], dtype).tofile(files[part])
                 counts[part] += 1
                 tokens[part] += len(found.ids) + 1
@@ -170,7 +170,7 @@ class TokenBlocks:
 
 
 def open_blocks(
-    folder: Path, part: str, corpus: Corpus, length: int, start: int, held_out: float
+    folder: Path, part: str, corpus: Corpus, length: int, start: int, validation_fraction: float
 ) -> TokenBlocks:
     """The blocks of a part of the corpus in a folder.
 
@@ -179,10 +179,11 @@ def open_blocks(
     """
     count = corpus.tokens if part == PARTS[0] else corpus.validation_tokens
     if count < length - 1:
-        which = "to train on" if part == PARTS[0] else "held out"
+        which = "to train on" if part == PARTS[0] else "for validation"
         raise D90Error(
             f"the corpus has {count} tokens {which}, fewer than a block of {length}: give more "
-            f"text, a smaller max_length, or another validation_fraction than {held_out:g}."
+            f"text, a smaller max_length, or another validation_fraction than "
+            f"{validation_fraction:g}."
         )
     file = token_file(folder, part)
     tokens = np.memmap(file, token_type(corpus.vocabulary), mode="r", shape=(count,))

@@ -25,8 +25,8 @@ def _figure(history: Sequence[Evaluation]) -> Figure:
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     train = [(e.step, e.train_loss) for e in history if e.train_loss is not None]
-    held_out = [(e.step, e.validation_loss) for e in history]
-    lines = {"training": (train, "-"), "held out": (held_out, (0, (5, 2)))}
+    validation = [(e.step, e.validation_loss) for e in history]
+    lines = {"training": (train, "-"), "validation": (validation, (0, (5, 2)))}
     for (label, (points, dashes)), color in zip(lines.items(), plotting.COLORS, strict=False):
         if points:
             xs, ys = zip(*points, strict=True)

@@ -18,15 +18,15 @@ from torch import Tensor
 from d90.rng import philox
 
 PER_CENT = 15
-"""Share of the tokens that are chosen."""
+"""Percentage of the tokens that are chosen."""
 
 OUTCOMES, HIDDEN, REPLACED = 10, 8, 9
 """Of ten equally likely outcomes 0..7 hide a chosen token, 8 replaces it and 9 keeps it."""
 
-HELD_OUT_SEED = 0
+VALIDATION_SEED = 0
 
 # Blocks of the data stream that no epoch's order reaches: two words a token, a block a visit.
-_TRAINING, _HELD_OUT = 2**42, 2**43
+_TRAINING, _VALIDATION = 2**42, 2**43
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class MaskedBatch:
         """In batches of so many blocks."""
         parts = zip(self.inputs.split(rows), self.chosen.split(rows), strict=True)
         targets = self.targets.split([int(part.sum()) for part in self.chosen.split(rows)])
-        return [MaskedBatch(*part, wanted) for part, wanted in zip(parts, targets, strict=True)]
+        return [MaskedBatch(*part, tokens) for part, tokens in zip(parts, targets, strict=True)]
 
 
 class MaskingCollator:
@@ -84,8 +84,8 @@ class MaskingCollator:
         return self._masked(blocks, seed, _TRAINING + first)
 
     def validation(self, blocks: Tensor, *, first: int) -> MaskedBatch:
-        """Mask held-out blocks from number `first` on: always in the same places."""
-        return self._masked(blocks, HELD_OUT_SEED, _HELD_OUT + first)
+        """Mask validation blocks from index `first` on: always in the same places."""
+        return self._masked(blocks, VALIDATION_SEED, _VALIDATION + first)
 
     def _masked(self, blocks: Tensor, seed: int, first: int) -> MaskedBatch:
         blocks = blocks.to(self._device)
@@ -111,9 +111,9 @@ class MaskingCollator:
 
 def _choose(words: Tensor, eligible: Tensor) -> Tensor:
     """The eligible places with the smallest words, of each row as many as it has to give."""
-    wanted = ((PER_CENT * eligible.sum(1) + 50) // 100).clamp_min(1)
+    counts = ((PER_CENT * eligible.sum(1) + 50) // 100).clamp_min(1)
     # The place in the low bits breaks ties; the others come after every word.
     keys = (words << 16) | torch.arange(words.shape[1], device=words.device)
     keys = torch.where(eligible, keys, 2**48)
-    last = keys.sort(1).values.gather(1, wanted[:, None] - 1)
+    last = keys.sort(1).values.gather(1, counts[:, None] - 1)
     return (keys <= last) & eligible

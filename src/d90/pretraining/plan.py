@@ -1,4 +1,4 @@
-"""What is pre-trained, on which texts and how, checked before anything is read or written."""
+"""A pretraining job, checked before anything is read or written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from d90.pretraining.tokenizer import FILES, LEAST_VOCABULARY, load_tokenizer
 DEFAULT_SIZE = "micro"
 DEFAULT_STEPS = 10_000
 EVALUATIONS = 50
-"""Evaluations of a run, unless they are asked for at other updates."""
+"""Evaluations of a run, unless `evaluate_every` is given."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PretrainJob:
     def __post_init__(self) -> None:
         if not 0 < self.validation_fraction < 1:
             raise D90Error(
-                f"validation_fraction {self.validation_fraction}: a share between 0 and 1 is "
+                f"validation_fraction {self.validation_fraction}: a fraction between 0 and 1 is "
                 "expected."
             )
         if self.max_documents is not None and self.max_documents < 1:
@@ -89,11 +89,11 @@ def plan_pretraining(
         vocab_size: tokens of the tokenizer that is trained, in place of the size's own number.
         tokenizer: folder of the tokenizer of another run, in place of one that is trained.
         validation_fraction, max_documents: as `PretrainJob` has them.
-        steps: optimizer updates.
+        max_steps: optimizer steps.
         rate: peak learning rate, in place of that of the model's width.
         checkpoint_every, checkpoints: as `checkpoint_steps` has them.
-        evaluate_every: updates between evaluations; a fiftieth of the steps where not given.
-        max_length: tokens a block.
+        evaluate_every: optimizer steps between evaluations; by default a fiftieth of the steps.
+        max_length: tokens per block.
         options: more of `PretrainConfig`.
 
     Raises:
@@ -127,9 +127,9 @@ def _with_vocabulary(
 ) -> Fields:
     """The fields with the number of tokens; `asked` where they name one that is no default."""
     if tokenizer is None:
-        wanted = fields.get("vocab_size") if vocab_size is None else vocab_size
-        if isinstance(wanted, int) and wanted < LEAST_VOCABULARY:
-            raise D90Error(f"vocab_size {wanted}: at least {LEAST_VOCABULARY} is expected.")
+        size = fields.get("vocab_size") if vocab_size is None else vocab_size
+        if isinstance(size, int) and size < LEAST_VOCABULARY:
+            raise D90Error(f"vocab_size {size}: at least {LEAST_VOCABULARY} is expected.")
         return fields if vocab_size is None else {**fields, "vocab_size": vocab_size}
     if vocab_size is not None:
         raise D90Error("vocab_size and tokenizer: give one of them.")

@@ -38,7 +38,7 @@ def prepare(job: PretrainJob, folder: Path, on_text: OnText) -> Corpus:
         encoder(tokenizer),
         folder,
         end=vocabulary(tokenizer).end,
-        held_out=job.validation_fraction,
+        validation_fraction=job.validation_fraction,
         tokenizer=file_digest(folder / FILES[0]),
         on_progress=lambda count, size: on_text("tokens", count, size),
     )

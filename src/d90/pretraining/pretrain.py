@@ -29,7 +29,7 @@ SAVE_SECONDS, SAVE_SHARE = 30.0, 0.02
 
 
 class PretrainCallback:
-    """What a display may want to know; every method does nothing until it is overridden."""
+    """Called on the events of a run; every method does nothing unless overridden."""
 
     def on_corpus_progress(self, what: str, documents: int, size: int) -> None:
         """So many documents, of `size` bytes, have been read for the tokenizer or the tokens."""
@@ -38,10 +38,10 @@ class PretrainCallback:
         """The corpus and the model are there; `step` updates were done by earlier sessions."""
 
     def on_progress(self, progress: Progress) -> None:
-        """An update has been made."""
+        """An optimizer step has been made."""
 
     def on_evaluate(self, evaluation: Evaluation) -> None:
-        """The held-out loss has been measured."""
+        """An evaluation has been made."""
 
 
 def pretrain(
@@ -52,13 +52,13 @@ def pretrain(
     callback: PretrainCallback | None = None,
     command: str = "",
 ) -> Summary:
-    """Pre-train, or go on with what is in the folder.
+    """Pretrain, or resume the run in the folder.
 
     Args:
         job: what.
         folder: where everything is kept; `docs/pretraining.md` says what is in it.
-        minutes: stop after so many, at the end of an update, with a checkpoint.
-        callback: what wants to know.
+        max_minutes: stop after so many minutes, after an optimizer step, with a checkpoint.
+        callback: called on the events of the run.
         command: as the user gave it, for the summary.
 
     Raises:
@@ -75,8 +75,8 @@ def pretrain(
             session.train(max_minutes)
         except FloatingPointError as error:
             raise D90Error(
-                f"pre-training diverged after {session.run.state.step} updates ({error}): give "
-                "another folder and a lower learning rate or a longer warm-up."
+                f"pretraining diverged after {session.run.state.step} optimizer steps ({error}): "
+                "give another folder and a lower learning rate or a longer warm-up."
             ) from error
         finally:
             session.run.close()
@@ -90,7 +90,7 @@ class PretrainSession:
     Args:
         job: what is run.
         folder: where.
-        callback: what wants to know.
+        callback: called on the events of the run.
         command: as the user gave it.
     """
 
