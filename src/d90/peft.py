@@ -3,8 +3,8 @@
     theta = theta_0 + s lam (P z)
 
 Importing this module registers the method. PEFT's methods put a layer in the place of each module
-that they change; a subspace goes through the whole model, head included, so here the whole model is
-PEFT's one layer, and what happens in it is `d90.subspace.attach`.
+that they change; a subspace goes through the whole model, head included, so the whole model is
+PEFT's one layer, and `d90.subspace.attach` does the work.
 
 >>> from peft import get_peft_model
 >>> model = nn.Sequential(nn.Linear(20, 10), nn.ReLU(), nn.Linear(10, 2))
@@ -63,7 +63,7 @@ class D90Config(PeftConfig):
     adapter without a head beside it, so these two are read as None, PEFT's general class.
 
     Args:
-        d: how many numbers to train.
+        d: number of parameters to train.
         method, groups, projection, scale, seed: as in `d90.attach`.
         head_seed: where given, the head (every weight outside the base model) is first made from
             this seed, as `d90.models.loading.load` makes a new one: 0 <= head_seed < 2^64. Where
@@ -122,12 +122,12 @@ class D90Layer(nn.Module, BaseTunerLayer):
 
     def __init__(self, model: nn.Module, subspace: Subspace, adapter_name: str) -> None:
         super().__init__()
-        # In a tuple, which torch does not look into: both are above this module, not below it.
+        # In a tuple, which torch does not register: both are above this module, not below it.
         self._above = model, subspace
         self._name, self._active_adapter = adapter_name, adapter_name
         self._theta: dict[ParamSite, Tensor] = {}
-        # PEFT counts parameters, and theta_0 is none. It asks one without numbers how many it
-        # stands for, as those of DeepSpeed's ZeRO 3 say.
+        # PEFT counts parameters, and theta_0 is none. It reads the size of an empty parameter from
+        # `ds_numel`, which DeepSpeed's ZeRO 3 sets.
         self.theta_0 = nn.Parameter(subspace.z.new_empty(0), requires_grad=False)
         self.theta_0.ds_numel = subspace.layout.D  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -157,7 +157,7 @@ class D90Layer(nn.Module, BaseTunerLayer):
     def set_requires_grad(
         self, adapter_names: str | Sequence[str], requires_grad: bool = True
     ) -> None:
-        """Train z and lam, or freeze them, where this adapter is meant."""
+        """Train z and lam, or freeze them, if this adapter is named."""
         names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
         subspace = self._above[1]
         for vector in (subspace.z, subspace.lam):
@@ -212,7 +212,7 @@ class D90Model(BaseTuner):
         """
         # PEFT makes a first adapter's parameters meta tensors without telling the tuner.
         if low_cpu_mem_usage or nn.LayerNorm(1).weight.is_meta:
-            raise D90Error("low_cpu_mem_usage saves nothing on d numbers: leave it out.")
+            raise D90Error("low_cpu_mem_usage saves nothing on d parameters: leave it out.")
         if isinstance(getattr(model, NAME, None), Subspace):
             raise D90Error(
                 "the model is in a subspace already, and holds one at a time: call "
@@ -326,10 +326,10 @@ class D90Model(BaseTuner):
     ) -> dict[str, Tensor]:
         """The file's tensors, when they are the ones expected: PEFT itself loads what it finds."""
         expected = {key: tuple(vector.shape) for key, vector in model.state_dict().items()}
-        found = {key: tuple(vector.shape) for key, vector in state_dict.items()}
-        if found != expected:
+        actual = {key: tuple(vector.shape) for key, vector in state_dict.items()}
+        if actual != expected:
             raise D90Error(
-                f"the adapter's file holds {found or 'nothing'}, and its configuration asks for "
+                f"the adapter's file holds {actual or 'nothing'}, and its configuration asks for "
                 f"{expected}: the two are not of one adapter, or the file is damaged."
             )
         return state_dict

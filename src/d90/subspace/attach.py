@@ -26,7 +26,7 @@ from d90.subspace.subspace import Subspace
 NAME = "subspace"
 """The attribute of the model that holds its `Subspace`; keys of the state dict begin with it."""
 
-_LOAN = "subspace_loan"
+_STAND_IN = "subspace_loan"
 _ABSENT = object()
 
 
@@ -40,17 +40,17 @@ def attach(
     scale: str = "tensor",
     seed: int = 0,
 ) -> Subspace:
-    """Make the trainable weights of a model a function of d numbers, in place.
+    """Make the trainable weights of a model a function of d parameters, in place.
 
     DID: `theta = theta_0 + s (P z)`. SAID: `theta_i = theta_0,i + s lam_i (P z)_i` for group i.
 
-    Afterwards `model.parameters()` yields z (and lam) and what was frozen before, the state dict is
-    exactly the d numbers, and the weights are plain tensors, computed before each forward pass of
-    `model`. Where a part of the model is called by itself, call `Subspace.materialize` first.
+    Afterwards `model.parameters()` yields z (and lam) and the frozen parameters, the state dict is
+    exactly the d parameters, and the weights are plain tensors, computed before each forward pass
+    of `model`. Before calling a submodule directly, call `Subspace.materialize`.
 
     Args:
         model: any module. Its dtype and its frozen parameters stay as they are.
-        d: how many numbers to train, at most D.
+        d: number of parameters to train, at most D.
         method: `did` or `said`.
         groups: `layer`, `module` or `tensor`: the groups of SAID, and the order of theta.
         projection: `dense`, `sparse`, `fastfood` or `onehot`.
@@ -94,15 +94,15 @@ def detach(model: nn.Module) -> None:
 
 
 def _install(model: nn.Module, subspace: Subspace, weights: Sequence[ParamRef]) -> None:
-    """Put the subspace in the model, leaving in `subspace.undo` what takes it out again."""
+    """Put the subspace in the model, and register in `subspace.undo` how to remove it."""
     undo = subspace.undo
-    undo.callback(_give_back, subspace, _take(weights))
+    undo.callback(_restore_parameters, subspace, _replace_parameters(weights))
     undo.callback(model._modules.pop, NAME)
-    # First, so that the name of z is `subspace.z` and not that of a loan of it.
+    # First, so that z is named `subspace.z` and not by a stand-in of it.
     rest = dict(model._modules)
     model._modules.clear()
     model._modules.update({NAME: subspace, **rest})
-    _lend(model, subspace, undo)
+    _add_stand_ins(model, subspace, undo)
     for handle in (
         model.register_forward_pre_hook(subspace.before_forward, prepend=True),
         model.register_state_dict_post_hook(_keep_subspace_only),
@@ -110,16 +110,16 @@ def _install(model: nn.Module, subspace: Subspace, weights: Sequence[ParamRef]) 
     ):
         undo.callback(handle.remove)
     # Trainer scales gradients wrongly for a forward that takes **kwargs and ignores the number of
-    # items in the batch, unless told that it does.
+    # items in the batch, unless this attribute is False.
     _set(model, "accepts_loss_kwargs", False, undo)
-    # DDP would send theta_0 to every process in every step.
+    # DDP would broadcast theta_0 in every step.
     ignored = [f"{NAME}.{name}" for name, _ in subspace.named_buffers() if "theta_0" in name]
     before = getattr(model, "_ddp_params_and_buffers_to_ignore", [])
     _set(model, "_ddp_params_and_buffers_to_ignore", [*before, *ignored], undo)
 
 
-def _take(weights: Sequence[ParamRef]) -> dict[nn.Module, tuple[str, ...]]:
-    """Plain tensors for the parameters; returns the order in which each module had those."""
+def _replace_parameters(weights: Sequence[ParamRef]) -> dict[nn.Module, tuple[str, ...]]:
+    """Replace parameters by plain tensors; returns each module's order of parameters."""
     orders = {module: tuple(module._parameters) for w in weights for module, _ in w.sites}
     for weight in weights:
         tensor = weight.parameter.detach()
@@ -129,7 +129,7 @@ def _take(weights: Sequence[ParamRef]) -> dict[nn.Module, tuple[str, ...]]:
     return orders
 
 
-def _give_back(subspace: Subspace, orders: dict[nn.Module, tuple[str, ...]]) -> None:
+def _restore_parameters(subspace: Subspace, orders: dict[nn.Module, tuple[str, ...]]) -> None:
     for param_slice, theta_0 in subspace.theta_0.items():
         parameter = nn.Parameter(theta_0)
         for module, attribute in subspace.sites[param_slice]:
@@ -139,21 +139,21 @@ def _give_back(subspace: Subspace, orders: dict[nn.Module, tuple[str, ...]]) -> 
             module._parameters[attribute] = module._parameters.pop(attribute)
 
 
-def _lend(model: nn.Module, subspace: Subspace, undo: ExitStack) -> None:
-    """Show z to the modules that lost their parameters.
+def _add_stand_ins(model: nn.Module, subspace: Subspace, undo: ExitStack) -> None:
+    """Register z in the modules that lost their parameters.
 
-    Many a module asks `next(self.parameters())` for its device and dtype. Where the dtype is not
-    that of z, it is shown a frozen parameter of no numbers.
+    Many modules read their device and dtype from `next(self.parameters())`. Where the dtype is not
+    that of z, an empty frozen parameter stands in.
     """
-    leases = {subspace.z.dtype: subspace.z}
+    stand_ins = {subspace.z.dtype: subspace.z}
     for param_slice, theta_0 in subspace.theta_0.items():
-        if theta_0.dtype not in leases:
-            nothing = theta_0.new_empty(0)
-            leases[theta_0.dtype] = nn.Parameter(nothing, requires_grad=False)
+        if theta_0.dtype not in stand_ins:
+            empty = theta_0.new_empty(0)
+            stand_ins[theta_0.dtype] = nn.Parameter(empty, requires_grad=False)
         for module, _ in subspace.sites[param_slice]:
-            if module is not model and _LOAN not in module._parameters:
-                module._parameters[_LOAN] = leases[theta_0.dtype]
-                undo.callback(module._parameters.pop, _LOAN)
+            if module is not model and _STAND_IN not in module._parameters:
+                module._parameters[_STAND_IN] = stand_ins[theta_0.dtype]
+                undo.callback(module._parameters.pop, _STAND_IN)
 
 
 def _set(model: nn.Module, attribute: str, value: Any, undo: ExitStack) -> None:
@@ -166,14 +166,14 @@ def _set(model: nn.Module, attribute: str, value: Any, undo: ExitStack) -> None:
 
 
 def _keep_subspace_only(model: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """After `state_dict`: the d numbers, without frozen parameters, buffers and loans of z."""
+    """After `state_dict`: z and lam, without frozen parameters, buffers and stand-ins."""
     for key in [key for key in state if key.startswith(prefix)]:
         if not key.startswith(f"{prefix}{NAME}."):
             del state[key]
 
 
 def _expect_subspace_only(model: nn.Module, incompatible: Any) -> None:
-    """After `load_state_dict`: what `state_dict` leaves out is not missing."""
+    """After `load_state_dict`: keys that `state_dict` leaves out are not missing."""
     entries = [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]
     left_out = tuple(f".{name}" for name, _ in entries if not name.startswith(f"{NAME}."))
     incompatible.missing_keys[:] = [

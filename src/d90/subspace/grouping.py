@@ -77,7 +77,7 @@ def _body(model: nn.Module) -> str:
 
 def _layers(model: nn.Module) -> set[str]:
     """Paths of the children of indexed containers that look like repeated blocks, at any depth."""
-    found = set()
+    layers = set()
     for path, container in model.named_modules():
         if not isinstance(container, (nn.ModuleList, nn.Sequential)):
             continue
@@ -89,12 +89,12 @@ def _layers(model: nn.Module) -> set[str]:
         ]
         classes = Counter(type(child) for _, child in children)
         alone = isinstance(container, nn.ModuleList) and len(children) == 1
-        found |= {
+        layers |= {
             f"{path}.{index}" if path else index
             for index, child in children
             if alone or classes[type(child)] > 1
         }
-    return found
+    return layers
 
 
 def _owner(name: str) -> str:

@@ -38,7 +38,7 @@ class ParamSlice:
 
     @property
     def size(self) -> int:
-        """How many weights it holds."""
+        """Number of weights."""
         return math.prod(self.shape)
 
 
@@ -51,12 +51,12 @@ class Group:
 
     @property
     def size(self) -> int:
-        """How many weights it holds."""
+        """Number of weights."""
         return sum(param_slice.size for param_slice in self.slices)
 
     @property
     def trainable(self) -> tuple[ParamSlice, ...]:
-        """The slots that P moves: those with a scale other than 0."""
+        """The slices that P moves: those with a scale other than 0."""
         return tuple(param_slice for param_slice in self.slices if param_slice.scale)
 
 
@@ -73,7 +73,7 @@ class Layout:
 
     @property
     def trainable(self) -> tuple[Group, ...]:
-        """The groups with a slot that moves, in the order of lam."""
+        """The groups with a slice that moves, in the order of lam."""
         return tuple(group for group in self.groups if group.trainable)
 
     @property
@@ -98,7 +98,7 @@ ParamSite = tuple[nn.Module, str]
 
 @dataclass(frozen=True)
 class ParamRef:
-    """A trainable parameter as found in a model: its names and the places that hold it."""
+    """A trainable parameter of a model: its names and the modules that hold it."""
 
     parameter: nn.Parameter
     names: tuple[str, ...]
@@ -111,31 +111,31 @@ def find_params(model: nn.Module) -> list[ParamRef]:
     Raises:
         D90Error: where there is none, or where one is trainable but complex.
     """
-    found: dict[nn.Parameter, list[str]] = {}
+    names_of: dict[nn.Parameter, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.requires_grad and parameter.numel():
-            found.setdefault(parameter, []).append(name)
-    if not found:
+            names_of.setdefault(parameter, []).append(name)
+    if not names_of:
         raise D90Error(
             f"{type(model).__name__} has no trainable parameters: set requires_grad = True on "
             "those that the subspace should move."
         )
-    for parameter, names in found.items():
+    for parameter, names in names_of.items():
         if not parameter.is_floating_point():
             raise D90Error(
                 f"parameter {names[0]} is {parameter.dtype}: only real floating-point weights "
                 "can be moved; freeze it with requires_grad = False."
             )
-    return [ParamRef(p, tuple(names), _places(model, names)) for p, names in found.items()]
+    return [ParamRef(p, tuple(names), _sites(model, names)) for p, names in names_of.items()]
 
 
-def _places(model: nn.Module, names: Sequence[str]) -> tuple[ParamSite, ...]:
-    """What is behind the names; a module under two names is one place."""
-    places: dict[ParamSite, None] = {}
+def _sites(model: nn.Module, names: Sequence[str]) -> tuple[ParamSite, ...]:
+    """The sites behind the names; a module under two names is one site."""
+    sites: dict[ParamSite, None] = {}
     for name in names:
         owner, _, attribute = name.rpartition(".")
-        places[model.get_submodule(owner), attribute] = None
-    return tuple(places)
+        sites[model.get_submodule(owner), attribute] = None
+    return tuple(sites)
 
 
 def build_layout(
@@ -150,7 +150,7 @@ def build_layout(
         scale: a key of `SCALES`.
 
     Returns:
-        The layout, and the weights in its order: one for each of `layout.slots`.
+        The layout, and the weights in its order: one for each of `layout.slices`.
 
     Raises:
         D90Error: for a scale policy under which nothing moves.
@@ -171,9 +171,11 @@ def build_layout(
 
 
 def _slices(pairs: Sequence[tuple[ParamRef, float]], offset: int) -> tuple[ParamSlice, ...]:
-    slots = []
+    slices = []
     for weight, scale in pairs:
         name, *aliases = weight.names
-        slots.append(ParamSlice(name, tuple(weight.parameter.shape), offset, scale, tuple(aliases)))
-        offset += slots[-1].size
-    return tuple(slots)
+        slices.append(
+            ParamSlice(name, tuple(weight.parameter.shape), offset, scale, tuple(aliases))
+        )
+        offset += slices[-1].size
+    return tuple(slices)

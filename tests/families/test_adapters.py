@@ -1,4 +1,4 @@
-"""Task files of every family: the weights of the trained model, and another head."""
+"""Adapters of every family: the weights of the trained model, and another head."""
 
 from __future__ import annotations
 
