@@ -1,4 +1,4 @@
-"""The databases that stores are in: opened, waited for while they are away, errors in one line."""
+"""Databases of stores: opening them, retrying while unreachable, errors in one line."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from d90.errors import StorageError, disk_full
 T = TypeVar("T")
 
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
-"""What a database that cannot do as it is told raises."""
+"""Exceptions of a database that fails."""
 
 BUSY_SECONDS = 60
 """How long a statement waits for another process's write to an SQLite file."""
 
 AWAY_SECONDS = 60.0
-"""How long a study waits for a database server that went away."""
+"""How long a study retries while a database server cannot be reached."""
 
 PAUSE_SECONDS = 0.5
-"""Between two attempts to reach it."""
+"""Between two attempts."""
 
 DROPPED_SECONDS = 30
-"""After so long without a sign of life either end of a connection takes the other for dead."""
+"""Either end of a connection is considered dead after this long without a response."""
 
 PROBES, PROBE_SECONDS = 3, 5
-"""TCP asks so often, so many seconds apart, at the end of that time."""
+"""Number of TCP keepalive probes and their interval, at the end of that time."""
 
 OPENING_ATTEMPTS = 50
-"""Several drivers may meet in making a store: each collision leaves one table more."""
+"""Several drivers may create one store at once: each collision creates one more table."""
 
 BACKENDS = ("sqlite", "postgresql")
 
@@ -55,7 +55,7 @@ LIBPQ = ("psycopg", "psycopg2")
 """Drivers of PostgreSQL that take libpq's connection parameters."""
 
 _ROOM = 64 * 1024
-"""Bytes that SQLite needs to write anything: a disk with less is full."""
+"""Bytes that SQLite needs to write anything: a disk with less free space is full."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,10 +89,10 @@ def parse_url(url: str | Path) -> URL:
 
 
 def sqlite_file(database: URL, label: str, *, create: bool) -> Path | None:
-    """The file of an SQLite database, its folder made; None for other databases.
+    """The file of an SQLite database, with its folder created; None for PostgreSQL.
 
     Raises:
-        StorageError: when it cannot be one.
+        StorageError: the path cannot hold a database.
     """
     if database.get_backend_name() != "sqlite":
         return None
@@ -117,7 +117,7 @@ def sqlite_file(database: URL, label: str, *, create: bool) -> Path | None:
 
 
 def open_storage(database: URL) -> BaseStorage:
-    """The storage, its tables made where they are missing.
+    """The storage, with missing tables created.
 
     Raises:
         StorageError: no driver; a schema of another version.
@@ -127,7 +127,7 @@ def open_storage(database: URL) -> BaseStorage:
         try:
             return _storage(database)
         except (IntegrityError, OperationalError, ProgrammingError) as error:
-            # Another process is making the same tables.
+            # Another process is creating the same tables.
             if not isinstance(error, IntegrityError) and "already exists" not in str(error):
                 raise
             time.sleep(0.1)
@@ -152,7 +152,7 @@ def _storage(database: URL) -> BaseStorage:
     except RuntimeError as error:
         # Its schema is of another version of Optuna; the message says how to upgrade.
         raise StorageError(f"store '{database.render_as_string()}': {error}") from error
-    # What `optuna.create_study` does too: finished trials are read from the database only once.
+    # As `optuna.create_study` does: finished trials are read from the database only once.
     return get_storage(storage)
 
 
@@ -164,9 +164,9 @@ def _engine_options(database: URL) -> dict[str, Any]:
 
 
 def connect_arguments(database: URL) -> dict[str, Any]:
-    """What makes a connection notice within `DROPPED_SECONDS` that its server is gone.
+    """Options that detect a dead server within `DROPPED_SECONDS`.
 
-    What the URL says itself (`?connect_timeout=3`) is left as it is.
+    Options in the URL (`?connect_timeout=3`) take precedence.
     """
     if database.get_driver_name() not in LIBPQ:
         return {}
@@ -184,13 +184,13 @@ def connect_arguments(database: URL) -> dict[str, Any]:
 def retry_while_unreachable(
     action: Callable[[], T], label: str, *, seconds: float = AWAY_SECONDS
 ) -> T:
-    """What the action returns, once the database answers.
+    """Call the action, retrying while the database cannot be reached; returns its result.
 
     Args:
-        action: may be called again after a failure whose effect is not known: what it writes must
-            be the same when it is written twice.
+        action: may be called again after a failure with an unknown effect, so its writes must be
+            idempotent.
         label: of the store, for messages.
-        seconds: how long to wait for a server that went away.
+        seconds: how long to retry.
 
     Raises:
         StorageError: it did not come back in time.
@@ -211,7 +211,7 @@ def retry_while_unreachable(
 
 
 def _still_waiting(error: BaseException, label: str, gone: float | None, seconds: float) -> float:
-    """When the database went away, after a pause; StorageError where that is too long ago."""
+    """When the database was first unreachable, after a pause; StorageError after `seconds`."""
     now = time.monotonic()
     if gone is None:
         gone = now
@@ -240,10 +240,10 @@ def is_unreachable(error: BaseException) -> bool:
 
 
 def single_line_cause(error: BaseException) -> str:
-    """What the database said, without SQL."""
+    """The message of the database, without SQL."""
     cause = _cause(error)
-    said = str(getattr(cause, "orig", None) or cause).strip() or type(cause).__name__
-    return said.splitlines()[0].rstrip(".")
+    message = str(getattr(cause, "orig", None) or cause).strip() or type(cause).__name__
+    return message.splitlines()[0].rstrip(".")
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -254,7 +254,7 @@ def _cause(error: BaseException) -> BaseException:
 
 @contextmanager
 def single_line_errors(label: str, file: Path | None) -> Iterator[None]:
-    """Turn what databases raise into one line that a user can act on.
+    """Turn database exceptions into one line that a user can act on.
 
     Args:
         label: of the store.
@@ -272,7 +272,7 @@ def single_line_errors(label: str, file: Path | None) -> Iterator[None]:
 
 
 def _is_full(file: Path, what: str) -> bool:
-    """Whether SQLite failed for want of room; it also says `disk I/O error`."""
+    """Whether SQLite failed because the disk is full; its message may be `disk I/O error`."""
     if "disk is full" in what:
         return True
     return "disk I/O error" in what and shutil.disk_usage(file.parent).free < _ROOM

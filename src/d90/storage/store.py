@@ -1,4 +1,4 @@
-"""Trials in Optuna storage: one study a set of settings, resumed after `kill -9`, driven by one.
+"""Trials in Optuna storage: one study per set of settings, resumed after `kill -9`, one driver.
 
 Only the storage of Optuna is used, not its samplers: `d90.search.protocols` says what to run. The
 trials read well in optuna-dashboard: value, `d`, `learning_rate` and `seed`, and the whole record.
@@ -41,7 +41,7 @@ T = TypeVar("T")
 SETTINGS, FACTS = "settings", "facts"
 TRIAL, REUSED = "trial", "reused_from"
 
-# Wide enough for every trial: the storage wants one distribution a parameter for a whole study.
+# Wide enough for every trial: the storage requires one distribution per parameter of a study.
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "d": IntDistribution(1, 2**53, log=True),
     "learning_rate": FloatDistribution(1e-30, 1e30, log=True),
@@ -56,7 +56,7 @@ class StudyInfo:
     Attributes:
         name: prefix and first eight digits of the settings' SHA-256.
         settings: what identifies it.
-        facts: what was measured about it once (`StudyStore.set_facts`).
+        facts: values for its report (`StudyStore.set_facts`).
     """
 
     name: str
@@ -66,7 +66,7 @@ class StudyInfo:
 
 @dataclass(frozen=True)
 class Handle:
-    """A trial that was started: give it back to `StudyStore.finish`."""
+    """A trial that was started; an argument of `StudyStore.finish`."""
 
     trial: Trial
     id: int
@@ -98,7 +98,7 @@ class Store:
         self._index = KeyIndex(self._storage)
 
     def studies(self) -> list[StudyInfo]:
-        """The studies, in the order in which they were made."""
+        """The studies, in the order of their creation."""
         with single_line_errors(self.label, self._file):
             return [
                 StudyInfo(s.study_name, s.user_attrs[SETTINGS], s.user_attrs.get(FACTS, {}))
@@ -107,9 +107,9 @@ class Store:
             ]
 
     def results(self, name: str) -> list[TrialResult]:
-        """The finished runs of a study, in the order in which they were started; no lock is taken.
+        """The finished trials of a study, in the order in which they started; no lock is taken.
 
-        Of several attempts at a run that `failed`, the last.
+        Of several attempts at a trial that `failed`, the last.
 
         Raises:
             D90Error: for a name that is not in the store.
@@ -124,15 +124,15 @@ class Store:
             return [r for number, (_, r) in enumerate(found) if last[r.trial] == number]
 
     def find(self, key: str) -> TrialResult | None:
-        """A finished run of that key in any study; one that `failed` may succeed and is none."""
+        """A finished trial with this key in any study, except one that `failed`."""
         found = self._find(key)
         return found[1] if found else None
 
     @contextmanager
     def study(self, settings: Mapping[str, Any], name_prefix: str) -> Iterator[StudyStore]:
-        """Open the study of these settings as its only driver; it is made when there is none.
+        """Open the study of these settings as its only driver; it is created if missing.
 
-        It is `study_name` that tells studies apart: a changed setting is another study.
+        `study_name` identifies a study: a changed setting is another study.
 
         Args:
             settings: JSON values. 1 and 1.0 differ.
@@ -160,7 +160,7 @@ class Store:
         return retry_while_unreachable(action, self.label, seconds=self._retry_seconds)
 
     def _made(self, settings: Mapping[str, Any], name: str) -> int:
-        """The id of the study of these settings, which is made when there is none."""
+        """The id of the study of these settings, which is created if missing."""
         study_id = _study_id(self._storage, name)
         plain = json.loads(canonical_json(settings))
         known = self._storage.get_study_user_attrs(study_id).get(SETTINGS)
@@ -179,7 +179,7 @@ class Store:
         return AdvisoryLock(self._database, self._storage, study_id, name)
 
     def _find(self, key: str) -> tuple[str, TrialResult] | None:
-        """A finished run of that key and where it is: `study#number`."""
+        """A finished trial with this key and its location: `study#number`."""
         with single_line_errors(self.label, self._file):
             found = self.retry_while_unreachable(lambda: self._index.find(key))
         if found is None:
@@ -191,12 +191,12 @@ class Store:
 class StudyStore:
     """One study, opened by its only driver: made by `Store.study`.
 
-    Runs that a dead driver left unfinished are marked as failed when the study is opened; they
-    have no record, so the protocol asks for them again. So it does for runs that `failed` in
-    earlier sessions: what they wanted, memory for example, may be there now.
+    Trials that a dead driver left unfinished are marked as failed when the study is opened; they
+    have no record, so the protocol requests them again. It also requests trials that `failed` in
+    earlier sessions: what they lacked, such as memory, may be available now.
 
-    Every write may be made twice with the same effect, since a connection can break after the
-    server has written and before it has said so.
+    Every write is idempotent, since a connection can break after the server has written and before
+    it confirms.
     """
 
     def __init__(self, store: Store, study_id: int, name: str, lock: Lock) -> None:
@@ -212,32 +212,32 @@ class StudyStore:
         self._finished = {result.trial for result in self._results.values()}
 
     def results(self) -> list[TrialResult]:
-        """The finished runs, in the order in which they were started."""
+        """The finished trials, in the order in which they started."""
         return [self._results[id] for id in sorted(self._results)]
 
     def start(self, trial: Trial, key: str) -> Handle:
-        """Note that the trial runs now.
+        """Record that the trial is running.
 
         Args:
             trial: neither finished nor running.
-            key: determines the result of the run entirely, in any study.
+            key: determines the result entirely, in any study.
 
         Raises:
             StudyLockedError: another driver has taken the study over.
             StorageError: the database cannot be reached.
-            RuntimeError: when the trial is finished or running: no run is repeated.
+            RuntimeError: the trial is finished or running: no trial is repeated.
         """
         self._check_new(trial)
         return self._start(trial, _described(trial, key))
 
     def finish(self, handle: Handle, result: TrialResult) -> None:
-        """Save what came of a run that was started.
+        """Save the result of a trial that was started.
 
         Raises:
             StudyLockedError: another driver has taken the study over.
             StorageError: the database cannot be reached.
-            RuntimeError: when the run was not started here, or is finished already.
-            ValueError: when the record is of another trial.
+            RuntimeError: the trial was not started by this driver, or is already finished.
+            ValueError: the result is of another trial.
         """
         if self._running.get(handle.id) != handle.trial:
             raise RuntimeError(f"{handle.trial} is not running: it is finished or never started")
@@ -249,14 +249,14 @@ class StudyStore:
         self._finished.add(handle.trial)
 
     def reuse(self, trial: Trial, key: str) -> TrialResult | None:
-        """Copy the finished run of that key from whatever study has it, if any has.
+        """Copy the finished trial with this key from any study, if there is one.
 
-        The copy says where it is from: the user attribute `reused_from`.
+        The user attribute `reused_from` of the copy names its origin.
 
         Raises:
             StudyLockedError: another driver has taken the study over.
             StorageError: the database cannot be reached.
-            RuntimeError: when the trial is finished or running: no run is repeated.
+            RuntimeError: the trial is finished or running: no trial is repeated.
         """
         self._check_new(trial)
         found = self._store._find(key)
@@ -269,11 +269,11 @@ class StudyStore:
         return result
 
     def has_result(self, key: str) -> bool:
-        """Whether `reuse` would find a run of that key."""
+        """Whether `reuse` would find a trial with this key."""
         return self._store.find(key) is not None
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:
-        """Save what is not a setting but belongs in a report, such as D or the majority rate.
+        """Save values for reports that are not settings, such as D or the majority rate.
 
         Args:
             facts: JSON values; they replace those saved before.

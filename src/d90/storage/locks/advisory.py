@@ -26,12 +26,12 @@ from d90.storage.database import (
 from d90.storage.locks.base import DRIVER, busy, identity, taken_over
 
 WATCH_SECONDS = 15.0
-"""How often the connection is looked at while no run starts or ends."""
+"""How often the connection is checked while no trial starts or ends."""
 
 ENDING_SECONDS = 2.0
 """How long the server may take to notice that a driver on a living host is dead."""
 
-# Kept by the server too: a host that lost its power says no farewell.
+# Set on the server too: a host that lost power closes no connection.
 KEEPALIVE = (
     f"SET tcp_keepalives_idle = {DROPPED_SECONDS - PROBES * PROBE_SECONDS}",
     f"SET tcp_keepalives_interval = {PROBE_SECONDS}",
@@ -59,10 +59,10 @@ class AdvisoryLock:
 
     Args:
         database: the server.
-        storage: the store on it, for the attribute that says who drives.
+        storage: the store on it, for the attribute that identifies the driver.
         study_id: the study's id in the storage.
         study: its name.
-        watch: seconds between two looks at the connection.
+        watch: seconds between two checks of the connection.
 
     Raises:
         StudyLockedError: on entering, when another driver holds the lock.
@@ -122,11 +122,11 @@ class AdvisoryLock:
                 self._take_again()
 
     def _take_again(self) -> None:
-        # The server may still take the broken connection for a living one, which then has the lock.
+        # The server may not have noticed yet that the connection with the lock is dead.
         deadline = time.monotonic() + DROPPED_SECONDS + ENDING_SECONDS
         while True:
             taken = self._take()
-            # Looked at while the lock is held: nobody can come and go in between.
+            # Checked while the lock is held: no other driver can come and go in between.
             if not self._is_mine() or (not taken and time.monotonic() > deadline):
                 self._drop()
                 raise taken_over(self._study, self._owner())
@@ -138,7 +138,7 @@ class AdvisoryLock:
             try:
                 self.check()
             except StudyLockedError:
-                return  # The driver is told when it next writes.
+                return  # The driver's next write raises it.
             except DATABASE_ERRORS:
                 continue
 

@@ -1,4 +1,4 @@
-"""What every lock of a study is."""
+"""The interface of the locks of a study."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from d90.errors import StudyLockedError
 
 DRIVER = "driver"
-"""Study attribute that says who drives the study: process, host, and a token of this session."""
+"""Study attribute that identifies the driver: process, host, and a token of this session."""
 
 
 class Lock(Protocol):
@@ -26,7 +26,7 @@ class Lock(Protocol):
 
 
 def identity() -> dict[str, Any]:
-    """This process, as written into a lock."""
+    """This process, as recorded in a lock."""
     return {"pid": os.getpid(), "host": socket.gethostname()}
 
 
