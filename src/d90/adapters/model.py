@@ -203,12 +203,12 @@ def _checked(model: nn.Module, base: BaseModel, file: Adapter) -> tuple[Layout, 
     Raises:
         D90Error: the base is not the adapter's, or D or m differ.
     """
-    wanted, found = file.base.fingerprint, base.digests.fingerprint
-    if wanted != found or file.base.dtype != base.dtype:
+    expected, actual = file.base.fingerprint, base.digests.fingerprint
+    if expected != actual or file.base.dtype != base.dtype:
         revision = f" at revision {file.base.revision}" if file.base.revision else ""
         raise D90Error(
             f"{_where(file)}its base model is '{file.base.name}'{revision} with the fingerprint "
-            f"{wanted[:12]}, and '{base.name}' has {found[:12]}: give the right one as base."
+            f"{expected[:12]}, and '{base.name}' has {actual[:12]}: give the right one as base."
         )
     start = [
         ParamRef(nn.Parameter(base.theta_0[w.names[0]], requires_grad=False), w.names, w.sites)

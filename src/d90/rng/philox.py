@@ -1,6 +1,6 @@
 """philox-v1: every random number of d90 as a function of (seed, stream, block, index) alone.
 
-An adapter is a seed and d parameters, so the same seed must mean the same weights for ever: on any
+An adapter is a seed and d parameters, so the same seed must mean the same weights forever: on any
 machine, device, library version and thread count. Nothing here has a state, a sequence or a
 rejection; entry `i` can be computed alone, in a register. The scheme is
 
