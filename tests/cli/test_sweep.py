@@ -115,4 +115,4 @@ def test_bad_input(
 
 def test_a_missing_checkpoint(d90: Command, trained: Path, toy_folder: Path) -> None:
     result = d90("trajectory", trained, "--tasks", toy_folder, "--checkpoints", "0,7")
-    assert result.code == 2 and "has no checkpoint after 7 updates. It has: 0, 100." in result.err
+    assert result.code == 2 and "has no checkpoint at step 7. It has: 0, 100." in result.err

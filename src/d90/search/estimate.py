@@ -53,7 +53,8 @@ class Estimate:
         status: `ok`, or the name of the non-answer (`estimate` defines them).
         d90: the smallest d tried whose best metric reaches the threshold; None unless `ok`.
         interval: 95% interval of the d at which the curve crosses the threshold, for two
-            projection seeds or more; None otherwise. An end is None when it is open: below the
+            seeds or more; None otherwise. A seed decides the projection, data order and dropout
+            of its runs together. An end is None when it is open: below the
             smallest d tried, or above the largest.
         full_metric: best metric of full fine-tuning, None when no such run trained.
         threshold: target_fraction * full_metric.

@@ -20,7 +20,7 @@ class Trial:
     Attributes:
         d: dimension of the subspace; None is full fine-tuning.
         learning_rate: as the user gave it; `d90.training.subspace_learning_rate` normalizes it.
-        seed: seed of the projection and of the data order.
+        seed: of the run: it decides the projection, the data order and dropout.
     """
 
     d: int | None

@@ -23,6 +23,7 @@ from d90.cli.options import (
 from d90.cli.output import silence
 from d90.cli.parsing import integers
 from d90.cli.sweep import STUDIES, Links, Methods, Tasks, build_items, run_items
+from d90.errors import D90Error
 
 if TYPE_CHECKING:
     from d90.experiments.sweep import SweepResult
@@ -37,7 +38,14 @@ if TYPE_CHECKING:
     run=run_options,
 )
 def trajectory(
-    folder: Annotated[Path, typer.Argument(help="Output folder of d90 pretrain.", metavar="DIR")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Output folder of d90 pretrain, or the models of a series in its order, such as "
+            "revisions of a hub id: MODEL@REVISION.",
+            metavar="DIR|MODEL...",
+        ),
+    ],
     *,
     tasks: Tasks,
     methods: Methods = "said",
@@ -56,7 +64,7 @@ def trajectory(
     data: Mapping[str, Any],
     run: RunOptions,
 ) -> None:
-    """Figure 2: d90 of every checkpoint of a pre-training run, on each task.
+    """Figure 2: d90 along pre-training: of every checkpoint, or of a series of models.
 
     The default protocol is bisect. Checkpoints without a d90 are missing from the figure and listed
     in the table. Finished trials are stored: rerun the command to resume.
@@ -65,16 +73,26 @@ def trajectory(
     """
     search = protocol.make(default="bisect")
     with silence(run.quiet):
-        from d90.experiments.trajectory import checkpoint_models, join_checkpoints
+        from d90.experiments.trajectory import (
+            checkpoint_models,
+            join_checkpoints,
+            label_checkpoints,
+        )
         from d90.report.paper.figure2 import trajectory as document
 
         selected = None if checkpoints is None else integers("--checkpoints", checkpoints)
-        steps = checkpoint_models(folder, selected)
+        is_series = len(models) > 1
+        if is_series and selected is not None:
+            raise D90Error("--checkpoints selects from one folder: leave it out of several models.")
+        steps = {} if is_series else checkpoint_models(models[0], selected)
         options = {**subspace, **training.keywords(protocol.baseline_epochs), **data}
-        items = build_items(list(steps), tasks, methods, search, options)
+        items = build_items(models if is_series else list(steps), tasks, methods, search, options)
 
         def report(result: SweepResult, links: Links, command: str) -> Document:
-            points = join_checkpoints(folder, steps, result.summaries)
+            if is_series:
+                points = label_checkpoints(models, result.summaries)
+            else:
+                points = join_checkpoints(models[0], steps, result.summaries)
             return document(points, result.failures, links=links, command=command)
 
-        run_items(items, run, f"trajectory-{folder.resolve().name}", report)
+        run_items(items, run, f"trajectory-{Path(models[0]).resolve().name}", report)

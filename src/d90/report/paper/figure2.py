@@ -33,14 +33,16 @@ class Checkpoint:
     """A study of one checkpoint.
 
     Attributes:
-        step: optimizer steps of pre-training.
+        step: optimizer steps of pre-training; with a label, the position in the series.
         perplexity: on the validation split of pre-training; None if unknown.
         summary: d90 of the checkpoint on a task.
+        label: name of the checkpoint, if its number of steps is not known.
     """
 
     step: int
     perplexity: float | None
     summary: Summary
+    label: str | None = None
 
 
 def trajectory(
@@ -99,7 +101,7 @@ def _row(checkpoint: Checkpoint) -> tuple[Value, ...]:
     return (
         short_name(summary.task),
         summary.method,
-        checkpoint.step,
+        checkpoint.label or checkpoint.step,
         checkpoint.perplexity,
         summary.majority,
         summary.full_metric,
@@ -111,7 +113,8 @@ def _row(checkpoint: Checkpoint) -> tuple[Value, ...]:
 
 def _figure(answered: Sequence[Checkpoint]) -> Figure:
     values = "; ".join(
-        f"{task_and_method(c.summary)} after {c.step:,}: {c.summary.d90:,}" for c in answered
+        f"{task_and_method(c.summary)} at {c.label or format(c.step, ',')}: {c.summary.d90:,}"
+        for c in answered
     )
     return Figure(
         name="figure2",
@@ -147,9 +150,14 @@ def _draw(answered: Sequence[Checkpoint]) -> Drawing:
             low, high = c.summary.interval or (None, None)
             if low is not None and high is not None:
                 axes.plot([c.step, c.step], [low, high], color=color, linewidth=0.7)
-    axes.set_xlabel("optimizer steps of pre-training")
     axes.set_ylabel("d90")
-    axes.xaxis.set_major_formatter(tick_label)
+    labels = {c.step: c.label for c in answered if c.label is not None}
+    if labels:
+        axes.set_xlabel("checkpoint")
+        axes.set_xticks(sorted(labels), [labels[step] for step in sorted(labels)])
+    else:
+        axes.set_xlabel("optimizer steps of pre-training")
+        axes.xaxis.set_major_formatter(tick_label)
     log_axis(axes, "y", (1, 3))
     _draw_perplexity(axes, answered)
     figure.legend(loc="lower center", ncols=min(len(group_colors), 2), frameon=False)

@@ -37,7 +37,8 @@ class Protocol(ABC):
     Args:
         learning_rates: of the subspace runs; they mean the same at every d (`d90.training`).
         baseline_learning_rates: of the baseline.
-        seeds: projection seeds; every d is tried with each of them.
+        seeds: of the runs; each decides projection, data order and dropout. Every d is tried with
+            each of them.
         target_fraction: share of the full metric that counts as reaching it, in (0, 1].
 
     Raises:
