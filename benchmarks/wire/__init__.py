@@ -1,1 +1,1 @@
-"""What crosses the wire when several processes make one run, and what a thin wire costs it."""
+"""Communication of one run on several processes, and its speed over a slow link."""

@@ -1,4 +1,4 @@
-"""Bytes that this process hands to the collective operations of torch.distributed."""
+"""Bytes that this process passes to the collective operations of torch.distributed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def _size(*arguments: Any) -> int:
-    """Of the tensor that is sent, or of the pickled object."""
+    """Bytes of the tensor that is sent, or of the pickled object."""
     tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
     if tensors:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -23,7 +23,7 @@ def _size(*arguments: Any) -> int:
 
 @contextmanager
 def count_bytes() -> Iterator[Counter[str]]:
-    """Count them by operation, within the block; `all_reduce` with MAX is `all_reduce_max`."""
+    """Count bytes by operation within the block; `all_reduce` with MAX is `all_reduce_max`."""
     sent: Counter[str] = Counter()
 
     def counting(name: str) -> Callable[..., Any]:
@@ -44,5 +44,5 @@ def count_bytes() -> Iterator[Counter[str]]:
 
 
 def gradient_bytes(sent: Counter[str]) -> int:
-    """Those of summed vectors: two processes gather short ones (`ProcessGroup.all_reduce_sum`)."""
+    """Bytes of summed vectors; two processes gather short ones (`ProcessGroup.all_reduce_sum`)."""
     return sent["all_reduce"] + sent["all_gather"]

@@ -1,7 +1,8 @@
 """One end of a measurement of a link: `probe.py answer|ask ADDRESS PORT SIZE`.
 
-It asks twenty times with one byte, sends SIZE bytes, and gets as many. Prints the seconds of each
-answer, and the bits a second of either transfer, as the end that got it saw it. No torch here.
+The asking end sends one byte twenty times and waits for each answer, then sends SIZE bytes and
+receives as many. It prints the seconds of each round trip, and the bits per second of both
+transfers, measured by their receivers. Does not import torch.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import struct
 import sys
 import time
 
-ASKED = 20
+ROUND_TRIPS = 20
 
 
 def receive(connection: socket.socket, size: int) -> float:
-    """Bits a second, from the first to the last byte of a transfer."""
+    """Receive `size` bytes; return bits per second from the first to the last byte."""
     size -= len(connection.recv(1))
     start = time.monotonic()
-    left = size
-    while left:
-        left -= len(connection.recv(min(left, 65536)))
+    remaining = size
+    while remaining:
+        remaining -= len(connection.recv(min(remaining, 65536)))
     return 8 * size / (time.monotonic() - start)
 
 
@@ -29,7 +30,7 @@ def answer(address: str, port: int, size: int) -> None:
         connection, _ = server.accept()
         with connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for _ in range(ASKED):
+            for _ in range(ROUND_TRIPS):
                 connection.sendall(connection.recv(1))
             rate = receive(connection, size)
             connection.sendall(struct.pack("d", rate))
@@ -39,9 +40,9 @@ def answer(address: str, port: int, size: int) -> None:
 
 
 def ask(address: str, port: int, size: int) -> None:
-    with _connected(address, port) as connection:
+    with _connect(address, port) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for _ in range(ASKED):
+        for _ in range(ROUND_TRIPS):
             start = time.monotonic()
             connection.sendall(b"?")
             connection.recv(1)
@@ -53,7 +54,7 @@ def ask(address: str, port: int, size: int) -> None:
         connection.sendall(b"!")
 
 
-def _connected(address: str, port: int) -> socket.socket:
+def _connect(address: str, port: int) -> socket.socket:
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -65,5 +66,5 @@ def _connected(address: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    what, where, number, length = sys.argv[1:]
-    {"answer": answer, "ask": ask}[what](where, int(number), int(length))
+    role, address, port, size = sys.argv[1:]
+    {"answer": answer, "ask": ask}[role](address, int(port), int(size))

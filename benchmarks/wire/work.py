@@ -1,8 +1,8 @@
-"""One of two processes that train a 4-million-weight BERT together, and what it sees of the wire.
+"""One of two processes that train a 4-million-weight BERT together, and its network traffic.
 
-    python -m benchmarks.wire.work '{"d": 1000, "updates": 10, ...}'
+    python -m benchmarks.wire.work '{"d": 1000, "steps": 10, ...}'
 
-with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT as torch has them. Prints one line of JSON.
+RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT must be set, as for torch. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ VOCABULARY = 30522
 
 @dataclass(frozen=True)
 class Work:
-    """What the two do.
+    """The training that both processes do.
 
     Attributes:
-        d: numbers trained; None for full fine-tuning.
-        updates: measured.
-        before: updates made before these, which allocate and warm up.
-        batch_size: texts a forward pass, of both processes together.
-        accumulation: batches an update.
-        length: tokens a text.
+        d: trainable parameters; None for full fine-tuning.
+        steps: optimizer steps that are measured.
+        warmup_steps: optimizer steps before these, which allocate memory and warm up.
+        batch_size: examples per forward pass, over both processes.
+        gradient_accumulation_steps: batches per optimizer step.
+        length: tokens per example.
     """
 
     d: int | None
-    updates: int
-    before: int = 2
+    steps: int
+    warmup_steps: int = 2
     batch_size: int = 32
-    accumulation: int = 1
+    gradient_accumulation_steps: int = 1
     length: int = 128
 
     @property
@@ -51,24 +51,24 @@ class Work:
         return "full" if self.d is None else f"d = {self.d:,}"
 
     @property
-    def texts(self) -> int:
-        """Texts an update."""
-        return self.batch_size * self.accumulation
+    def examples(self) -> int:
+        """Examples per optimizer step."""
+        return self.batch_size * self.gradient_accumulation_steps
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a process saw of the measured updates.
+class WorkResult:
+    """Times and bytes of the measured optimizer steps, in one process.
 
     Attributes:
         weights: D.
-        seconds: of each update.
-        counted: bytes of the gradient handed to torch, per optimizer step.
-        others: bytes handed to torch for anything else.
-        kernel: bytes that left through the interface, an update.
+        seconds: of each optimizer step.
+        counted: bytes of the gradient passed to torch.distributed, per optimizer step.
+        others: bytes passed to torch.distributed for anything else, in total.
+        kernel: bytes sent through the network interface, per optimizer step.
     """
 
     weights: int
@@ -91,49 +91,50 @@ def model() -> BertForSequenceClassification:
     return BertForSequenceClassification(config)
 
 
-def data(texts: int, length: int) -> TokenizedTask:
-    """Random tokens of two classes."""
+def data(examples: int, length: int) -> TokenizedTask:
+    """Random tokens with labels of two classes."""
     generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(1000, VOCABULARY, (texts * length,), generator=generator)
-    labels = torch.randint(2, (texts,), generator=generator)
-    split = TokenizedSplit({"input_ids": ids.int()}, torch.arange(texts + 1) * length, labels)
+    ids = torch.randint(1000, VOCABULARY, (examples * length,), generator=generator)
+    labels = torch.randint(2, (examples,), generator=generator)
+    split = TokenizedSplit({"input_ids": ids.int()}, torch.arange(examples + 1) * length, labels)
     few = split.subset([0, 1])
     return TokenizedTask(
         ("a", "b"), "accuracy", split, few, {"validation": few}, {"input_ids": 0}, "right"
     )
 
 
-def measure(work: Work) -> Seen:
-    """Train, and watch."""
+def measure(work: Work) -> WorkResult:
+    """Train, and measure the time and the bytes of each optimizer step."""
     trained = model()
     weights = sum(p.numel() for p in trained.parameters())
     if work.d is not None:
         attach(trained, d=work.d)
-    updates = work.before + work.updates
+    max_steps = work.warmup_steps + work.steps
     config = TrainConfig(
-        max_steps=updates,
+        max_steps=max_steps,
         optimizer="adamw" if work.d is None else "adam",
         batch_size=work.batch_size,
-        gradient_accumulation_steps=work.accumulation,
+        gradient_accumulation_steps=work.gradient_accumulation_steps,
         precision="no",
     )
-    run = Trainer(trained, data(work.texts * updates, work.length), config, learning_rate=1e-4)
-    for _ in range(work.before):
-        run.optimizer_step()
-    run.process_group.all_gather_object("ready")
-    time.sleep(0.5)  # Acknowledgements of what was sent before are not of the updates.
+    task = data(work.examples * max_steps, work.length)
+    trainer = Trainer(trained, task, config, learning_rate=1e-4)
+    for _ in range(work.warmup_steps):
+        trainer.optimizer_step()
+    trainer.process_group.all_gather_object("ready")
+    time.sleep(0.5)  # Acknowledgements of earlier messages must not be counted.
     before, seconds = sent_bytes(), []
     with count_bytes() as sent:
-        for _ in range(work.updates):
+        for _ in range(work.steps):
             start = time.perf_counter()
-            run.optimizer_step()
+            trainer.optimizer_step()
             seconds.append(time.perf_counter() - start)
     kernel = sent_bytes() - before
-    run.process_group.all_gather_object("done")
-    run.close()
+    trainer.process_group.all_gather_object("done")
+    trainer.close()
     gradient = gradient_bytes(sent)
     others = sent.total() - gradient
-    return Seen(weights, seconds, gradient / work.updates, others, kernel / work.updates)
+    return WorkResult(weights, seconds, gradient / work.steps, others, kernel / work.steps)
 
 
 if __name__ == "__main__":
