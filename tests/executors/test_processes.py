@@ -12,7 +12,14 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.helpers.executors import LONG, TRIALS, NewTrainer, named, silent, timeless
+from tests.helpers.executors import (
+    ENDLESS,
+    TRIALS,
+    MakeRunner,
+    ignore_progress,
+    with_command,
+    without_time,
+)
 
 import d90
 from d90.errors import D90Error
@@ -28,23 +35,25 @@ pytestmark = pytest.mark.slow
 
 def children() -> list[psutil.Process]:
     """The workers of this process: children that run d90, and not Python's own helper."""
-    return named(psutil.Process().children(), "spawn_main")
+    return with_command(psutil.Process().children(), "spawn_main")
 
 
-def test_two_processes_give_the_records_of_one(runner: NewTrainer) -> None:
-    told: list[Progress] = []
-    with SerialExecutor(runner()) as here, ProcessExecutor(runner(), 2) as both:
-        expected = [timeless(here.submit(trial, silent).result()) for trial in TRIALS]
-        futures = [both.submit(trial, told.append) for trial in TRIALS]
-        found = [timeless(future.result()) for future in futures]
+def test_two_processes_give_the_records_of_one(runner: MakeRunner) -> None:
+    reports: list[Progress] = []
+    with SerialExecutor(runner()) as serial, ProcessExecutor(runner(), 2) as processes:
+        expected = [
+            without_time(serial.submit(trial, ignore_progress).result()) for trial in TRIALS
+        ]
+        futures = [processes.submit(trial, reports.append) for trial in TRIALS]
+        found = [without_time(future.result()) for future in futures]
         assert len(children()) == 2
     assert found == expected
     assert children() == []
-    assert max(progress.step for progress in told) == 24
+    assert max(progress.step for progress in reports) == 24
 
 
-def test_a_worker_that_dies_is_replaced(runner: NewTrainer) -> None:
-    expected = timeless(SerialExecutor(runner()).submit(TRIALS[1], silent).result())
+def test_a_worker_that_dies_is_replaced(runner: MakeRunner) -> None:
+    expected = without_time(SerialExecutor(runner()).submit(TRIALS[1], ignore_progress).result())
     with ProcessExecutor(runner(), 1) as one:
         killed: list[int] = []
 
@@ -55,11 +64,11 @@ def test_a_worker_that_dies_is_replaced(runner: NewTrainer) -> None:
 
         found = one.submit(TRIALS[1], kill_once).result()
         assert [child.pid for child in children()] != killed
-    assert timeless(found) == expected
+    assert without_time(found) == expected
 
 
 def test_a_trial_that_kills_every_worker_has_failed(
-    runner: NewTrainer, monkeypatch: pytest.MonkeyPatch
+    runner: MakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ATTEMPTS", 2)
 
@@ -67,19 +76,19 @@ def test_a_trial_that_kills_every_worker_has_failed(
         for child in children():
             child.kill()
 
-    with ProcessExecutor(runner(LONG), 1) as one:
+    with ProcessExecutor(runner(ENDLESS), 1) as one:
         result = one.submit(TRIALS[1], kill).result()
     assert (result.status, result.metric) == ("failed", None)
     assert result.message == "its worker died 2 times: too little memory?"
 
 
 def test_a_cancelled_trial_ends_and_its_worker_is_free(
-    runner: NewTrainer,
+    runner: MakeRunner,
 ) -> None:
-    with ProcessExecutor(runner(LONG), 1) as one:
+    with ProcessExecutor(runner(ENDLESS), 1) as one:
         started: list[Progress] = []
         cancelled = one.submit(TRIALS[1], started.append)
-        waiting = one.submit(TRIALS[2], silent)
+        waiting = one.submit(TRIALS[2], ignore_progress)
         while not started:
             time.sleep(0.05)
         workers = children()
@@ -90,8 +99,8 @@ def test_a_cancelled_trial_ends_and_its_worker_is_free(
         assert children() == workers
 
 
-def test_leaving_ends_what_still_runs(runner: NewTrainer) -> None:
-    with ProcessExecutor(runner(LONG), 1) as one:
+def test_leaving_ends_what_still_runs(runner: MakeRunner) -> None:
+    with ProcessExecutor(runner(ENDLESS), 1) as one:
         started: list[Progress] = []
         future = one.submit(TRIALS[1], started.append)
         while not started:
@@ -128,7 +137,7 @@ def test_a_study_has_the_same_answer(ready_folder: Path, toy_folder: Path, tmp_p
         workers=2,
     )
     assert len(one.trials) == 6
-    assert [*map(timeless, two.ordered_trials)] == [*map(timeless, one.ordered_trials)]
+    assert [*map(without_time, two.ordered_trials)] == [*map(without_time, one.ordered_trials)]
     assert (two.d90, two.status, two.interval) == (one.d90, one.status, one.interval)
 
 
@@ -155,7 +164,7 @@ def test_workers_end_with_a_driver_that_was_killed(
     while len(workers) < 2 or min(worker.cpu_times().user for worker in workers) < 3:
         assert driver.poll() is None
         time.sleep(0.2)
-        workers = named(psutil.Process(driver.pid).children(), "spawn_main")
+        workers = with_command(psutil.Process(driver.pid).children(), "spawn_main")
     driver.kill()
     driver.wait()
     _, alive = psutil.wait_procs(workers, timeout=20)
@@ -164,7 +173,7 @@ def test_workers_end_with_a_driver_that_was_killed(
     assert alive == []
 
 
-def test_names_and_numbers(runner: NewTrainer) -> None:
+def test_names_and_numbers(runner: MakeRunner) -> None:
     found: list[Executor] = [make_executor(name, runner()) for name in ("serial", "processes")]
     assert [type(executor) for executor in found] == [SerialExecutor, ProcessExecutor]
     assert [executor.workers for executor in found] == [1, len(os.sched_getaffinity(0))]
@@ -174,7 +183,7 @@ def test_names_and_numbers(runner: NewTrainer) -> None:
         ("processes", {"workers": 0}, "workers 0: expected at least 1"),
         ("serial", {"workers": 2}, "choose 'processes'"),
         ("processes", {"workers": 10**7}, "lower workers"),
-        ("processes", {"address": "auto"}, "'processes' has no address .*: choose 'ray'"),
+        ("processes", {"address": "auto"}, "'processes' takes no address.*: choose 'ray'"),
         ("serial", {"gpus_per_trial": 1}, "'serial' takes no address.*: choose 'ray'"),
     ]
     for name, options, message in refused:

@@ -1,4 +1,4 @@
-"""Ray: the records of one process, whatever dies on the way. Skipped where ray is not installed."""
+"""Ray gives the results of one process even if workers die. Skipped if ray is not installed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.helpers.executors import LONG, SETTINGS, TRIALS, NewTrainer, named, silent, timeless
+from tests.helpers.executors import (
+    CONFIG,
+    ENDLESS,
+    TRIALS,
+    MakeRunner,
+    ignore_progress,
+    with_command,
+    without_time,
+)
 
 from d90.errors import D90Error
 from d90.executors import RayExecutor, SerialExecutor, make_executor
 from d90.executors import ray as module
-from d90.search.trial import TrialResult
+from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
@@ -36,7 +44,7 @@ def cluster() -> Iterator[None]:
 
 def busy() -> list[psutil.Process]:
     """Worker processes of Ray that run a trial: a task's name is that of its process."""
-    return named(psutil.Process().children(recursive=True), "ray::_run")
+    return with_command(psutil.Process().children(recursive=True), "ray::_run")
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> None:
@@ -46,20 +54,24 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_a_cluster_gives_the_records_of_one_process(runner: NewTrainer) -> None:
-    told: list[Progress] = []
-    with SerialExecutor(runner()) as here, RayExecutor(runner()) as both:
-        assert both.slots == 2
-        expected = [timeless(here.submit(trial, silent).result()) for trial in TRIALS]
-        futures = [both.submit(trial, told.append) for trial in TRIALS]
-        found = [timeless(future.result()) for future in futures]
+def test_a_cluster_gives_the_records_of_one_process(runner: MakeRunner) -> None:
+    reports: list[Progress] = []
+    with SerialExecutor(runner()) as serial, RayExecutor(runner()) as cluster:
+        assert cluster.slots == 2
+        expected = [
+            without_time(serial.submit(trial, ignore_progress).result()) for trial in TRIALS
+        ]
+        futures = [cluster.submit(trial, reports.append) for trial in TRIALS]
+        found = [without_time(future.result()) for future in futures]
     assert found == expected
-    assert max(progress.step for progress in told) == 24
+    assert max(progress.step for progress in reports) == 24
 
 
-def test_a_worker_that_dies_is_replaced(runner: NewTrainer) -> None:
-    settings = replace(SETTINGS, epochs=20)  # Long enough to be met at work.
-    expected = timeless(SerialExecutor(runner(settings)).submit(TRIALS[1], silent).result())
+def test_a_worker_that_dies_is_replaced(runner: MakeRunner) -> None:
+    config = replace(CONFIG, epochs=20)  # Long enough to be killed while training.
+    expected = without_time(
+        SerialExecutor(runner(config)).submit(TRIALS[1], ignore_progress).result()
+    )
     killed: list[int] = []
 
     def kill_once(progress: Progress) -> None:
@@ -67,13 +79,13 @@ def test_a_worker_that_dies_is_replaced(runner: NewTrainer) -> None:
             killed.append(process.pid)
             os.kill(process.pid, signal.SIGKILL)
 
-    with RayExecutor(runner(settings)) as cluster:
-        assert timeless(cluster.submit(TRIALS[1], kill_once).result(60)) == expected
+    with RayExecutor(runner(config)) as cluster:
+        assert without_time(cluster.submit(TRIALS[1], kill_once).result(60)) == expected
     assert len(killed) == 1
 
 
 def test_a_trial_that_kills_every_worker_has_failed(
-    runner: NewTrainer, monkeypatch: pytest.MonkeyPatch
+    runner: MakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ATTEMPTS", 2)
 
@@ -81,36 +93,36 @@ def test_a_trial_that_kills_every_worker_has_failed(
         for process in busy():
             process.kill()
 
-    with RayExecutor(runner(LONG)) as cluster:
+    with RayExecutor(runner(ENDLESS)) as cluster:
         result = cluster.submit(TRIALS[1], kill).result(120)
     assert (result.status, result.metric) == ("failed", None)
     assert result.message.startswith("its worker died 2 times: ")
 
 
-def test_a_listener_that_raises_ends_its_trial_only(runner: NewTrainer) -> None:
+def test_a_listener_that_raises_ends_its_trial_only(runner: MakeRunner) -> None:
     def broken(progress: Progress) -> None:
         raise RuntimeError("the display is gone")
 
     with RayExecutor(runner()) as cluster:
-        first, second = cluster.submit(TRIALS[1], broken), cluster.submit(TRIALS[2], silent)
+        first, second = (
+            cluster.submit(TRIALS[1], broken),
+            cluster.submit(TRIALS[2], ignore_progress),
+        )
         assert second.result(60).status == "ok"
         with pytest.raises(RuntimeError, match="the display is gone"):
             first.result(60)
 
 
-def test_a_trial_that_raises_is_not_tried_again(
-    runner: NewTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = runner()
-    monkeypatch.setattr(broken, "subspace", None)
-    with RayExecutor(broken) as cluster, pytest.raises(D90Error, match="TypeError"):
-        cluster.submit(TRIALS[1], silent).result(60)
+def test_a_trial_that_raises_is_not_tried_again(runner: MakeRunner) -> None:
+    too_large = Trial(10**9, 0.01)
+    with RayExecutor(runner()) as cluster, pytest.raises(D90Error, match="larger than D"):
+        cluster.submit(too_large, ignore_progress).result(60)
 
 
 def test_a_cancelled_trial_ends_and_its_worker_is_free(
-    runner: NewTrainer,
+    runner: MakeRunner,
 ) -> None:
-    with RayExecutor(runner(LONG)) as cluster:
+    with RayExecutor(runner(ENDLESS)) as cluster:
         started = threading.Event()
         cluster.submit(TRIALS[1], lambda _: started.set())
         assert started.wait(60)
@@ -121,8 +133,8 @@ def test_a_cancelled_trial_ends_and_its_worker_is_free(
         assert all(psutil.pid_exists(pid) for pid in workers)
 
 
-def test_leaving_ends_what_still_runs(runner: NewTrainer) -> None:
-    with RayExecutor(runner(LONG)) as cluster:
+def test_leaving_ends_what_still_runs(runner: MakeRunner) -> None:
+    with RayExecutor(runner(ENDLESS)) as cluster:
         started = threading.Event()
         future: Future[TrialResult] = cluster.submit(TRIALS[1], lambda _: started.set())
         assert started.wait(60)
@@ -130,7 +142,7 @@ def test_leaving_ends_what_still_runs(runner: NewTrainer) -> None:
     until(lambda: not busy())
 
 
-def test_what_it_cannot_have(runner: NewTrainer) -> None:
+def test_what_it_cannot_have(runner: MakeRunner) -> None:
     assert make_executor("ray", runner(), workers=1).slots == 1
     assert make_executor("ray", runner(), cpus_per_trial=0.5).slots == 4
     refused: list[tuple[dict[str, Any], str]] = [

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.helpers.executors import timeless
+from tests.helpers.executors import without_time
 
 from d90 import subspace
 from d90.errors import D90Error
@@ -25,7 +25,7 @@ from d90.tasks import Task
 from d90.training import Progress, TrainConfig
 from d90.utils.digest import state_digest
 
-SETTINGS = TrainConfig(epochs=2, batch_size=8)
+CONFIG = TrainConfig(epochs=2, batch_size=8)
 FULL = Trial(None, 0.02, seed=0)
 SMALL = Trial(200, 0.012, seed=3)
 
@@ -33,14 +33,14 @@ SMALL = Trial(200, 0.012, seed=3)
 @pytest.fixture
 def new_executor(tiny_folder: Path, toy_task: Task) -> Callable[..., TrialRunner]:
     def new(**options) -> TrialRunner:
-        options = {"config": SETTINGS, "max_length": 16, **options}
+        options = {"config": CONFIG, "max_length": 16, **options}
         return TrialRunner(str(tiny_folder), toy_task, **options)
 
     return new
 
 
 def test_full_fine_tuning_and_a_subspace_learn(new_executor):
-    executor = new_executor(config=replace(SETTINGS, epochs=8))
+    executor = new_executor(config=replace(CONFIG, epochs=8))
     full, small = executor.run(FULL), executor.run(SMALL)
     assert (full.status, small.status) == ("ok", "ok")
     assert full.trial == FULL
@@ -55,17 +55,17 @@ def test_the_same_trial_gives_the_same_record(new_executor):
     executor = new_executor()
     fingerprint = state_digest(executor.model)
     first, _, again = executor.run(SMALL), executor.run(FULL), executor.run(SMALL)
-    assert timeless(first) == timeless(again)
+    assert without_time(first) == without_time(again)
     assert state_digest(executor.model) == fingerprint
-    assert timeless(new_executor().run(SMALL)) == timeless(first)
-    assert timeless(executor.run(replace(SMALL, seed=4))) != timeless(first)
+    assert without_time(new_executor().run(SMALL)) == without_time(first)
+    assert without_time(executor.run(replace(SMALL, seed=4))) != without_time(first)
 
 
 def test_settings_of_a_trial(new_executor):
     executor = new_executor()
     assert executor.config_for(None).optimizer == "adamw"
     assert executor.config_for(200).optimizer == "adam"
-    own = new_executor(baseline_config=replace(SETTINGS, optimizer="sgd"))
+    own = new_executor(baseline_config=replace(CONFIG, optimizer="sgd"))
     assert own.config_for(None).optimizer == "sgd"
 
 
@@ -132,7 +132,7 @@ def test_want_of_memory_that_passes_changes_nothing(
             raised.append(error)
             raise error
 
-    assert timeless(executor.run(SMALL, raise_once)) == timeless(executor.run(SMALL))
+    assert without_time(executor.run(SMALL, raise_once)) == without_time(executor.run(SMALL))
     assert raised
     assert f"ran out of memory ({error})" in caplog.text
 
@@ -176,7 +176,7 @@ def test_a_killed_trial_goes_on_to_the_bit(new_executor, tmp_path: Path, method:
     seen: list[Progress] = []
     result = new_executor(**options).run(SMALL, seen.append)
     assert seen[0].step == 13
-    assert timeless(result) == timeless(expected)
+    assert without_time(result) == without_time(expected)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,12 +188,12 @@ def test_inputs_longer_than_the_model_takes(new_executor):
 def test_model_that_does_not_fit_is_not_loaded(new_executor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runner.loading, "load", lambda *_, **__: pytest.fail("it was loaded"))
     with pytest.raises(D90Error, match="lower the batch size"):
-        new_executor(config=replace(SETTINGS, batch_size=2**30))
+        new_executor(config=replace(CONFIG, batch_size=2**30))
 
 
 def test_precisions_must_agree(new_executor):
     with pytest.raises(D90Error, match="give both the same"):
-        new_executor(baseline_config=replace(SETTINGS, precision="bf16"))
+        new_executor(baseline_config=replace(CONFIG, precision="bf16"))
 
 
 def test_predictions_of_time_and_memory(new_executor):
@@ -205,7 +205,7 @@ def test_predictions_of_time_and_memory(new_executor):
 
 
 def test_real_model_in_a_subspace(bert_tiny: Path, toy_task: Task):
-    settings = replace(SETTINGS, max_steps=2)
+    settings = replace(CONFIG, max_steps=2)
     executor = TrialRunner(str(bert_tiny), toy_task, settings, max_length=16)
     result = executor.run(Trial(50, 0.01))
     assert result.status in ("ok", "collapsed")

@@ -11,24 +11,24 @@ from d90.executors import TrialRunner
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress, TrainConfig
 
-SETTINGS = TrainConfig(epochs=2, batch_size=8, precision="no")
-LONG = replace(SETTINGS, epochs=5000)
+CONFIG = TrainConfig(epochs=2, batch_size=8, precision="no")
+ENDLESS = replace(CONFIG, epochs=5000)
 """A trial that lasts until it is cancelled."""
 
 TRIALS = [Trial(None, 0.02), *(Trial(d, 0.012, seed) for d in (20, 50) for seed in (0, 1))]
 
-NewTrainer = Callable[..., TrialRunner]
+MakeRunner = Callable[..., TrialRunner]
 
 
-def silent(_: Progress) -> None:
+def ignore_progress(_: Progress) -> None:
     pass
 
 
-def timeless(result: TrialResult) -> TrialResult:
+def without_time(result: TrialResult) -> TrialResult:
     return replace(result, seconds=0.0)
 
 
-def named(processes: Sequence[psutil.Process], words: str) -> list[psutil.Process]:
+def with_command(processes: Sequence[psutil.Process], words: str) -> list[psutil.Process]:
     """The processes whose command line contains the words; an exited one has none."""
 
     def command(process: psutil.Process) -> str:
