@@ -50,7 +50,7 @@ def test_folders_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
 
 
 def test_a_very_long_document_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LONGEST", 8)
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 8)
     (tmp_path / "a.txt").write_text("one two\nthree\nfour\nfive six")
     assert read(tmp_path) == ["one two three", "four five six"]
 

@@ -14,8 +14,8 @@ from d90.pretraining.dataset import (
     TokenBlocks,
     is_validation,
     open_blocks,
+    token_dtype,
     token_file,
-    token_type,
     write_tokens,
 )
 from d90.pretraining.tokenizer import encoder, train_tokenizer
@@ -90,7 +90,7 @@ def test_a_corpus_is_complete_or_not_there(tmp_path: Path, encode: Tokenizer) ->
 
 
 def test_types_and_too_little_text(tmp_path: Path, encode: Tokenizer) -> None:
-    assert (token_type(65_536), token_type(65_537)) == (np.uint16, np.uint32)
+    assert (token_dtype(65_536), token_dtype(65_537)) == (np.uint16, np.uint32)
     corpus = written(tmp_path, encode, share=1e-9)
     assert corpus.validation_tokens == 0
     with pytest.raises(D90Error, match="0 tokens for validation, fewer than a block of 16"):

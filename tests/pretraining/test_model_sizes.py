@@ -13,7 +13,7 @@ from transformers import RobertaConfig, RobertaForMaskedLM
 from d90.errors import D90Error
 from d90.pretraining.config import PretrainConfig, checkpoint_steps
 from d90.pretraining.model import complete
-from d90.pretraining.model_sizes import SIZES, get_model_size, parameters, read_fields
+from d90.pretraining.model_sizes import SIZES, get_model_size, num_parameters, read_fields
 
 MILLIONS = {"nano": 0.48, "micro": 1.36, "mini": 4.31, "small": 12.4, "medium": 51.3}
 
@@ -23,14 +23,14 @@ def test_parameters(name: str) -> None:
     fields = complete(get_model_size(name).fields(128), 128)
     with torch.device("meta"):
         model = RobertaForMaskedLM(RobertaConfig(**fields))
-    assert parameters(fields) == sum(p.numel() for p in model.parameters())
+    assert num_parameters(fields) == sum(p.numel() for p in model.parameters())
     if name in MILLIONS:
-        assert parameters(fields) / 1e6 == pytest.approx(MILLIONS[name], rel=0.01)
+        assert num_parameters(fields) / 1e6 == pytest.approx(MILLIONS[name], rel=0.01)
 
 
 def test_base_and_large_are_the_published_ones() -> None:
     published = {"base": 124_697_433, "large": 355_412_057}
-    assert {name: parameters(SIZES[name].fields(512)) for name in published} == published
+    assert {name: num_parameters(SIZES[name].fields(512)) for name in published} == published
 
 
 def test_positions_follow_the_length() -> None:

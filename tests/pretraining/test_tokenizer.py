@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, RobertaTokenizer
 
 from d90.errors import D90Error
 from d90.pretraining.tokenizer import (
-    LEAST_VOCABULARY,
+    MIN_VOCABULARY,
     backend,
     encoder,
     load_tokenizer,
@@ -43,7 +43,7 @@ def test_it_learns_whole_words_and_is_the_same_twice() -> None:
 
 
 def test_a_small_corpus_gives_fewer() -> None:
-    assert LEAST_VOCABULARY <= len(train_tokenizer(["ab ab"], 5000)) < 280
+    assert MIN_VOCABULARY <= len(train_tokenizer(["ab ab"], 5000)) < 280
     with pytest.raises(D90Error, match="vocab_size 260: at least 261"):
         train_tokenizer(["ab"], 260)
 

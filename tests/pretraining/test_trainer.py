@@ -86,7 +86,7 @@ def test_an_untrained_model_knows_nothing(finished: tuple[Path, Summary]) -> Non
 
 
 def test_it_learns(quick: Planner, tmp_path: Path) -> None:
-    job = quick(max_steps=100, evaluate_every=100, rate=0.01, batch_size=8, checkpoints=())
+    job = quick(max_steps=100, evaluate_every=100, learning_rate=0.01, batch_size=8, checkpoints=())
     first, last = pretrain(job, tmp_path).history
     assert last.train_loss is not None
     # A token of the corpus is one of thirty or so, and the noun decides the verb.
@@ -208,7 +208,7 @@ def test_minutes(quick: Planner, finished: tuple[Path, Summary], tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rate": 0.5}, "learning_rate was 0.001 and is now 0.5"),
+        ({"learning_rate": 0.5}, "learning_rate was 0.001 and is now 0.5"),
         ({"seed": 1}, "seed was 0 and is now 1"),
         ({"size": "micro"}, "hidden_size was 64 and is now 128"),
         ({"max_documents": 50}, "max_documents was none and is now 50"),
@@ -312,7 +312,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(quick: Planner, tmp_path: Path) 
     with pytest.raises(D90Error, match=r"diverged after .* lower learning rate"):
         pretrain(
             quick(
-                rate=1e30,
+                learning_rate=1e30,
                 warmup_ratio=0.0,
                 max_steps=5,
                 checkpoints=(),

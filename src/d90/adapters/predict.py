@@ -13,13 +13,13 @@ from d90.adapters import Adapter
 from d90.adapters.model import AdapterModel
 from d90.errors import D90Error
 from d90.tasks import Split, Task, majority_score, metrics_of, score
-from d90.training.data import evaluation_batches, tokenize_texts
+from d90.training.data import evaluation_batches, tokenize_examples
 from d90.training.evaluation import logits
 
 BATCH = 64
 
 OnRows = Callable[[int, int], None]
-"""Called with the number of rows done and of all rows."""
+"""Called with the number of finished rows and of all rows."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SplitScores:
     """The metrics of a model on one split.
 
     Attributes:
-        rows: of the split.
+        rows: number of rows of the split.
         metrics: by name, fractions.
         majority: of the task's metric, for the best constant predictor.
     """
@@ -39,34 +39,34 @@ class SplitScores:
 
 def predict_probabilities(
     model: AdapterModel,
-    texts: Sequence[tuple[str, ...]],
+    examples: Sequence[tuple[str, ...]],
     *,
     batch_size: int = BATCH,
     on_rows: OnRows | None = None,
 ) -> NDArray[np.float64]:
-    """The probability of each class, shape (texts, classes); texts are truncated as in training.
+    """The probability of each class, shape (examples, classes); truncated as in training.
 
     Args:
         model: from `d90.load`.
-        texts: one or two a row, as the task has text columns.
+        examples: one text per text column of the task, in each.
         batch_size: rows per forward pass.
         on_rows: called after each batch.
 
     Raises:
-        D90Error: a row with another number of texts, or without tokens; a prediction that is not
-            finite.
+        D90Error: an example with the wrong number of texts, or without tokens; a prediction that
+            is not finite.
     """
     if model.adapter is None:
         raise D90Error("the model is its base, without a task: call model.switch(adapter) first.")
     task = model.adapter.task
-    for number, row in enumerate(texts, 1):
+    for number, row in enumerate(examples, 1):
         if len(row) != len(task.text_columns):
             raise D90Error(
                 f"row {number} has {len(row)} texts: the task '{task.name}' has "
                 f"{' and '.join(task.text_columns)}."
             )
-    probabilities = np.zeros((len(texts), len(task.labels)))
-    data = tokenize_texts(texts, model.tokenizer, max_length=task.max_length)
+    probabilities = np.zeros((len(examples), len(task.labels)))
+    data = tokenize_examples(examples, model.tokenizer, max_length=task.max_length)
     batches = evaluation_batches(data.split.lengths, batch_size)
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
     done = 0
@@ -76,7 +76,7 @@ def predict_probabilities(
             probabilities[rows] = part.double().softmax(-1).cpu().numpy()
             done += len(rows)
             if on_rows is not None:
-                on_rows(done, len(texts))
+                on_rows(done, len(examples))
     except FloatingPointError as error:
         raise D90Error(f"{error}: the weights of this adapter overflow on this text.") from error
     return probabilities
@@ -113,13 +113,13 @@ def evaluate(
     return scores
 
 
-def check_classes(file: Adapter, task: Task) -> None:
+def check_classes(adapter: Adapter, task: Task) -> None:
     """Refuse a task whose classes are not the adapter's.
 
     Raises:
         D90Error: naming both.
     """
-    labels = file.task.labels
+    labels = adapter.task.labels
     if tuple(task.labels) != labels:
         raise D90Error(
             f"the adapter's classes are {', '.join(labels)} and those of '{task.name}' are "

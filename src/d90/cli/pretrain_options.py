@@ -87,7 +87,7 @@ def optimizer_options(
         "max_steps": max_steps,
         "batch_size": batch_size,
         "gradient_accumulation_steps": gradient_accumulation_steps,
-        "rate": learning_rate,
+        "learning_rate": learning_rate,
         "warmup_ratio": warmup_ratio,
         "seed": seed,
         "precision": precision,

@@ -1,4 +1,4 @@
-"""The folder of a pre-training run, as others read it: no torch, only names of files and JSON."""
+"""Reading the folder of a pretraining run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _STEP = re.compile(r"step-(\d{8,})")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation after `step` optimizer steps.
+    """An evaluation during pretraining.
 
     Attributes:
-        step: optimizer steps done.
-        tokens: read in training so far, masked or not.
-        train_loss: mean over the masked tokens since the evaluation before, in nats; None at 0.
+        step: completed optimizer steps.
+        tokens: training tokens so far, masked or not.
+        train_loss: mean over the masked tokens since the last evaluation, in nats; None at step 0.
         validation_loss: mean over the masked tokens of the validation blocks, in nats.
-        seconds: of training and evaluating so far.
+        seconds: of training and evaluation so far.
     """
 
     step: int
@@ -38,11 +38,11 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """The exponential of the validation loss: of masked tokens, not of whole documents."""
+        """The exponential of the validation loss: per masked token, not per document."""
         return math.exp(self.validation_loss)
 
     def to_json(self) -> dict[str, Any]:
-        """By name, with the perplexity."""
+        """The fields by name, and the perplexity."""
         return {
             "step": self.step,
             "tokens": self.tokens,
@@ -58,7 +58,7 @@ class Evaluation:
 
 
 def checkpoint_name(step: int) -> str:
-    """The name of a checkpoint's folder, in whose order the checkpoints are sorted.
+    """The name of a checkpoint's folder; names sort by step.
 
     >>> checkpoint_name(500)
     'step-00000500'
@@ -70,7 +70,7 @@ def read(folder: Path | str) -> dict[str, Any]:
     """The summary of a run, finished or not: settings, corpus, model, versions, history.
 
     Raises:
-        D90Error: the folder is not that of a pre-training run.
+        D90Error: it is not the folder of a pretraining run.
     """
     file = Path(folder) / SUMMARY
     if not file.is_file():
@@ -79,34 +79,34 @@ def read(folder: Path | str) -> dict[str, Any]:
             "`d90 pretrain` wrote."
         )
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        _ = found["history"], found["settings"]
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        _ = summary["history"], summary["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise D90Error(f"'{file}' is damaged ({error}): rerun the command of that run.") from (
             error
         )
-    return found
+    return summary
 
 
 def checkpoints(folder: Path | str) -> list[tuple[int, Path]]:
-    """Step and folder of every checkpoint, in order; each folder is complete.
+    """The step and folder of every checkpoint, in order; each folder is complete.
 
     Raises:
-        D90Error: the folder is not that of a pre-training run, or has no checkpoint yet.
+        D90Error: it is not the folder of a pretraining run, or has no checkpoint yet.
     """
     read(folder)
-    home = Path(folder) / CHECKPOINTS
-    names = {path: _STEP.fullmatch(path.name) for path in home.glob("step-*")}
-    found = sorted((int(match[1]), path) for path, match in names.items() if match)
-    if not found:
+    parent = Path(folder) / CHECKPOINTS
+    names = {path: _STEP.fullmatch(path.name) for path in parent.glob("step-*")}
+    steps = sorted((int(match[1]), path) for path, match in names.items() if match)
+    if not steps:
         raise D90Error(f"'{folder}' has no checkpoint yet: rerun the command of that run.")
-    return found
+    return steps
 
 
 def history(folder: Path | str) -> tuple[Evaluation, ...]:
-    """Every evaluation of a run so far; there is one at each checkpoint.
+    """The evaluations of a run so far, at least one at each checkpoint.
 
     Raises:
-        D90Error: the folder is not that of a pre-training run.
+        D90Error: it is not the folder of a pretraining run.
     """
     return tuple(map(Evaluation.from_json, read(folder)["history"]))

@@ -12,12 +12,12 @@ from accelerate.tracking import GeneralTracker
 from d90.errors import D90Error
 from d90.training.config import TrainConfig, check_learning_rate
 
-LEAST_LENGTH = 16
+MIN_LENGTH = 16
 """Minimum tokens per block: 15% of fewer may be none."""
 
-LONGEST = 2**16 - 1
+MAX_LENGTH = 2**16 - 1
 
-SHORTEST_SEQUENCE = 2
+MIN_SEQUENCE_LENGTH = 2
 """Minimum tokens per sequence: a single token has no context."""
 
 ADAM = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-6, fused=True)
@@ -46,9 +46,9 @@ class PretrainConfig:
             paper does not clip; its batches have 8,000 sequences, and smaller ones have noisier
             gradients.
         max_eval_blocks: maximum number of blocks of an evaluation.
-        seed: of the first weights, the order of the blocks, the masks and dropout.
-        precision: as `d90.training.TrainConfig` has it.
-        log_with: a tracker of accelerate, such as `tensorboard`; None for none.
+        seed: of the initial weights, the order of the blocks, the masks and dropout.
+        precision: see `d90.training.TrainConfig`.
+        log_with: a tracker of accelerate, such as `tensorboard`, or None.
     """
 
     max_steps: int
@@ -73,9 +73,9 @@ class PretrainConfig:
         for name in ("evaluate_every", "max_eval_blocks"):
             if getattr(self, name) < 1:
                 raise D90Error(f"{name} {getattr(self, name)}: at least 1 is expected.")
-        if not LEAST_LENGTH <= self.max_length <= LONGEST:
+        if not MIN_LENGTH <= self.max_length <= MAX_LENGTH:
             raise D90Error(
-                f"max_length {self.max_length}: from {LEAST_LENGTH} to {LONGEST} is expected."
+                f"max_length {self.max_length}: from {MIN_LENGTH} to {MAX_LENGTH} is expected."
             )
         self._check_schedule()
         if not 0 <= self.seed < 2**64:
@@ -85,21 +85,21 @@ class PretrainConfig:
             raise D90Error(f"checkpoints has {outside[0]}: from 0 to {self.max_steps} is expected.")
 
     def _check_schedule(self) -> None:
-        before = 0
+        previous = 0
         for length, step in self.sequence_length_schedule:
-            if length < SHORTEST_SEQUENCE or self.max_length % length:
+            if length < MIN_SEQUENCE_LENGTH or self.max_length % length:
                 raise D90Error(
                     f"sequence_length_schedule: length {length}: a number from "
-                    f"{SHORTEST_SEQUENCE} on that divides "
+                    f"{MIN_SEQUENCE_LENGTH} on that divides "
                     f"max_length {self.max_length} is expected."
                 )
-            if not before < step <= self.max_steps:
+            if not previous < step <= self.max_steps:
                 raise D90Error(
                     f"sequence_length_schedule: step {step}: ascending numbers "
                     f"from 1 to {self.max_steps} are "
                     "expected."
                 )
-            before = step
+            previous = step
 
     def sequence_length_at(self, step: int) -> int:
         """Sequence length of optimizer step `step`, from 0."""
@@ -110,7 +110,7 @@ class PretrainConfig:
 
     @property
     def train_config(self) -> TrainConfig:
-        """The fields that the training loop of fine-tuning has too."""
+        """The fields shared with fine-tuning."""
         return TrainConfig(
             optimizer="adamw",
             max_steps=self.max_steps,
@@ -132,7 +132,7 @@ class PretrainConfig:
         return self.blocks_per_step * self.max_length
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings by name, as JSON gives them back; `log_with` decides no result."""
+        """The settings by name, in JSON types, but not `log_with`: it affects no result."""
         names = [field.name for field in fields(self) if field.name != "log_with"]
         return {
             **{name: getattr(self, name) for name in names},
@@ -150,8 +150,8 @@ def checkpoint_steps(
 
     Args:
         steps: optimizer steps of the run.
-        every: one in so many; a tenth of the steps where neither is given.
-        listed: these.
+        every: steps between checkpoints; by default a tenth of `steps`.
+        listed: the steps, instead of `every`.
 
     Raises:
         D90Error: both are given, or `every` is below 1.

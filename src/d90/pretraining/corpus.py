@@ -1,7 +1,7 @@
-"""Texts to pre-train on, one document after another: files, folders, and data sets of the hub.
+"""Documents to pretrain on: from files, folders, and data sets on the hub.
 
-Nothing here grows with the corpus. The lines of a document are joined by single spaces, as
-RoBERTa's tokens know no line ends.
+Documents are streamed: memory does not grow with the corpus. The lines of a document are joined by
+single spaces, since RoBERTa's tokens have no line ends.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from typing import Any, Protocol
 from d90.errors import D90Error
 from d90.utils.digest import json_digest
 
-LONGEST = 50_000
-"""Characters from which on a document is cut at the next line end, and the rest is another one."""
+MAX_CHARACTERS = 50_000
+"""A longer document is split at the next line end."""
 
 COLUMN = "text"
 ROWS = 1000
 
 
 class Source(Protocol):
-    """One argument of the command line."""
+    """One entry of the corpus."""
 
     @property
     def identity(self) -> str:
-        """What it is, for the eye and to tell one corpus from another."""
+        """Readable name that distinguishes one corpus from another."""
         ...
 
     def documents(self) -> Iterator[str]:
-        """The documents, in an order that is always the same."""
+        """The documents, always in the same order."""
         ...
 
 
@@ -44,8 +44,8 @@ class Files:
     """Text files, in the order of their names.
 
     Attributes:
-        name: of the file or folder that was named.
-        root: the folder that they are in.
+        name: of the given file or folder.
+        root: the folder that contains the files.
         paths: the files.
     """
 
@@ -60,16 +60,16 @@ class Files:
 
     @property
     def identity(self) -> str:
-        """Name, number, bytes, and a digest of the names and sizes: not where they are."""
+        """Name, number of files, bytes, and a digest of names and sizes; not the location."""
         listing = [(str(path.relative_to(self.root)), path.stat().st_size) for path in self.paths]
         digest = json_digest(listing)[:12]
         return f"{self.name} ({len(self.paths)} files, {self.size} bytes, {digest})"
 
     def documents(self) -> Iterator[str]:
-        """Paragraphs of text files, rows of the others.
+        """The paragraphs of text files, and the rows of other files.
 
         Raises:
-            D90Error: a file that cannot be read.
+            D90Error: a file cannot be read.
         """
         for path in self.paths:
             try:
@@ -82,10 +82,10 @@ class Files:
 
 @dataclass(frozen=True)
 class HubDataset:
-    """The training split of a data set on the Hugging Face hub, streamed: no more is downloaded.
+    """The training split of a data set on the Hugging Face hub, streamed.
 
     Attributes:
-        path: its id.
+        path: id of the data set.
         config: its configuration, if it has several.
     """
 
@@ -97,12 +97,12 @@ class HubDataset:
         return self.path if self.config is None else f"{self.path}:{self.config}"
 
     def documents(self) -> Iterator[str]:
-        """Its rows.
+        """The rows of the data set.
 
         Raises:
-            D90Error: the hub does not give it, or it has no `text` column.
+            D90Error: it cannot be streamed from the hub, or has no `text` column.
         """
-        import datasets  # takes a second: only for those who need it
+        import datasets  # takes a second to import
         from datasets import config, exceptions
 
         from d90.utils.hub import first_line, is_reachable
@@ -123,10 +123,10 @@ class HubDataset:
 
 
 def open_corpus(arguments: Sequence[str]) -> tuple[Source, ...]:
-    """What the arguments stand for: files and folders that are there, else ids of the hub.
+    """The sources that the arguments name: existing files and folders, otherwise hub ids.
 
     Raises:
-        D90Error: no such file; a folder without texts; a file of another kind.
+        D90Error: a file that does not exist; a folder without text files; an unknown format.
     """
     if not arguments:
         raise D90Error("no corpus: give text files, folders or data sets of the hub.")
@@ -134,7 +134,7 @@ def open_corpus(arguments: Sequence[str]) -> tuple[Source, ...]:
 
 
 def documents(sources: Iterable[Source], limit: int | None = None) -> Iterator[str]:
-    """The documents of all sources in turn, or the first so many."""
+    """The documents of all sources in order, at most `limit`."""
     return islice(chain.from_iterable(source.documents() for source in sources), limit)
 
 
@@ -156,41 +156,41 @@ def _open_source(argument: str) -> Source:
 
 
 def _hint(path: Path) -> str:
-    """The nearest name beside it."""
+    """Suggest the file with the most similar name in the same folder."""
     if not path.parent.is_dir():
         return ""
-    beside = {item.name: str(item) for item in path.parent.iterdir()}
-    nearest = get_close_matches(path.name, beside, n=1, cutoff=0.6)
-    return f" Did you mean '{beside[nearest[0]]}'?" if nearest else ""
+    siblings = {item.name: str(item) for item in path.parent.iterdir()}
+    nearest = get_close_matches(path.name, siblings, n=1, cutoff=0.6)
+    return f" Did you mean '{siblings[nearest[0]]}'?" if nearest else ""
 
 
-def _pieces(lines: Iterable[str]) -> Iterator[str]:
-    """Documents, which end at blank lines, and at the line in which they become too long.
+def _split_documents(lines: Iterable[str]) -> Iterator[str]:
+    """Split lines into documents: at blank lines, and at the line that exceeds the maximum length.
 
-    >>> list(_pieces(["one", "  two ", "", "", "three"]))
+    >>> list(_split_documents(["one", "  two ", "", "", "three"]))
     ['one two', 'three']
     """
-    found: list[str] = []
+    parts: list[str] = []
     length = 0
     for line in lines:
         words = " ".join(line.split())
-        found += [words] if words else []
+        parts += [words] if words else []
         length += len(words) + 1
-        if found and (not words or length > LONGEST):
-            yield " ".join(found)
-            found, length = [], 0
-    if found:
-        yield " ".join(found)
+        if parts and (not words or length > MAX_CHARACTERS):
+            yield " ".join(parts)
+            parts, length = [], 0
+    if parts:
+        yield " ".join(parts)
 
 
 def _row(text: str) -> Iterator[str]:
-    """The document that is a row; a blank line does not end it."""
-    return _pieces(line for line in text.splitlines() if line.strip())
+    """The document in a row; blank lines do not split it."""
+    return _split_documents(line for line in text.splitlines() if line.strip())
 
 
 def _read_text(path: Path) -> Iterator[str]:
     with _open(path) as file:
-        yield from _pieces(file)
+        yield from _split_documents(file)
 
 
 def _read_json_lines(path: Path) -> Iterator[str]:

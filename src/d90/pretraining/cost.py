@@ -1,4 +1,4 @@
-"""What a run would take, said before it starts."""
+"""Estimate of the cost of a run, before it starts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from d90.pretraining.dataset import TokenBlocks
-from d90.pretraining.masking import PER_CENT
+from d90.pretraining.masking import PERCENT
 from d90.pretraining.model import new_model
-from d90.pretraining.model_sizes import parameters
+from d90.pretraining.model_sizes import num_parameters
 from d90.pretraining.plan import PretrainJob
 from d90.pretraining.tokenizer import SPECIAL, Vocabulary
 from d90.pretraining.trainer import PretrainTrainer
@@ -20,17 +20,17 @@ from d90.rng import philox
 from d90.training.memory import estimate_memory
 
 LOGIT_COPIES = 3
-"""The decoder's answers, their float32 copy or probabilities, and their gradient."""
+"""The logits, their float32 copy or probabilities, and their gradient."""
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a run would take.
+    """The estimated cost of a run.
 
     Attributes:
-        D: number of weights.
-        tokens: read in all, some of them many times.
-        seconds: of training and evaluating; the tokenizer and the tokens come on top.
+        D: number of parameters.
+        tokens: read in total, repeated ones included.
+        seconds: of training and evaluation, without tokenization.
         memory: bytes.
     """
 
@@ -41,8 +41,8 @@ class CostEstimate:
 
 
 def estimate_cost(job: PretrainJob, *, timed_steps: int = 3) -> CostEstimate:
-    """From a few timed optimizer steps on random tokens and one evaluation batch."""
-    # Whole blocks, which take a little longer than short sequences.
+    """Estimate the cost from a few timed optimizer steps and one evaluation batch."""
+    # Whole blocks take a little longer than short sequences.
     config, size = replace(job.config, sequence_length_schedule=()), job.fields["vocab_size"]
     special = tuple(range(len(SPECIAL)))
     tokens = Vocabulary(size=size, start=0, pad=1, end=2, mask=4, special=special)
@@ -58,7 +58,7 @@ def estimate_cost(job: PretrainJob, *, timed_steps: int = 3) -> CostEstimate:
     evaluations = len({*range(0, config.max_steps, config.evaluate_every), *config.checkpoints})
     batches = -(-config.max_eval_blocks // config.batch_size)
     return CostEstimate(
-        D=parameters(job.fields),
+        D=num_parameters(job.fields),
         tokens=config.max_steps * config.tokens_per_step,
         seconds=config.max_steps * step + evaluations * batches * batch,
         memory=_memory(job, model),
@@ -76,6 +76,6 @@ def _memory(job: PretrainJob, model: torch.nn.Module) -> int:
     config = job.config
     batch, length = config.batch_size, config.max_length
     need = estimate_memory(model, d=None, optimizer="adamw", batch_size=batch, max_length=length)
-    chosen = batch * length * PER_CENT // 100
-    # No other copy of the weights is kept beside the one that is trained.
+    chosen = batch * length * PERCENT // 100
+    # Only the trained copy of the weights is in memory.
     return need.total - need.base + LOGIT_COPIES * 4 * chosen * job.fields["vocab_size"]

@@ -1,7 +1,7 @@
-"""A corpus as tokens on disk, written once, and read as blocks without being loaded.
+"""The tokens of a corpus on disk, written once and memory-mapped in blocks.
 
-A token file is the documents in order, each ended by `</s>`, as one flat run of 16-bit numbers (of
-32-bit ones for more than 65,536 tokens). Memory does not grow with the corpus.
+A token file has the documents in order, each ended by `</s>`, as one flat array of uint16 (uint32
+for more than 65,536 tokens). Memory does not grow with the corpus.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Corpus:
     """Statistics and digests of a corpus.
 
     Attributes:
-        documents, validation_documents: number of documents of each part.
-        tokens, validation_tokens: their tokens, ends of documents included.
-        bytes: of all texts in UTF-8.
+        documents, validation_documents: number of documents of each split.
+        tokens, validation_tokens: number of their tokens, including `</s>`.
+        bytes: of all documents in UTF-8.
         digest: SHA-256 of all documents in order.
         vocabulary: number of tokens of the tokenizer.
-        tokenizer: SHA-256 of its file.
+        tokenizer: SHA-256 of the tokenizer's file.
     """
 
     documents: int
@@ -51,18 +51,18 @@ class Corpus:
     tokenizer: str
 
     def save(self, folder: Path) -> None:
-        """Write it atomically: where it exists, all token files are complete."""
+        """Write the file atomically: if it exists, all token files are complete."""
         atomic_write(folder / CORPUS, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Corpus | None:
-        """What was written, or None where the corpus is not complete yet."""
+        """The saved corpus, or None if it is not complete yet."""
         file = folder / CORPUS
         return cls(**json.loads(file.read_text())) if file.exists() else None
 
 
 def is_validation(document: str, fraction: float) -> bool:
-    """Whether a document is for validation: decided by its text alone, so copies stay together."""
+    """Whether a document is for validation; copies of a document are in the same split."""
     return int.from_bytes(_digest(document)[:8], "big") < fraction * 2**64
 
 
@@ -71,12 +71,12 @@ def _digest(document: str) -> bytes:
 
 
 def token_file(folder: Path, part: str) -> Path:
-    """Where the tokens of a part of the corpus are."""
+    """The path of the token file of a split."""
     return folder / f"tokens-{part}.bin"
 
 
-def token_type(vocabulary: int) -> np.dtype:
-    """The number type of a token file."""
+def token_dtype(vocabulary: int) -> np.dtype:
+    """The dtype of a token file."""
     return np.dtype(np.uint16 if vocabulary <= 2**16 else np.uint32)
 
 
@@ -95,14 +95,14 @@ def write_tokens(
     Args:
         documents: the corpus.
         encode: `d90.pretraining.tokenizer.encoder`.
-        folder: where to.
-        end: the token after each document.
-        validation_fraction: fraction of the documents that are not trained on.
+        folder: of the token files.
+        end: id of the token after each document.
+        validation_fraction: fraction of the documents held out for validation.
         tokenizer: digest of the tokenizer.
-        on_progress: called with the documents and the bytes of text so far.
+        on_progress: called with the number of documents and bytes so far.
     """
     vocabulary = encode.get_vocab_size()
-    dtype = token_type(vocabulary)
+    dtype = token_dtype(vocabulary)
     counts, tokens, size = [0, 0], [0, 0], 0
     digest = hashlib.sha256()
     with ExitStack() as stack:
@@ -110,11 +110,11 @@ def write_tokens(
         files = [stack.enter_context(partial.open("wb")) for partial in partials]
         for chunk in _chunks(documents):
             encoded = encode.encode_batch_fast(chunk, add_special_tokens=False)
-            for document, found in zip(chunk, encoded, strict=True):
+            for document, encoding in zip(chunk, encoded, strict=True):
                 part = int(is_validation(document, validation_fraction))
-                np.array([*found.ids, end], dtype).tofile(files[part])
+                np.array([*encoding.ids, end], dtype).tofile(files[part])
                 counts[part] += 1
-                tokens[part] += len(found.ids) + 1
+                tokens[part] += len(encoding.ids) + 1
                 size += len(document.encode())
                 digest.update(_digest(document))
             if on_progress is not None:
@@ -140,17 +140,17 @@ def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
 class TokenBlocks:
     """A token file as blocks of `length` tokens, none of them padding (FULL-SENTENCES).
 
-    Block i is `<s>` and then `length - 1` tokens of the file from i (length - 1) on, whichever
-    documents they are of. The last block ends where the file ends, and repeats tokens of the one
-    before it where the file does not divide: no token is left out.
+    Block i is `<s>` followed by `length - 1` tokens of the file from i (length - 1) on, across
+    document boundaries. The last block ends at the end of the file, and overlaps the block before
+    it if the file does not divide evenly: no token is left out.
 
     Args:
-        tokens: a token file, or any run of tokens.
-        length: tokens a block.
-        start: the token `<s>`.
+        tokens: a token file, or any array of tokens.
+        length: tokens per block.
+        start: id of the token `<s>`.
 
     Raises:
-        ValueError: fewer tokens than one block takes.
+        ValueError: fewer tokens than one block needs.
     """
 
     def __init__(self, tokens: np.ndarray, length: int, start: int) -> None:
@@ -161,18 +161,18 @@ class TokenBlocks:
     def __len__(self) -> int:
         return -(-len(self._tokens) // self._take)
 
-    def rows(self, numbers: Sequence[int]) -> Tensor:
-        """Blocks by their numbers: int64, shape (len(numbers), length)."""
+    def rows(self, indices: Sequence[int]) -> Tensor:
+        """The blocks with these indices: int64, shape (len(indices), length)."""
         last = len(self._tokens) - self._take
-        starts = np.minimum(np.asarray(numbers, np.int64) * self._take, last)
-        found = self._tokens[starts[:, None] + np.arange(self._take)].astype(np.int64)
-        return torch.nn.functional.pad(torch.from_numpy(found), (1, 0), value=self._start)
+        starts = np.minimum(np.asarray(indices, np.int64) * self._take, last)
+        tokens = self._tokens[starts[:, None] + np.arange(self._take)].astype(np.int64)
+        return torch.nn.functional.pad(torch.from_numpy(tokens), (1, 0), value=self._start)
 
 
 def open_blocks(
     folder: Path, part: str, corpus: Corpus, length: int, start: int, validation_fraction: float
 ) -> TokenBlocks:
-    """The blocks of a part of the corpus in a folder.
+    """The blocks of a split of the corpus.
 
     Raises:
         D90Error: too few tokens for one block.
@@ -186,5 +186,5 @@ def open_blocks(
             f"{validation_fraction:g}."
         )
     file = token_file(folder, part)
-    tokens = np.memmap(file, token_type(corpus.vocabulary), mode="r", shape=(count,))
+    tokens = np.memmap(file, token_dtype(corpus.vocabulary), mode="r", shape=(count,))
     return TokenBlocks(tokens, length, start)

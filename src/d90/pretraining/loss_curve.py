@@ -1,4 +1,4 @@
-"""The losses of a run as a figure for one column of a paper: nats against updates."""
+"""The loss curve of a run: a figure for one column of a paper, nats against optimizer steps."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _figure(history: Sequence[Evaluation]) -> Figure:
         if points:
             xs, ys = zip(*points, strict=True)
             axes.plot(xs, ys, color=color, linestyle=dashes, linewidth=1, label=label)
-    axes.set_xlabel("updates")
-    axes.set_ylabel("loss (nats a masked token)")
+    axes.set_xlabel("optimizer steps")
+    axes.set_ylabel("loss (nats per masked token)")
     axes.xaxis.set_major_formatter(plotting.tick_label)
     axes.legend(frameon=False)
     return figure

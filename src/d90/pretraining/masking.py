@@ -1,10 +1,10 @@
-"""Dynamic masking: which tokens of a block are hidden, as a function of (seed, place) alone.
+"""Dynamic masking: which tokens of a block are masked, a function of (seed, position) alone.
 
-Of the n tokens of a block that are not special, exactly 15 n / 100, to the nearest whole number,
-are chosen, all sets of so many being equally likely. Of the chosen, 80% become the mask token, 10%
-a random token that is not special, and 10% stay (Devlin et al. 2019, Section 3.1; drawn anew at
-every visit, Liu et al. 2019, Section 4.1). Both numbers are over all chosen tokens in the long run;
-the 15% holds in each block.
+Of the n tokens of a block that are not special, exactly 15 n / 100, rounded to an integer, are
+chosen; all subsets of this size are equally likely. Of the chosen tokens, 80% become the mask
+token, 10% a random token that is not special, and 10% stay (Devlin et al. 2019, Section 3.1), with
+a new draw each time the block is used (Liu et al. 2019, Section 4.1). The 15% holds in each block,
+the other percentages in expectation.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 
 from d90.rng import philox
 
-PER_CENT = 15
+PERCENT = 15
 """Percentage of the tokens that are chosen."""
 
 OUTCOMES, HIDDEN, REPLACED = 10, 8, 9
-"""Of ten equally likely outcomes 0..7 hide a chosen token, 8 replaces it and 9 keeps it."""
+"""Ten equally likely outcomes: 0..7 mask a chosen token, 8 replaces it, 9 leaves it unchanged."""
 
 VALIDATION_SEED = 0
 
-# Blocks of the data stream that no epoch's order reaches: two words a token, a block a visit.
+# Blocks of the data stream that no epoch's shuffle reaches: two words per token.
 _TRAINING, _VALIDATION = 2**42, 2**43
 
 
@@ -34,9 +34,9 @@ class MaskedBatch:
     """Masked blocks.
 
     Attributes:
-        inputs: what the model reads, shape (blocks, length).
-        chosen: where its answers count, of the same shape.
-        targets: the tokens that were there, shape (chosen tokens,), row by row.
+        inputs: token ids, shape (blocks, length).
+        chosen: mask of the positions that count in the loss, same shape.
+        targets: the original tokens at these positions, shape (chosen tokens,), row by row.
     """
 
     inputs: Tensor
@@ -44,16 +44,16 @@ class MaskedBatch:
     targets: Tensor
 
     def split_sequences(self, length: int) -> MaskedBatch:
-        """The same tokens as rows of `length`, each of which the model reads on its own.
+        """The same tokens as independent sequences of `length` tokens.
 
-        `length` divides that of the blocks. The targets stay in their order.
+        `length` divides that of the blocks. The targets keep their order.
         """
         return MaskedBatch(
             self.inputs.reshape(-1, length), self.chosen.reshape(-1, length), self.targets
         )
 
     def split(self, rows: int) -> list[MaskedBatch]:
-        """In batches of so many blocks."""
+        """Batches of `rows` blocks."""
         parts = zip(self.inputs.split(rows), self.chosen.split(rows), strict=True)
         targets = self.targets.split([int(part.sum()) for part in self.chosen.split(rows)])
         return [MaskedBatch(*part, tokens) for part, tokens in zip(parts, targets, strict=True)]
@@ -63,10 +63,10 @@ class MaskingCollator:
     """Masks the blocks of one vocabulary.
 
     Args:
-        size: tokens of the vocabulary.
+        size: vocabulary size.
         mask: the mask token.
-        special: tokens that are neither chosen nor put in another's place, the mask among them.
-        device: where blocks are masked. The result is the same on every device.
+        special: tokens that are neither chosen nor used as replacements, including the mask token.
+        device: where blocks are masked; the result is the same on every device.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class MaskingCollator:
         self._device = device
 
     def training(self, blocks: Tensor, *, seed: int, first: int) -> MaskedBatch:
-        """Mask training blocks, the first of which is number `first` in the run's order."""
+        """Mask training blocks; `first` is the index of the first one in the order of the run."""
         return self._masked(blocks, seed, _TRAINING + first)
 
     def validation(self, blocks: Tensor, *, first: int) -> MaskedBatch:
-        """Mask validation blocks from index `first` on: always in the same places."""
+        """Mask validation blocks from index `first` on, always at the same positions."""
         return self._masked(blocks, VALIDATION_SEED, _VALIDATION + first)
 
     def _masked(self, blocks: Tensor, seed: int, first: int) -> MaskedBatch:
@@ -101,7 +101,7 @@ class MaskingCollator:
         return MaskedBatch(inputs, chosen, targets)
 
     def _replace(self, tokens: Tensor, words: Tensor) -> Tensor:
-        """What is put in the place of chosen tokens, one word each."""
+        """The replacements of chosen tokens, from one random word each."""
         size = len(self._ordinary)
         draw = philox.to_integers(words, OUTCOMES * size)
         outcome, other = draw // size, self._ordinary[draw % size]
@@ -110,9 +110,9 @@ class MaskingCollator:
 
 
 def _choose(words: Tensor, eligible: Tensor) -> Tensor:
-    """The eligible places with the smallest words, of each row as many as it has to give."""
-    counts = ((PER_CENT * eligible.sum(1) + 50) // 100).clamp_min(1)
-    # The place in the low bits breaks ties; the others come after every word.
+    """In each row, the eligible positions with the smallest words: 15% of them."""
+    counts = ((PERCENT * eligible.sum(1) + 50) // 100).clamp_min(1)
+    # The position in the low bits breaks ties; ineligible positions sort last.
     keys = (words << 16) | torch.arange(words.shape[1], device=words.device)
     keys = torch.where(eligible, keys, 2**48)
     last = keys.sort(1).values.gather(1, counts[:, None] - 1)

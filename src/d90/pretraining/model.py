@@ -1,4 +1,4 @@
-"""A RoBERTa with fresh weights, and its loss at the masked tokens alone."""
+"""A RoBERTa with new weights, and its loss at the masked tokens."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from d90.pretraining.model_sizes import ROBERTA, Fields
 from d90.pretraining.tokenizer import Vocabulary
 
 IGNORED = ("architectures", "model_type", "dtype", "torch_dtype", "transformers_version")
-"""What else a config.json has; none of it shapes the model."""
+"""Fields of a config.json that do not determine the model."""
 
 
 def complete(fields: Fields, max_length: int) -> dict[str, Any]:
-    """Every field that decides the model, those of a file filled up with RoBERTa's own.
+    """Every field that determines the model; RoBERTa's defaults where `fields` has none.
 
     Raises:
-        D90Error: a name that is no field of `RobertaConfig`, a value of the wrong type, heads that
-            do not divide the width, fewer positions than `max_length` takes.
+        D90Error: an unknown field of `RobertaConfig`, a value of the wrong type, a number of heads
+            that does not divide the hidden size, fewer positions than `max_length` needs.
     """
     known = {field.name for field in fields_of(RobertaConfig)}
-    wanted = {name: value for name, value in fields.items() if name not in IGNORED}
-    for name in wanted:
+    given = {name: value for name, value in fields.items() if name not in IGNORED}
+    for name in given:
         if name not in known:
             raise unknown_name("field of RobertaConfig", name, known)
     try:
-        config = RobertaConfig(**{**ROBERTA, **wanted})
-    except Exception as error:  # of huggingface_hub, and no kind of ValueError
+        config = RobertaConfig(**{**ROBERTA, **given})
+    except Exception as error:  # huggingface_hub's, which is not a ValueError
         raise D90Error(f"model config: {single_line(error)[:200]}.") from error
     if config.hidden_size % config.num_attention_heads:
         raise D90Error(
@@ -41,7 +41,7 @@ def complete(fields: Fields, max_length: int) -> dict[str, Any]:
             f"hidden_size {config.hidden_size}."
         )
     _check_positions(config, max_length)
-    names = {*wanted, *ROBERTA} | {
+    names = {*given, *ROBERTA} | {
         *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
         *("intermediate_size", "max_position_embeddings", "hidden_act"),
         *("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range"),
@@ -50,7 +50,7 @@ def complete(fields: Fields, max_length: int) -> dict[str, Any]:
 
 
 def _check_positions(config: RobertaConfig, max_length: int) -> None:
-    """RoBERTa's positions begin behind the number of the padding token."""
+    """RoBERTa counts positions from the id of the padding token plus one."""
     spare = 1 + (config.pad_token_id or 0)
     if max_length + spare > config.max_position_embeddings:
         raise D90Error(
@@ -62,10 +62,10 @@ def _check_positions(config: RobertaConfig, max_length: int) -> None:
 def new_model(
     fields: Fields, vocabulary: Vocabulary, max_length: int, seed: int
 ) -> RobertaForMaskedLM:
-    """A masked language model whose weights are a function of `seed` and of their names alone.
+    """A masked language model whose weights are a function of `seed` and their names alone.
 
-    Matrices are normal with the model's own standard deviation, biases 0, norms 1; the rows of
-    padding are 0, as in transformers.
+    Matrices are normal with standard deviation `initializer_range`, biases 0, norm weights 1, and
+    padding rows 0, as in transformers.
     """
     config = RobertaConfig(
         **{
@@ -86,10 +86,10 @@ def new_model(
 
 
 def masked_losses(model: RobertaForMaskedLM, masked: MaskedBatch) -> Tensor:
-    """Minus the log-probability of each masked token, in nats: float32, shape (chosen tokens,).
+    """The cross-entropy of each masked token, in nats: float32, shape (chosen tokens,).
 
-    Only masked tokens go through the decoder, whose product with the vocabulary is else most of
-    the work of a small model.
+    Only masked tokens go through the decoder, whose product with the vocabulary otherwise takes
+    most of the time of a small model.
     """
     hidden = model.roberta(input_ids=masked.inputs).last_hidden_state
     logits = model.lm_head(hidden[masked.chosen])

@@ -1,4 +1,4 @@
-"""RoBERTa in sizes by name, from half a million weights to those of the paper, and from a file."""
+"""Named sizes of RoBERTa, from half a million parameters to those of the paper; model configs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ else:
     import tomli as tomllib
 
 SMALL_VOCABULARY, FULL_VOCABULARY = 4_096, 50_265
-"""Tokens: of a ladder of small models, whose embeddings would else be most of them; of RoBERTa."""
+"""Vocabulary sizes of the small models, where embeddings would otherwise dominate; of RoBERTa."""
 
-LEAST_POSITIONS, FULL_POSITIONS, SPARE_POSITIONS = 130, 514, 2
+MIN_POSITIONS, FULL_POSITIONS, SPARE_POSITIONS = 130, 514, 2
 """Rows of the position table. RoBERTa counts from 2: the first two rows are never used."""
 
 ROBERTA: Mapping[str, Any] = MappingProxyType({"type_vocab_size": 1, "layer_norm_eps": 1e-5})
-"""Where RoBERTa is not what `RobertaConfig` starts from."""
+"""Fields in which RoBERTa differs from the defaults of `RobertaConfig`."""
 
 Fields = Mapping[str, Any]
 """Fields of `RobertaConfig` by name."""
@@ -32,21 +32,21 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The shape of a model. Its feed-forward layers are four times as wide as it is.
+    """The shape of a model. Its feed-forward layers have four times its hidden size.
 
     Attributes:
-        layers: transformer blocks.
-        hidden: width.
-        heads: of attention; they divide the width.
-        vocabulary: tokens, unless another number is asked for.
-        positions: rows of the position table, at least.
+        layers: number of transformer blocks.
+        hidden: hidden size.
+        heads: number of attention heads; it divides the hidden size.
+        vocabulary: default vocabulary size.
+        positions: minimum number of rows of the position table.
     """
 
     layers: int
     hidden: int
     heads: int
     vocabulary: int = SMALL_VOCABULARY
-    positions: int = LEAST_POSITIONS
+    positions: int = MIN_POSITIONS
 
     def fields(self, max_length: int) -> dict[str, Any]:
         """The fields of `RobertaConfig`, for blocks of `max_length` tokens."""
@@ -75,24 +75,24 @@ SIZES: Mapping[str, ModelSize] = MappingProxyType(
 
 
 def get_model_size(name: str) -> ModelSize:
-    """The size of that name.
+    """The model size with this name.
 
     Raises:
-        D90Error: there is none.
+        D90Error: unknown name.
     """
     if name not in SIZES:
         raise unknown_name("size", name, SIZES)
     return SIZES[name]
 
 
-def parameters(fields: Fields) -> int:
-    """D of the masked language model, its tied embeddings once.
+def num_parameters(fields: Fields) -> int:
+    """D, the number of parameters of the masked language model, tied embeddings once.
 
-    With V tokens, P positions, T token types, width h, feed-forward width f and L layers:
+    With V tokens, P positions, T token types, hidden size h, feed-forward size f and L layers:
 
         D = (V + P + T + 2) h + L (4 h^2 + 2 h f + 9 h + f) + h^2 + 3 h + V
 
-    >>> parameters(SIZES["base"].fields(512))  # the published 124,697,433 of roberta-base
+    >>> num_parameters(SIZES["base"].fields(512))  # the published 124,697,433 of roberta-base
     124697433
     """
     tokens, width = fields["vocab_size"], fields["hidden_size"]
@@ -102,10 +102,10 @@ def parameters(fields: Fields) -> int:
     return rows * width + layers * block + width**2 + 3 * width + tokens
 
 
-def learning_rate(width: int) -> float:
-    """The peak rate for a model so wide: the paper's for base and large (Table 9), 1e-3 for small.
+def default_learning_rate(width: int) -> float:
+    """The default peak learning rate: the paper's for base and large (Table 9), 1e-3 for small.
 
-    >>> [learning_rate(width) for width in (64, 384, 512, 768, 1024)]
+    >>> [default_learning_rate(width) for width in (64, 384, 512, 768, 1024)]
     [0.001, 0.001, 0.0007, 0.0006, 0.0004]
     """
     widest = {384: 1e-3, 512: 7e-4, 768: 6e-4}
@@ -116,15 +116,15 @@ def read_fields(file: Path) -> dict[str, Any]:
     """The fields of `RobertaConfig` in a TOML or JSON file, such as a model's config.json.
 
     Raises:
-        D90Error: the file cannot be read or holds no table.
+        D90Error: the file cannot be read or is not a table.
     """
     try:
         text = file.read_text(encoding="utf-8")
-        found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        fields = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise D90Error(f"model_config '{file}' cannot be read: {error.strerror}.") from error
     except ValueError as error:  # of both parsers, and of the decoder
         raise D90Error(f"model_config '{file}' is no TOML or JSON: {error}.") from error
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise D90Error(f"model_config '{file}': expected fields of RobertaConfig by name.")
-    return found
+    return fields

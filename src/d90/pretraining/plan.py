@@ -12,26 +12,31 @@ from d90.errors import D90Error
 from d90.pretraining.config import PretrainConfig, checkpoint_steps
 from d90.pretraining.corpus import Source, open_corpus
 from d90.pretraining.model import complete
-from d90.pretraining.model_sizes import Fields, get_model_size, learning_rate, read_fields
-from d90.pretraining.tokenizer import FILES, LEAST_VOCABULARY, load_tokenizer
+from d90.pretraining.model_sizes import (
+    Fields,
+    default_learning_rate,
+    get_model_size,
+    read_fields,
+)
+from d90.pretraining.tokenizer import FILES, MIN_VOCABULARY, load_tokenizer
 
 DEFAULT_SIZE = "micro"
 DEFAULT_STEPS = 10_000
-EVALUATIONS = 50
-"""Evaluations of a run, unless `evaluate_every` is given."""
+NUM_EVALUATIONS = 50
+"""Number of evaluations of a run, unless `evaluate_every` is given."""
 
 
 @dataclass(frozen=True)
 class PretrainJob:
-    """A model to pre-train from scratch.
+    """A model to pretrain from scratch.
 
     Attributes:
         sources: the corpus.
-        fields: the model, as `RobertaConfig` has it; `vocab_size` is the largest that the
-            tokenizer may have.
+        fields: fields of `RobertaConfig`; `vocab_size` is the maximum vocabulary size of the
+            tokenizer.
         config: how it is trained.
-        validation_fraction: fraction of the documents that are never trained on.
-        max_documents: documents, at most; None for all.
+        validation_fraction: fraction of the documents held out for validation.
+        max_documents: maximum number of documents; None for all.
         tokenizer: folder of the tokenizer to use; None to train one on the corpus.
     """
 
@@ -52,7 +57,7 @@ class PretrainJob:
             raise D90Error(f"max_documents {self.max_documents}: at least 1 is expected.")
 
     def to_dict(self) -> dict[str, Any]:
-        """All that decides the result, by name, as JSON gives it back."""
+        """All that determines the result, by name, in JSON types."""
         return {
             "corpus": [source.identity for source in self.sources],
             "max_documents": self.max_documents,
@@ -73,40 +78,44 @@ def plan_pretraining(
     validation_fraction: float = 0.01,
     max_documents: int | None = None,
     max_steps: int = DEFAULT_STEPS,
-    rate: float | None = None,
+    learning_rate: float | None = None,
     checkpoint_every: int | None = None,
     checkpoints: tuple[int, ...] | None = None,
     evaluate_every: int | None = None,
     max_length: int = 128,
     **options: Any,
 ) -> PretrainJob:
-    """A pre-training run from what a user says; what is left out is filled in.
+    """A pretraining job from user options; the others get their defaults.
 
     Args:
-        corpus: text files, folders and ids of data sets.
-        size: a key of `d90.pretraining.model_sizes.SIZES`; micro where there is no `model_config`.
-        model_config: file of `RobertaConfig` fields, in place of a size.
-        vocab_size: tokens of the tokenizer that is trained, in place of the size's own number.
-        tokenizer: folder of the tokenizer of another run, in place of one that is trained.
-        validation_fraction, max_documents: as `PretrainJob` has them.
+        corpus: text files, folders and hub ids of data sets.
+        size: a key of `d90.pretraining.model_sizes.SIZES`; micro if there is no `model_config`.
+        model_config: file of `RobertaConfig` fields, instead of a size.
+        vocab_size: vocabulary size of the tokenizer to train; overrides that of the size.
+        tokenizer: folder of the tokenizer of another run, instead of training one.
+        validation_fraction, max_documents: see `PretrainJob`.
         max_steps: optimizer steps.
-        rate: peak learning rate, in place of that of the model's width.
-        checkpoint_every, checkpoints: as `checkpoint_steps` has them.
+        learning_rate: peak; by default `default_learning_rate` of the model's width.
+        checkpoint_every, checkpoints: see `checkpoint_steps`.
         evaluate_every: optimizer steps between evaluations; by default a fiftieth of the steps.
         max_length: tokens per block.
-        options: more of `PretrainConfig`.
+        options: other fields of `PretrainConfig`.
 
     Raises:
-        D90Error: bad input of any kind.
+        D90Error: an invalid option.
     """
     fields = _fields(size, model_config, max_length)
-    fields = _with_vocabulary(fields, vocab_size, tokenizer, asked=model_config is not None)
+    fields = _with_vocabulary(fields, vocab_size, tokenizer, is_explicit=model_config is not None)
     fields = complete(fields, max_length)
+    if learning_rate is None:
+        learning_rate = default_learning_rate(fields["hidden_size"])
+    if evaluate_every is None:
+        evaluate_every = -(-max_steps // NUM_EVALUATIONS)
     config = PretrainConfig(
         max_steps=max_steps,
-        learning_rate=learning_rate(fields["hidden_size"]) if rate is None else rate,
+        learning_rate=learning_rate,
         checkpoints=checkpoint_steps(max_steps, every=checkpoint_every, listed=checkpoints),
-        evaluate_every=-(-max_steps // EVALUATIONS) if evaluate_every is None else evaluate_every,
+        evaluate_every=evaluate_every,
         max_length=max_length,
         **options,
     )
@@ -123,23 +132,23 @@ def _fields(size: str | None, model_config: Path | None, max_length: int) -> Fie
 
 
 def _with_vocabulary(
-    fields: Fields, vocab_size: int | None, tokenizer: Path | None, *, asked: bool
+    fields: Fields, vocab_size: int | None, tokenizer: Path | None, *, is_explicit: bool
 ) -> Fields:
-    """The fields with the number of tokens; `asked` where they name one that is no default."""
+    """The fields with the vocabulary size; `is_explicit` if theirs is not a default."""
     if tokenizer is None:
         size = fields.get("vocab_size") if vocab_size is None else vocab_size
-        if isinstance(size, int) and size < LEAST_VOCABULARY:
-            raise D90Error(f"vocab_size {size}: at least {LEAST_VOCABULARY} is expected.")
+        if isinstance(size, int) and size < MIN_VOCABULARY:
+            raise D90Error(f"vocab_size {size}: at least {MIN_VOCABULARY} is expected.")
         return fields if vocab_size is None else {**fields, "vocab_size": vocab_size}
     if vocab_size is not None:
         raise D90Error("vocab_size and tokenizer: give one of them.")
-    found = len(load_tokenizer(tokenizer))
-    if asked and fields.get("vocab_size", found) != found:
+    size = len(load_tokenizer(tokenizer))
+    if is_explicit and fields.get("vocab_size", size) != size:
         raise D90Error(
             f"the model config has vocab_size {fields['vocab_size']} and the tokenizer in "
-            f"'{tokenizer}' has {found} tokens: leave vocab_size out."
+            f"'{tokenizer}' has {size} tokens: leave vocab_size out."
         )
-    return {**fields, "vocab_size": found}
+    return {**fields, "vocab_size": size}
 
 
 def file_digest(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The tokenizer and the token files of a run: made once, before the first update."""
+"""Prepare the tokenizer and the token files of a run, once, before its first optimizer step."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from d90.pretraining.tokenizer import (
     vocabulary,
 )
 
-OnText = Callable[[str, int, int], None]
-"""Told what is being done, the documents read and their bytes."""
+OnDocuments = Callable[[str, int, int], None]
+"""Called with the current stage, and the number of documents and bytes read."""
 
 
-def prepare(job: PretrainJob, folder: Path, on_text: OnText) -> Corpus:
-    """Write the tokenizer and the corpus as tokens, and say what was found.
+def prepare(job: PretrainJob, folder: Path, on_documents: OnDocuments) -> Corpus:
+    """Write the tokenizer and the token files, and return the statistics of the corpus.
 
     Raises:
-        D90Error: texts that cannot be read, or none at all.
+        D90Error: the corpus cannot be read, or is empty.
     """
-    tokenizer = _tokenizer(job, on_text)
+    tokenizer = _tokenizer(job, on_documents)
     save_tokenizer(tokenizer, folder, job.fields["max_position_embeddings"] - SPARE_POSITIONS)
     corpus = write_tokens(
         documents(job.sources, job.max_documents),
@@ -40,27 +40,27 @@ def prepare(job: PretrainJob, folder: Path, on_text: OnText) -> Corpus:
         end=vocabulary(tokenizer).end,
         validation_fraction=job.validation_fraction,
         tokenizer=file_digest(folder / FILES[0]),
-        on_progress=lambda count, size: on_text("tokens", count, size),
+        on_progress=lambda count, size: on_documents("tokens", count, size),
     )
     corpus.save(folder)
     return corpus
 
 
-def _tokenizer(job: PretrainJob, on_text: OnText) -> PreTrainedTokenizerBase:
+def _tokenizer(job: PretrainJob, on_documents: OnDocuments) -> PreTrainedTokenizerBase:
     if job.tokenizer is not None:
         return load_tokenizer(job.tokenizer)
     count, size = 0, 0
 
-    def training_texts() -> Iterator[str]:
+    def training_documents() -> Iterator[str]:
         nonlocal count, size
         for document in documents(job.sources, job.max_documents):
             count, size = count + 1, size + len(document)
             if count % 1000 == 0:
-                on_text("tokenizer", count, size)
+                on_documents("tokenizer", count, size)
             if not is_validation(document, job.validation_fraction):
                 yield document
 
-    found = train_tokenizer(training_texts(), job.fields["vocab_size"])
+    tokenizer = train_tokenizer(training_documents(), job.fields["vocab_size"])
     if count == 0:
         raise D90Error("the corpus has no text: give files with some.")
-    return found
+    return tokenizer

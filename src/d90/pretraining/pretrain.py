@@ -1,4 +1,4 @@
-"""One pre-training run from start to end, or from its last state to its end."""
+"""Start or resume a pretraining run."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from d90.storage.locks import FileLock
 from d90.training import Progress
 from d90.utils.files import atomic_path
 
-SAVE_SECONDS, SAVE_SHARE = 30.0, 0.02
-"""The state is kept so often at most, and takes no more than this share of the time."""
+SAVE_SECONDS, MAX_SAVE_FRACTION = 30.0, 0.02
+"""Minimum seconds between saves of the state, and maximum fraction of the time spent on them."""
 
 
 class PretrainCallback:
     """Called on the events of a run; every method does nothing unless overridden."""
 
     def on_corpus_progress(self, what: str, documents: int, size: int) -> None:
-        """So many documents, of `size` bytes, have been read for the tokenizer or the tokens."""
+        """Documents of `size` bytes have been read; `what` is `tokenizer` or `tokens`."""
 
     def on_train_begin(self, job: PretrainJob, D: int, corpus: Corpus, step: int) -> None:
-        """The corpus and the model are there; `step` updates were done by earlier sessions."""
+        """Training starts; `step` optimizer steps were done by earlier sessions."""
 
     def on_progress(self, progress: Progress) -> None:
-        """An optimizer step has been made."""
+        """Called after each optimizer step."""
 
     def on_evaluate(self, evaluation: Evaluation) -> None:
-        """An evaluation has been made."""
+        """Called after each evaluation."""
 
 
 def pretrain(
@@ -55,18 +55,18 @@ def pretrain(
     """Pretrain, or resume the run in the folder.
 
     Args:
-        job: what.
-        folder: where everything is kept; `docs/pretraining.md` says what is in it.
-        max_minutes: stop after so many minutes, after an optimizer step, with a checkpoint.
+        job: the job.
+        folder: of all outputs; `docs/pretraining.md` lists them.
+        max_minutes: stop after this many minutes, at an optimizer step, with a checkpoint.
         callback: called on the events of the run.
         command: as the user gave it, for the summary.
 
     Raises:
-        D90Error: the folder holds another run; texts that cannot be read; too little text for
+        D90Error: the folder contains another run; the corpus cannot be read or is too small for
             one block; the loss is not finite; another process trains in this folder.
     """
     if max_minutes is not None and not max_minutes > 0:
-        raise D90Error(f"minutes {max_minutes}: a number above 0 is expected.")
+        raise D90Error(f"max_minutes {max_minutes}: a number above 0 is expected.")
     callback = callback or PretrainCallback()
     check_folder(folder, job)
     with FileLock(folder / ".lock", str(folder)):
@@ -85,11 +85,11 @@ def pretrain(
 
 
 class PretrainSession:
-    """One process's part of a run.
+    """The part of a run that one process executes.
 
     Args:
-        job: what is run.
-        folder: where.
+        job: the job.
+        folder: of all outputs.
         callback: called on the events of the run.
         command: as the user gave it.
     """
@@ -98,58 +98,62 @@ class PretrainSession:
         self, job: PretrainJob, folder: Path, callback: PretrainCallback, command: str
     ) -> None:
         self._job, self._folder, self._callback = job, folder, callback
-        known = Summary.load(folder)
+        previous = Summary.load(folder)
         corpus = (
-            prepare(job, folder, callback.on_corpus_progress) if known is None else known.corpus
+            prepare(job, folder, callback.on_corpus_progress)
+            if previous is None
+            else previous.corpus
         )
         self.run = _open_run(job, folder, corpus)
-        self.summary = known or Summary.new(job, corpus, self.run.D, command)
-        if known is None:
+        self.summary = previous or Summary.new(job, corpus, self.run.D, command)
+        if previous is None:
             self.summary.save(folder)
         self.run.resume(folder / STATE)
         callback.on_train_begin(job, self.run.D, corpus, self.run.state.step)
-        self._saved, self._cost = perf_counter(), 0.0
+        self._saved_at, self._save_seconds = perf_counter(), 0.0
 
-    def train(self, minutes: float | None) -> None:
-        """Train to the end, or for so many minutes."""
+    def train(self, max_minutes: float | None) -> None:
+        """Train to the end, or for `max_minutes`."""
         run = self.run
-        stop = None if minutes is None else perf_counter() + 60 * minutes
-        self._keep(last=False)  # The untrained model is a checkpoint too.
+        stop = None if max_minutes is None else perf_counter() + 60 * max_minutes
+        self._evaluate_and_save(last=False)  # The untrained model is a checkpoint too.
         while not run.is_over:
             loss = run.optimizer_step()
             self._callback.on_progress(Progress(run.state.step, run.steps, loss))
             is_last = stop is not None and perf_counter() >= stop
-            self._keep(last=is_last)
+            self._evaluate_and_save(last=is_last)
             if is_last:
                 break
 
-    def _keep(self, *, last: bool) -> None:
-        """Evaluate and write what is due after an update; everything when it is the `last` one.
+    def _evaluate_and_save(self, *, last: bool) -> None:
+        """Evaluate, and write the checkpoint and the state that are due; all on the `last` step.
 
-        The state comes after what it says has been done: killed between the two, the run does it
-        again, with the same result.
+        The state is written last: if the process is killed before, the resumed run repeats the
+        step with the same result.
         """
         run = self.run
         is_checkpoint = last or run.state.step in self._job.config.checkpoints
-        evaluates = (last and not run.is_evaluated) or run.evaluation_is_due
-        if evaluates:
+        is_evaluation = (last and not run.is_evaluated) or run.evaluation_is_due
+        if is_evaluation:
             self._callback.on_evaluate(run.evaluate())
         if is_checkpoint:
             write_checkpoint(run, self._folder)
-        if evaluates or self._state_is_old:
+        if is_evaluation or self._state_is_old:
             self._save()
 
     @property
     def _state_is_old(self) -> bool:
-        return perf_counter() - self._saved > max(SAVE_SECONDS, self._cost / SAVE_SHARE)
+        return perf_counter() - self._saved_at > max(
+            SAVE_SECONDS, self._save_seconds / MAX_SAVE_FRACTION
+        )
 
     def _save(self) -> None:
         began = perf_counter()
         self.run.save(self._folder / STATE)
         self.summary = self.summary.after(self.run.state, is_over=self.run.is_over)
         self.summary.save(self._folder)
-        self._saved = perf_counter()
-        self._cost = self._saved - began
+        self._saved_at = perf_counter()
+        self._save_seconds = self._saved_at - began
 
 
 def _open_run(job: PretrainJob, folder: Path, corpus: Corpus) -> PretrainTrainer:
@@ -165,20 +169,20 @@ def _open_run(job: PretrainJob, folder: Path, corpus: Corpus) -> PretrainTrainer
 
 
 def write_checkpoint(run: PretrainTrainer, folder: Path) -> None:
-    """Keep the model as transformers has it, with its tokenizer: a whole folder or none."""
-    home = folder / CHECKPOINTS
-    final = home / checkpoint_name(run.state.step)
+    """Save the model in transformers' format, with its tokenizer, atomically."""
+    checkpoints = folder / CHECKPOINTS
+    final = checkpoints / checkpoint_name(run.state.step)
     if final.exists():
         return
-    home.mkdir(exist_ok=True)
-    with atomic_path(final) as partial, _no_bars():
+    checkpoints.mkdir(exist_ok=True)
+    with atomic_path(final) as partial, _without_progress_bars():
         run.model.save_pretrained(partial)
         for name in FILES:
             shutil.copy(folder / name, partial / name)
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def _without_progress_bars() -> Iterator[None]:
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

@@ -1,4 +1,4 @@
-"""`pretraining.json`: what a run is, what it has measured, and whether a folder is that run's."""
+"""`pretraining.json`: the settings and results of a run; and the check of its folder."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from d90.utils.files import atomic_write
 VERSIONED = ("d90", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 
 PREPARATION = ("tokenizer", "tokens-", "corpus.json")
-"""How the names begin of what a run leaves that was killed before its first update."""
+"""Prefixes of the files of a run that was killed before its first optimizer step."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All that is known of a run.
+    """The settings and results of a run.
 
     Attributes:
-        settings: what decides the result; another value is another run.
-        corpus: what was found in the texts.
-        D: number of weights, tied ones once.
+        settings: all that determines the result; a run cannot resume with other values.
+        corpus: statistics and digests of the corpus.
+        D: number of parameters, tied ones once.
         command: as the user gave it.
-        versions: what it was made with.
-        started, finished: times in UTC; the second is None until the last update.
-        step: updates done.
-        seconds: of training and evaluating.
+        versions: of the software.
+        started, finished: times in UTC; `finished` is None until the last optimizer step.
+        step: completed optimizer steps.
+        seconds: of training and evaluation.
         history: the evaluations.
     """
 
@@ -56,7 +56,7 @@ class Summary:
 
     @classmethod
     def new(cls, job: PretrainJob, corpus: Corpus, D: int, command: str) -> Summary:
-        """Of a run without an update."""
+        """The summary of a run before its first optimizer step."""
         versions = {
             "python": platform.python_version(),
             **{name: version(name) for name in VERSIONED},
@@ -67,19 +67,19 @@ class Summary:
 
     @classmethod
     def load(cls, folder: Path) -> Summary | None:
-        """That of a folder, or None where a run has not got so far.
+        """The summary in a folder, or None if there is none yet.
 
         Raises:
-            D90Error: it is damaged.
+            D90Error: the file is damaged.
         """
         if not (folder / SUMMARY).exists():
             return None
-        found = read(folder)
-        history = tuple(map(Evaluation.from_json, found["history"]))
-        return cls(**{**found, "corpus": Corpus(**found["corpus"]), "history": history})
+        values = read(folder)
+        history = tuple(map(Evaluation.from_json, values["history"]))
+        return cls(**{**values, "corpus": Corpus(**values["corpus"]), "history": history})
 
     def after(self, state: PretrainState, *, is_over: bool) -> Summary:
-        """What it is now."""
+        """The summary with the results so far."""
         return replace(
             self,
             finished=self.finished or (_now() if is_over else None),
@@ -89,16 +89,16 @@ class Summary:
         )
 
     def save(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
-        plain = {**asdict(self), "history": [result.to_json() for result in self.history]}
-        atomic_write(folder / SUMMARY, json.dumps(plain, indent=2) + "\n")
+        """Write the summary atomically."""
+        values = {**asdict(self), "history": [result.to_json() for result in self.history]}
+        atomic_write(folder / SUMMARY, json.dumps(values, indent=2) + "\n")
 
 
 def check_folder(folder: Path, job: PretrainJob) -> None:
-    """Make the folder, and see that it is empty or of this very run.
+    """Create the folder, and check that it is empty or contains this run.
 
     Raises:
-        D90Error: it cannot be written, holds something else, or a run with another setting.
+        D90Error: it is not writable, or contains other files or a run with other settings.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,12 +120,12 @@ def check_folder(folder: Path, job: PretrainJob) -> None:
         )
 
 
-def _compare(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for name in {**then, **now}:
-        if then.get(name) != now.get(name):
+def _compare(folder: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    for name in {**saved, **current}:
+        if saved.get(name) != current.get(name):
             raise D90Error(
-                f"'{folder}' holds another run ({name} was {_short(then.get(name))} and is now "
-                f"{_short(now.get(name))}): give its settings again, or another folder."
+                f"'{folder}' holds another run ({name} was {_short(saved.get(name))} and is now "
+                f"{_short(current.get(name))}): give its settings again, or another folder."
             )
 
 

@@ -1,4 +1,4 @@
-"""Byte-level BPE as RoBERTa has it: trained on a corpus, or taken from another run."""
+"""Byte-level BPE as in RoBERTa: trained on a corpus, or loaded from another run."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from d90.errors import D90Error, single_line
 from d90.utils.files import atomic_write
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-"""Special tokens, in the order of their numbers from 0 on."""
+"""Special tokens, in the order of their ids from 0 on."""
 
-LEAST_VOCABULARY = 256 + len(SPECIAL)
-"""Every byte is a token, so that every text has tokens."""
+MIN_VOCABULARY = 256 + len(SPECIAL)
+"""Every byte is a token, so every text has tokens."""
 
-SAMPLE = 500_000_000
-"""Merges are learnt from the first so many characters of the corpus."""
+MAX_CHARACTERS = 500_000_000
+"""Merges are learned from this many characters at the start of the corpus."""
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What pre-training asks of a tokenizer.
+    """The ids of the special tokens of a tokenizer.
 
     Attributes:
         size: number of tokens.
-        start, end, pad, mask: numbers of the special tokens.
-        special: numbers of all special tokens.
+        start, end, pad, mask: ids of the special tokens.
+        special: ids of all special tokens.
     """
 
     size: int
@@ -48,35 +48,37 @@ class Vocabulary:
 def train_tokenizer(documents: Iterable[str], size: int) -> PreTrainedTokenizerBase:
     """Learn a byte-level BPE vocabulary (Radford et al. 2019) of at most `size` tokens.
 
-    A corpus too small to have so many merges gives fewer.
+    A small corpus may yield fewer tokens.
 
     Raises:
-        D90Error: a size below that of the bytes and special tokens alone.
+        D90Error: a size below the number of bytes and special tokens.
     """
-    if size < LEAST_VOCABULARY:
-        raise D90Error(f"vocab_size {size}: at least {LEAST_VOCABULARY} is expected.")
+    if size < MIN_VOCABULARY:
+        raise D90Error(f"vocab_size {size}: at least {MIN_VOCABULARY} is expected.")
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
         special_tokens=[*SPECIAL],
-        # Sorted: a set has another order in every process, and numbers would follow it.
+        # Sorted: a set's order differs between processes, and token ids would follow it.
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     learner.train_from_iterator(_sample(documents), trainer)
-    learnt = json.loads(learner.to_str())["model"]
-    merges: Any = [tuple(pair) for pair in learnt["merges"]]  # Annotated as texts of pairs.
-    return RobertaTokenizer(vocab=learnt["vocab"], merges=merges)
+    model = json.loads(learner.to_str())["model"]
+    merges: Any = [
+        tuple(pair) for pair in model["merges"]
+    ]  # transformers annotates them as strings.
+    return RobertaTokenizer(vocab=model["vocab"], merges=merges)
 
 
 def _sample(documents: Iterable[str]) -> Iterator[str]:
-    left = SAMPLE
+    remaining = MAX_CHARACTERS
     for document in documents:
-        if left <= 0:
+        if remaining <= 0:
             return
-        left -= len(document)
+        remaining -= len(document)
         yield document
 
 
@@ -84,7 +86,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer in the folder of another run or of a model.
 
     Raises:
-        D90Error: there is none, or it lacks what masked language modeling needs.
+        D90Error: there is none, or it lacks a special token of masked language modeling.
     """
     if not (folder / FILES[0]).is_file():
         raise D90Error(f"tokenizer '{folder}': expected a folder with a {FILES[0]}.")
@@ -95,18 +97,20 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except Exception as error:  # tokenizers raises bare Exceptions
         reason = single_line(error)[:200]
         raise D90Error(f"tokenizer '{folder}' cannot be loaded: {reason}.") from error
-    lacking = [
+    missing = [
         name
         for name in ("cls_token", "sep_token", "pad_token", "mask_token")
         if getattr(tokenizer, name) is None
     ]
-    if lacking:
-        raise D90Error(f"tokenizer '{folder}' has no {lacking[0]}: take that of another run.")
+    if missing:
+        raise D90Error(
+            f"tokenizer '{folder}' has no {missing[0]}: use the tokenizer of another run."
+        )
     return tokenizer
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
-    """Write its files, each atomically; it truncates at `max_length` tokens."""
+    """Write the files of a tokenizer, each atomically, and set its `model_max_length`."""
     tokenizer.model_max_length = max_length
     with TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
@@ -115,31 +119,31 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length:
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
-    """The numbers of its tokens."""
+    """The vocabulary of a tokenizer."""
     return Vocabulary(
         size=len(tokenizer),
-        start=_number(tokenizer.cls_token_id),
-        end=_number(tokenizer.sep_token_id),
-        pad=_number(tokenizer.pad_token_id),
-        mask=_number(tokenizer.mask_token_id),
+        start=_token_id(tokenizer.cls_token_id),
+        end=_token_id(tokenizer.sep_token_id),
+        pad=_token_id(tokenizer.pad_token_id),
+        mask=_token_id(tokenizer.mask_token_id),
         special=tuple(sorted(tokenizer.all_special_ids)),
     )
 
 
-def _number(token: Any) -> int:
+def _token_id(token: Any) -> int:
     return int(token)
 
 
 def backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """The tokenizer of `tokenizers` inside."""
-    inside: Any = tokenizer
-    return inside.backend_tokenizer
+    """The `tokenizers.Tokenizer` of a transformers tokenizer."""
+    untyped: Any = tokenizer
+    return untyped.backend_tokenizer
 
 
 def encoder(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """What turns texts into tokens and nothing else: `<mask>` in a text is six characters."""
-    found = Tokenizer.from_str(backend(tokenizer).to_str())
-    found.encode_special_tokens = True
-    found.no_truncation()
-    found.no_padding()
-    return found
+    """The tokenizer without truncation, padding or special tokens: `<mask>` is six characters."""
+    plain = Tokenizer.from_str(backend(tokenizer).to_str())
+    plain.encode_special_tokens = True
+    plain.no_truncation()
+    plain.no_padding()
+    return plain

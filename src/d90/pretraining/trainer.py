@@ -1,7 +1,7 @@
 """A pretraining run: its optimizer steps, evaluations and state.
 
-As in `d90.training.trainer`, nothing depends on how a run got to where it is: the order of the
-blocks, the masks, dropout and the learning rate are functions of the seed and the step.
+As in `d90.training.trainer`, a resumed run gives the same result: the order of the blocks, the
+masks, dropout and the learning rate are functions of the seed and the step alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from d90.training.loop import LoopState, TrainingLoop
 
 @dataclass
 class PretrainState(LoopState):
-    """What a run carries from one optimizer step to the next, besides its tensors.
+    """The state of a pretraining run besides its tensors.
 
     Attributes:
         losses: of the steps since the last evaluation, in nats.
@@ -45,7 +45,7 @@ class PretrainState(LoopState):
 
 
 class PretrainTrainer(TrainingLoop[PretrainState]):
-    """A pretraining run under way.
+    """A pretraining run in progress.
 
     Args:
         model: trained in place.

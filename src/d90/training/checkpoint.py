@@ -1,6 +1,6 @@
-"""One file that a training run continues from: tensors and JSON, nothing that can execute.
+"""The checkpoint of a training run: one file of tensors and JSON, nothing executable.
 
-`accelerator.save_state` and `torch.save` write pickles, so neither is used here.
+`accelerator.save_state` and `torch.save` write pickles, so neither is used.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from d90.utils.files import atomic_path
 
 
 def save_checkpoint(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint atomically: a process killed meanwhile leaves the earlier one intact.
+    """Write a checkpoint atomically: if the process is killed, the previous one stays intact.
 
     Args:
-        file: where to; its folder is made.
-        tensors: what must be the same to the bit.
-        state: what JSON can hold. Python's floats come back to the bit too.
+        file: its folder is created.
+        tensors: restored bit for bit.
+        state: JSON values. Floats are restored bit for bit too.
 
     Raises:
-        D90Error: it cannot be written, on a full disk for example; the earlier one is whole.
+        D90Error: it cannot be written, for example on a full disk; the previous one stays intact.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
@@ -43,28 +43,28 @@ def save_checkpoint(file: Path, tensors: Mapping[str, Tensor], state: Mapping[st
 def load_checkpoint(
     file: Path, *, identity: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The tensors and the state of a checkpoint, or None where there is none.
+    """The tensors and the state of a checkpoint, or None if there is none.
 
     Args:
-        file: where from.
-        identity: must equal the state's own `identity`, what was being run.
+        file: the checkpoint.
+        identity: must equal `identity` in the state, which identifies the run.
 
     Raises:
-        D90Error: a damaged file, or one of another run.
+        D90Error: the file is damaged or belongs to another run.
     """
     if not file.exists():
         return None
     try:
         with safe_open(file, framework="pt") as opened:
             state = json.loads(opened.metadata()["state"])
-            then = state["identity"]
+            saved = state["identity"]
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise D90Error(f"checkpoint '{file}' is damaged ({error}): remove it.") from error
-    for key, now in identity.items():
-        if then.get(key) != now:
+    for key, current in identity.items():
+        if saved.get(key) != current:
             raise D90Error(
-                f"checkpoint '{file}' is of another run ({key} was {then.get(key)} and is now "
-                f"{now}): remove it or choose another folder."
+                f"checkpoint '{file}' is of another run ({key} was {saved.get(key)} and is now "
+                f"{current}): remove it or choose another folder."
             )
     return tensors, state

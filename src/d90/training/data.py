@@ -1,4 +1,4 @@
-"""Texts as token batches: tokenized once, grouped by length, padded batch by batch."""
+"""Token batches of examples: tokenized once, grouped by length, padded batch by batch."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from d90.tasks import Split, Task, metrics_of
 from d90.utils.digest import tensor_bytes
 
 POOL = 32
-"""Batches whose texts are sorted by length together: less padding, still well mixed."""
+"""Batches whose examples are sorted by length together: less padding, still well mixed."""
 
 _CHUNK = 1000
-_PROBE_BLOCK = 2**40  # A block of the data stream that no epoch reaches.
+_SUBSET_BLOCK = 2**40  # A block of the data stream that no epoch reaches.
 
 
 @dataclass(frozen=True)
 class TokenizedSplit:
-    """A tokenized split, flat, so that a million texts are a few tensors and not as many lists.
+    """A tokenized split, flat: a million examples are a few tensors, not a million lists.
 
     Attributes:
-        columns: for each input of the model (`input_ids`, ...) its values in all texts in turn.
-        offsets: where each text starts and the last one ends, shape (texts + 1,).
-        labels: class numbers, shape (texts,).
+        columns: for each input of the model (`input_ids`, ...), the concatenated values of all
+            examples.
+        offsets: start of each example, then the end of the last one, shape (examples + 1,).
+        labels: class indices, shape (examples,).
     """
 
     columns: Mapping[str, Tensor]
@@ -43,11 +44,11 @@ class TokenizedSplit:
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each text, shape (texts,)."""
+        """Tokens of each example, shape (examples,)."""
         return self.offsets.diff()
 
     def subset(self, rows: Sequence[int]) -> TokenizedSplit:
-        """These rows alone, in this order."""
+        """The given rows, in the given order."""
         pieces = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
         columns = {
             name: torch.cat([flat[piece] for piece in pieces])
@@ -57,7 +58,7 @@ class TokenizedSplit:
 
 
 class PaddingSpec(Protocol):
-    """What says how a model's inputs are filled up: `padding` by column, `padding_side`."""
+    """How a model's inputs are padded: the `padding` value of each column, and `padding_side`."""
 
     @property
     def padding(self) -> Mapping[str, int]: ...
@@ -68,10 +69,10 @@ class PaddingSpec(Protocol):
 
 @dataclass(frozen=True)
 class UnlabeledExamples:
-    """Texts without a task, as a model reads them; the labels are all 0.
+    """Tokenized examples without a task; the labels are all 0.
 
     Attributes:
-        encoded: the texts.
+        split: the examples.
         padding, padding_side: as in `TokenizedTask`.
     """
 
@@ -82,15 +83,16 @@ class UnlabeledExamples:
 
 @dataclass(frozen=True)
 class TokenizedTask:
-    """A task as a model reads it.
+    """A tokenized task.
 
     Attributes:
         classes: names of the classes.
-        metric: what the best epoch is chosen by.
+        metric: name of the metric that selects the best epoch.
         train: the training split.
-        probe: the fixed part of the training split that the training metric is measured on.
+        train_eval_subset: the fixed rows of the training split that the training metric is
+            measured on.
         evaluation: the evaluation splits; the first is the primary one.
-        padding: the value that fills each column up.
+        padding: the padding value of each column.
         padding_side: `left` or `right`.
     """
 
@@ -104,16 +106,16 @@ class TokenizedTask:
 
     @property
     def primary(self) -> str:
-        """The name of the evaluation split that epochs are chosen by."""
+        """The name of the evaluation split that selects the best epoch."""
         return next(iter(self.evaluation))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Every metric that a task of so many classes can have."""
+        """Every metric defined for this number of classes."""
         return metrics_of(len(self.classes))
 
     def digest(self) -> str:
-        """SHA-256 of the texts as the model reads them."""
+        """SHA-256 of the tokenized examples."""
         digest = hashlib.sha256(repr((dict(self.padding), self.padding_side)).encode())
         for split in (self.train, self.train_eval_subset, *self.evaluation.values()):
             for name, values in {**split.columns, "lengths": split.lengths}.items():
@@ -132,15 +134,14 @@ def tokenize(
     """Tokenize every split of a task.
 
     Args:
-        task: what to read.
+        task: the task.
         tokenizer: with a padding token.
-        max_length: texts, or pairs of texts together, are cut to so many tokens.
-        max_train_eval_samples: rows of the training split that the training metric is measured on,
-        the
-            same rows in every run; as many as the primary evaluation split has where not given.
+        max_length: maximum tokens per example; longer ones are truncated.
+        max_train_eval_samples: maximum rows of `train_eval_subset`, which are the same in every
+            run; by default as many as the primary evaluation split has.
 
     Raises:
-        D90Error: a text that has no token; a limit that leaves nothing.
+        D90Error: an example without tokens; a limit that leaves no rows.
     """
     least = tokenizer.num_special_tokens_to_add(pair=len(task.text_columns) > 1) + 1
     if max_length < least:
@@ -155,12 +156,12 @@ def tokenize(
         if max_train_eval_samples is None
         else max_train_eval_samples
     )
-    kept = philox.shuffle(0, len(train), block=_PROBE_BLOCK)[:limit]
+    subset = philox.shuffle(0, len(train), block=_SUBSET_BLOCK)[:limit]
     return TokenizedTask(
         classes=task.labels,
         metric=task.metric,
         train=train,
-        train_eval_subset=train.subset(kept.tolist()),
+        train_eval_subset=train.subset(subset.tolist()),
         evaluation={
             name: _encode(tokenizer, split, name, max_length)
             for name, split in task.evaluation.items()
@@ -170,15 +171,15 @@ def tokenize(
     )
 
 
-def tokenize_texts(
-    texts: Sequence[tuple[str, ...]], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+def tokenize_examples(
+    examples: Sequence[tuple[str, ...]], tokenizer: PreTrainedTokenizerBase, *, max_length: int
 ) -> UnlabeledExamples:
-    """Tokenize texts, or pairs of them, that have no label.
+    """Tokenize examples without labels, each a text or a pair of texts.
 
     Raises:
-        D90Error: a text that has no token.
+        D90Error: an example without tokens.
     """
-    encoded = _encode(tokenizer, Split(texts, [0] * len(texts)), "input", max_length)
+    encoded = _encode(tokenizer, Split(examples, [0] * len(examples)), "input", max_length)
     return UnlabeledExamples(encoded, _padding(tokenizer), tokenizer.padding_side)
 
 
@@ -208,7 +209,7 @@ def _encode(
             if key != "attention_mask"
         }
         mask_special_tokens(tokenizer, flat["input_ids"], flat.pop("special_tokens_mask"))
-        # Sorted: a set has another order in every process, and the order is in the digest.
+        # Sorted: a set's order differs between processes, and the digest depends on the order.
         for key in sorted(flat):
             pieces.setdefault(key, []).append(flat[key])
     if 0 in lengths:
@@ -221,10 +222,11 @@ def _encode(
 
 
 def mask_special_tokens(tokenizer: PreTrainedTokenizerBase, ids: Tensor, added: Tensor) -> None:
-    """Make unknown, in place, the special tokens that were written in the texts.
+    """Replace, in place, special tokens that occur in the text itself by the unknown token.
 
-    A text may quote `</s>`, but T5 and BART pool there and want as many in every text of a batch.
-    Most tokenizers split such words when asked to; those of the Unigram kind, as T5's, cannot.
+    A text may quote `</s>`, but T5 and BART pool at this token and require the same number of
+    them in every example of a batch. `split_special_tokens` splits such words for most
+    tokenizers, but not for Unigram ones such as T5's.
     """
     unknown = tokenizer.unk_token_id
     if isinstance(unknown, int):
@@ -237,7 +239,7 @@ def _offsets(lengths: Tensor) -> Tensor:
 
 
 def training_batches(lengths: Tensor, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of one epoch: every row once, rows of like length together.
+    """The batches of one epoch: every row once, rows of similar length together.
 
     A shuffle is cut into pools of `POOL` batches; each pool is sorted by length and cut into
     batches; the batches are shuffled. Both shuffles are functions of (seed, epoch) alone.
@@ -251,7 +253,7 @@ def training_batches(lengths: Tensor, batch_size: int, *, seed: int, epoch: int)
 
 
 def evaluation_batches(lengths: Tensor, batch_size: int) -> list[list[int]]:
-    """Batches of every row once, in the order of their lengths."""
+    """Batches with every row once, in order of length."""
     return [batch.tolist() for batch in torch.argsort(lengths, stable=True).split(batch_size)]
 
 

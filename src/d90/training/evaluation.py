@@ -1,4 +1,4 @@
-"""What a model predicts on the splits of a task, and how good that is."""
+"""Predictions and metrics of a model on the splits of a task."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ NOT_FINITE = "a prediction is not finite"
 
 @dataclass(frozen=True)
 class Scores:
-    """One evaluation.
+    """The metrics of one evaluation.
 
     Attributes:
-        metrics: every metric of every split, by `split/metric`; `train` is the training probe.
-        classes: how many classes are predicted on the primary split; 1 says that the model has
+        metrics: every metric of every split, by `split/metric`; `train` is `train_eval_subset`.
+        classes: number of classes predicted on the primary split; 1 means that the model has
             collapsed.
     """
 
@@ -46,7 +46,7 @@ def evaluate(
     accelerator: Accelerator,
     process_group: ProcessGroup = ALONE,
 ) -> Scores:
-    """Measure every evaluation split and the training probe; the same in every process.
+    """Evaluate every evaluation split and `train_eval_subset`; the same result in every process.
 
     Raises:
         FloatingPointError: a prediction is not finite.
@@ -72,22 +72,22 @@ def predict(
     accelerator: Accelerator,
     process_group: ProcessGroup = ALONE,
 ) -> list[int]:
-    """The class of each row, in the order of the batches; the model is left in evaluation mode.
+    """The class of each row, in the order of the batches; leaves the model in evaluation mode.
 
-    Of several processes each predicts its share of the batches, and all have all predictions: a
-    byte a row crosses the wire, four where there are more than 256 classes.
+    Each process predicts its shard of the batches, and all processes return all predictions. The
+    all-reduce sends one byte per row, or four with more than 256 classes.
 
     Raises:
         FloatingPointError: a prediction is not finite; in every process.
     """
     dtype = torch.uint8 if len(data.classes) <= 256 else torch.int32
     ends = torch.tensor([len(rows) for rows in batches]).cumsum(0).tolist()
-    # Zeros where another process predicts, and a last entry that says that something is wrong.
+    # Zeros where another process predicts; the last entry is set when a prediction is not finite.
     predictions = torch.zeros(ends[-1] + 1, dtype=dtype, device=accelerator.device)
-    mine = process_group.shard(range(len(batches)))
+    indices = process_group.shard(range(len(batches)))
     try:
-        found = logits(model, data, split, [batches[i] for i in mine], accelerator)
-        for i, part in zip(mine, found, strict=True):
+        parts = logits(model, data, split, [batches[i] for i in indices], accelerator)
+        for i, part in zip(indices, parts, strict=True):
             predictions[ends[i] - len(batches[i]) : ends[i]] = part.argmax(-1).to(dtype)
     except FloatingPointError:
         predictions[-1] = 1
@@ -106,7 +106,7 @@ def logits(
     batches: Iterable[Sequence[int]],
     accelerator: Accelerator,
 ) -> Iterator[Tensor]:
-    """What the model says of each batch, shape (rows, classes); it is left in evaluation mode.
+    """The logits of each batch, shape (rows, classes); leaves the model in evaluation mode.
 
     Raises:
         FloatingPointError: a prediction is not finite.
@@ -115,7 +115,7 @@ def logits(
     for rows in batches:
         inputs, _ = collate(data, split, rows, accelerator.device)
         with accelerator.autocast():
-            found = model(**inputs).logits
-        if not torch.isfinite(found).all():
+            batch_logits = model(**inputs).logits
+        if not torch.isfinite(batch_logits).all():
             raise FloatingPointError(NOT_FINITE)
-        yield found
+        yield batch_logits

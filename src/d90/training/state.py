@@ -9,7 +9,7 @@ from typing import Any
 from d90.training.loop import LoopState
 
 WINDOW = 20
-"""Optimizer steps whose losses are averaged, to tell an explosion from one bad batch."""
+"""Optimizer steps whose losses are averaged, to tell divergence from one bad batch."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class EpochResult:
 
 @dataclass
 class TrainState(LoopState):
-    """What a fine-tuning run carries from one optimizer step to the next, besides its tensors."""
+    """The state of a fine-tuning run besides its tensors."""
 
     first_loss: float = 0.0
     epoch_losses: list[float] = field(default_factory=list)
