@@ -15,7 +15,7 @@ import argparse
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from peft import FourierFTConfig, LoraConfig, TaskType, UniLoraConfig, VeraConfig, get_peft_model
 
-from d90.adapters import BaseModelInfo, Float16Codec, SubspaceConfig, TaskInfo, new_adapter
+from d90.adapters import BaseModelInfo, Float16Codec, TaskInfo, new_adapter
 from d90.executors.runner import TrialRunner
 from d90.report import plotting
 from d90.search.summary import Summary
@@ -146,13 +146,7 @@ def of_study(folder: Path) -> list[Point]:
 
 def file_size(summary: Summary, d: int) -> int:
     """Bytes of an adapter of this study at d, in float16."""
-    space = SubspaceConfig(
-        method=summary.method,
-        groups=summary.groups or "layer",
-        projection=summary.projection,
-        scale=summary.scale,
-        d=d,
-    )
+    space = replace(summary.subspace, d=d)
     base = BaseModelInfo(summary.model, "", "0" * 64, D=summary.D)
     columns, labels = ("sentence1", "sentence2"), ("0", "1")
     use = TaskInfo(summary.task, columns, labels, 128, summary.metric, 0.5)

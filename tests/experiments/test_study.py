@@ -207,7 +207,7 @@ def test_said_needs_more_numbers_than_groups(new_study: NewStudy) -> None:
 
 def test_a_study_in_said(new_study: NewStudy, tmp_path: Path) -> None:
     found = d90.run_study(new_study(method="said"), d90.Store(tmp_path / "d90.db"))
-    assert (found.method, found.groups, found.m) == ("said", "layer", 4)
+    assert (found.subspace.method, found.subspace.groups, found.m) == ("said", "layer", 4)
     assert all(result.trial in (FULL, SMALL, LARGE) for result in found.trials)
 
 

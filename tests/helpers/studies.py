@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from d90.search.estimate import estimate
+from d90.search.subspace_config import SubspaceConfig
 from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
@@ -46,7 +47,11 @@ def runs(
 
 
 def study(
-    results: Iterable[TrialResult], *, majority: float = MAJORITY, **changes: object
+    results: Iterable[TrialResult],
+    *,
+    majority: float = MAJORITY,
+    method: str = "said",
+    **changes: object,
 ) -> Summary:
     """The summary of the results, with the d90 of the estimator."""
     results = tuple(results)
@@ -54,11 +59,8 @@ def study(
     values: dict[str, object] = {
         "model": "minilm-l6",
         "task": "mrpc",
-        "method": "said",
-        "groups": "layer",
+        "subspace": SubspaceConfig(method),
         "m": 8,
-        "projection": "fastfood",
-        "scale": "tensor",
         "D": 22_713_986,
         "majority": majority,
         "full_metric": estimated.full_metric,
@@ -73,7 +75,7 @@ def study(
             "theta_0": "eea3fbb7",
             "subspace": {"method": "said", "groups": "layer"},
             "training": {"epochs": 4, "batch_size": 32, "max_steps": None},
-            "protocol": {"name": "listed", "dims": [10, 20]},
+            "protocol": {"name": "list", "dims": [10, 20]},
         },
         "command": "d90 measure minilm-l6 mrpc --method said --dims 10,20",
         "versions": {"d90": "0.1.0", "torch": "2.13.0"},

@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.studies import every_kind, study
 
 from d90.errors import D90Error
+from d90.search.subspace_config import SubspaceConfig
 from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
@@ -53,6 +54,13 @@ def test_the_order_of_the_runs_does_not_matter() -> None:
     assert replace(summary, trials=summary.trials[::-1]).to_json() == summary.to_json()
 
 
+def test_the_subspace_has_a_key_for_each_of_its_names() -> None:
+    subspace = SubspaceConfig("did", "module", "dense", "rms")
+    data = strict_json(study([], subspace=subspace).to_json())
+    assert [*data][4:9] == ["method", "groups", "m", "projection", "scale"]
+    assert {name: data[name] for name in subspace.names()} == subspace.names()
+
+
 def test_full_fine_tuning_comes_first_with_null_for_d() -> None:
     trials = strict_json(every_kind()["ok"].to_json())["trials"]
     assert [trial["d"] for trial in trials[:3]] == [None, None, 10]
@@ -92,6 +100,10 @@ def test_loads_a_file_or_its_folder(tmp_path: Path) -> None:
         ('{"format": 2, "trials": [{}]}', "'d' is missing"),
         ('{"format": 2, "trials": [3]}', "summary.json"),
         ('{"format": 2, "trials": [], "warnings": [], "interval": null}', "missing"),
+        (
+            every_kind()["nothing"].to_json().replace('"fastfood"', '"slowfood"'),
+            "summary.json: unknown projection 'slowfood'",
+        ),
     ],
 )
 def test_a_broken_file_gets_one_line(text: str, message: str) -> None:

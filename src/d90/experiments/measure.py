@@ -166,7 +166,7 @@ def summarize(
         model=problem.model_name,
         task=problem.task.name,
         metric=problem.task.metric,
-        **problem.subspace.names(),
+        subspace=problem.subspace,
         m=problem.m if problem.subspace.is_said else None,
         D=problem.D,
         family=problem.family,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d90.errors import D90Error, unknown_name
+from d90.errors import D90Error
 from d90.executors import Executor, SerialExecutor, TrialRunner
 from d90.experiments.callbacks import Callback
 from d90.experiments.measure import run_study
@@ -21,7 +21,7 @@ from d90.experiments.study import Study
 from d90.models import loading
 from d90.report import write_report
 from d90.search.protocols import Protocol
-from d90.search.subspace_config import METHODS
+from d90.search.subspace_config import SubspaceConfig
 from d90.search.summary import Summary
 from d90.storage.store import Store
 from d90.tasks import Task, load_task
@@ -108,18 +108,17 @@ def build_sweep(
     """
     for kind, names in (("model", model_names), ("task", task_names), ("method", methods)):
         _check_once(kind, names)
-    for method in methods:
-        if method not in METHODS:
-            raise unknown_name("method", method, METHODS)
+    names = {name: options[name] for name in ("groups", "projection", "scale") if name in options}
+    subspaces = [SubspaceConfig(method, **names) for method in methods]
     for model in model_names:
         loading.resolve(model)
     task_options = {name: options.pop(name) for name in TASK_OPTIONS if name in options}
     tasks = [load_task(name, **task_options) for name in task_names]
     return tuple(
-        SweepItem(model, task, method, _clip(protocol, model, task, method, options), options)
+        SweepItem(model, task, s.method, _clip(protocol, model, task, s), options)
         for task in tasks
         for model in model_names
-        for method in methods
+        for s in subspaces
     )
 
 
@@ -172,21 +171,17 @@ def run_sweep(
     return SweepResult(tuple(summaries), failures)
 
 
-def _clip(
-    protocol: Protocol, model: str, task: Task, method: str, options: Mapping[str, Any]
-) -> Protocol:
+def _clip(protocol: Protocol, model: str, task: Task, subspace: SubspaceConfig) -> Protocol:
     """The protocol, limited to dimensions that the model has."""
-    D, m = count_parameters(
-        model, len(task.labels), options.get("groups", "layer"), options.get("scale", "tensor")
-    )
-    low = m + 1 if method == "said" else 1
+    D, m = count_parameters(model, len(task.labels), subspace.groups, subspace.scale)
+    low = m + 1 if subspace.is_said else 1
     dims = protocol.dimensions()
     if low <= min(dims) and max(dims) <= D:
         return protocol
     try:
         return protocol.clip(low, D)
     except D90Error as error:
-        raise D90Error(f"{model}, {method.upper()}: {error}") from error
+        raise D90Error(f"{model}, {subspace.method.upper()}: {error}") from error
 
 
 def _check_once(kind: str, names: Sequence[str]) -> None:

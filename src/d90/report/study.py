@@ -39,7 +39,7 @@ def study_document(summary: Summary) -> Document:
         Table(None, "Versions", ("package", "version"), tuple(summary.versions.items()), "", 0),
     )
     return Document(
-        title=f"{summary.model} on {summary.task}, {summary.method.upper()}",
+        title=f"{summary.model} on {summary.task}, {summary.subspace.method.upper()}",
         answer=wording.answer(summary),
         sentences=(wording.sentence(summary),),
         warnings=summary.warnings,
@@ -68,17 +68,17 @@ def _curve(summary: Summary) -> Figure:
 
 
 def _facts_table(summary: Summary) -> Table:
-    groups = summary.groups or "none"
+    groups = summary.subspace.groups
     if summary.m is not None:
         groups = f"{groups} (m = {summary.m})"
     threshold = wording.format_metric(summary.threshold)
     facts = {
         "Model": f"{summary.model} (D = {summary.D:,})",
         "Task": summary.task,
-        "Method": summary.method.upper(),
+        "Method": summary.subspace.method.upper(),
         "Groups": groups,
-        "Projection": summary.projection,
-        "Scale": summary.scale,
+        "Projection": summary.subspace.projection,
+        "Scale": summary.subspace.scale,
         "Metric": summary.metric,
         "Full fine-tuning": wording.format_metric(summary.full_metric),
         "Threshold": f"{threshold} ({summary.target_fraction:g} of it)",

@@ -53,7 +53,7 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
 def task_and_method(summary: Summary) -> str:
     """Task and method: studies that agree in both form a group in figures and correlations."""
-    return f"{short_name(summary.task)}, {summary.method.upper()}"
+    return f"{short_name(summary.task)}, {summary.subspace.method.upper()}"
 
 
 def correlation_table(
@@ -84,7 +84,7 @@ def studies_table(summaries: Iterable[Summary], failures: Mapping[str, str]) -> 
 def missing_d90_warnings(summaries: Iterable[Summary]) -> tuple[str, ...]:
     """A warning for each study without a d90, which the figures leave out."""
     return tuple(
-        f"{short_name(s.model)} on {short_name(s.task)}, {s.method.upper()}, is in the tables, "
+        f"{short_name(s.model)} on {task_and_method(s)}, is in the tables, "
         f"not in the figures: {wording.answer(s)}"
         for s in summaries
         if s.d90 is None
@@ -101,7 +101,7 @@ def _row(summary: Summary) -> tuple[Value, ...]:
     return (
         summary.model,
         summary.task,
-        summary.method,
+        summary.subspace.method,
         summary.D,
         summary.m,
         summary.majority,

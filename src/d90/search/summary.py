@@ -1,4 +1,4 @@
-"""What a study found, as one frozen value: all that a report is made from.
+"""The results of a study as one frozen value: everything that a report is made from.
 
 `docs/report.md` describes each field of its JSON form.
 """
@@ -15,49 +15,50 @@ from typing import Any
 
 from d90.errors import D90Error
 from d90.search.curve import Point, curve
+from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial, TrialResult
 
 FORMAT = 2
-"""Version of the JSON form; it rises when a key changes its meaning or goes away."""
+"""Version of the JSON form; increased when a key changes its meaning or is removed."""
 
 FILE_NAME = "summary.json"
+
+SUBSPACE_KEYS = ("method", "groups", "projection", "scale")
+"""Fields of `Summary.subspace` that the JSON form has as keys of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One study: what was measured, how, every run, and the answer or the named non-answer.
+    """One study: what was measured, how, every run, and d90 or the reason that there is none.
 
     Attributes:
         model, task: as the user named them.
         metric: name of the metric; every metric below is a fraction of it.
-        method: `did` or `said`; `groups` and `m`: grouping and number of the SAID scales.
-        projection, scale: names of the random projection and of its scale policy.
-        D: parameters of the model; `family`: its kind, such as `roberta`.
-        examples: how many texts there are to train on (`train`), and on how many of them and of
-            the evaluation split the metrics were measured (`train_metric`, `metric`).
-        target_fraction: share of the full metric that counts as reaching it.
+        subspace: method, groups, projection and scale; each trial sets its own d and seed.
+        m: number of the SAID scales; None in DID.
+        D: number of parameters of the model; `family`: its model type, such as `roberta`.
+        examples: number of training examples (`train`), and of the training and evaluation
+            examples that the metrics were measured on (`train_metric`, `metric`).
+        target_fraction: fraction of the full metric that counts as reaching it.
         majority: metric of the best constant predictor.
         full_metric, threshold: best full fine-tuning metric; `target_fraction * full_metric`.
-        d90, interval: the answer and its interval (an end that is None is open); None where
-            there is none.
-        status: `ok` or the name of the non-answer (`d90.search.estimate`); `reason` puts it in
-        words. warnings: what a reader must know before using the answer.
+        d90, interval: the estimate and its interval (an end that is None is open); None if there
+            is none.
+        status: `ok`, or why there is no d90 (`d90.search.estimate`); `reason` explains it.
+        warnings: what a reader must know before using the estimate.
         trials: every finished run.
         settings: the settings that define the study.
-        command: what to type to run it again.
-        versions: name -> version of what it ran on.
+        command: the command line that runs it again.
+        versions: package name -> version.
         started, finished: ISO 8601 times.
     """
 
     model: str
     task: str
-    method: str
-    projection: str
-    scale: str
+    subspace: SubspaceConfig
     D: int
     majority: float
     status: str
-    groups: str | None = None
     m: int | None = None
     family: str = ""
     examples: Mapping[str, int] = field(default_factory=dict)
@@ -83,11 +84,11 @@ class Summary:
 
     @property
     def ordered_trials(self) -> list[TrialResult]:
-        """The trials in one order, whatever order they ran in: full fine-tuning first, then d."""
+        """The trials sorted by d, learning rate and seed; full fine-tuning first."""
         return sorted(self.trials, key=_order)
 
     def to_json(self) -> str:
-        """The content of `summary.json`: keys in fixed order, one trial a line, NaN as null."""
+        """The content of `summary.json`: keys in fixed order, one trial per line, NaN as null."""
         return _dump({key: _plain(value) for key, value in self._to_dict().items()})
 
     @classmethod
@@ -104,18 +105,21 @@ class Summary:
             values["trials"] = tuple(_result(trial) for trial in data["trials"])
             values["warnings"] = tuple(data["warnings"])
             values["interval"] = None if data["interval"] is None else tuple(data["interval"])
+            values["subspace"] = SubspaceConfig(**{name: data[name] for name in SUBSPACE_KEYS})
             return cls(**values)
         except KeyError as error:
             raise D90Error(f"{FILE_NAME}: key {error} is missing.") from error
         except TypeError as error:
             raise D90Error(f"{FILE_NAME}: {error}.") from error
+        except D90Error as error:
+            raise D90Error(f"{FILE_NAME}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Summary:
         """The summary in a file, or in the `summary.json` of a folder.
 
         Raises:
-            D90Error: if there is none, or it is not one.
+            D90Error: if the file cannot be read or is not a summary.
         """
         path = Path(path)
         file = path / FILE_NAME if path.is_dir() else path
@@ -135,11 +139,11 @@ class Summary:
             "model": self.model,
             "task": self.task,
             "metric": self.metric,
-            "method": self.method,
-            "groups": self.groups,
+            "method": self.subspace.method,
+            "groups": self.subspace.groups,
             "m": self.m,
-            "projection": self.projection,
-            "scale": self.scale,
+            "projection": self.subspace.projection,
+            "scale": self.subspace.scale,
             "D": self.D,
             "family": self.family,
             "examples": self.examples,
@@ -162,18 +166,18 @@ class Summary:
         }
 
 
-def load_summaries(places: Sequence[Path]) -> list[Summary]:
-    """The summaries in these files and folders, at any depth; a study in two places counts once.
+def load_summaries(paths: Sequence[Path]) -> list[Summary]:
+    """The summaries in files and folders, at any depth; of equal ones, the first.
 
     Raises:
-        D90Error: for a place that is not there or has no summary; for a damaged summary.
+        D90Error: a path does not exist or has no summary, or a summary is damaged.
     """
     summaries: dict[str, Summary] = {}
-    for place in places:
-        files = sorted(place.rglob(FILE_NAME)) if place.is_dir() else [place]
+    for path in paths:
+        files = sorted(path.rglob(FILE_NAME)) if path.is_dir() else [path]
         if not files:
             raise D90Error(
-                f"'{place}' has no {FILE_NAME} at any depth: give the report of a `d90 measure`, "
+                f"'{path}' has no {FILE_NAME} at any depth: give the report of a `d90 measure`, "
                 "or a folder of several."
             )
         for file in files:
@@ -214,7 +218,7 @@ def _result(keys: Mapping[str, Any]) -> TrialResult:
 
 
 def _plain(value: Any) -> Any:
-    """The value in JSON's own types; NaN and infinities, which JSON lacks, become None."""
+    """The value in JSON's types; NaN and infinities, which JSON lacks, become None."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, Integral):
@@ -229,7 +233,7 @@ def _plain(value: Any) -> Any:
 
 
 def _dump(data: Mapping[str, Any]) -> str:
-    """JSON with one key a line and one item a line in lists of objects: short, and easy to diff."""
+    """JSON with one line per key, and per item of a list of objects: short and easy to diff."""
     lines = [f"  {json.dumps(key)}: {_value(value)}" for key, value in data.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -249,9 +253,9 @@ def _parse(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise D90Error(f"{FILE_NAME} is not JSON: {error}.") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        version = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise D90Error(
-            f"{FILE_NAME} has format {found!r}: this d90 reads format {FORMAT}; "
+            f"{FILE_NAME} has format {version!r}: this d90 reads format {FORMAT}; "
             "measure again, or use the d90 that wrote it."
         )
     return data

@@ -100,7 +100,7 @@ def _row(checkpoint: Checkpoint) -> tuple[Value, ...]:
     summary = checkpoint.summary
     return (
         short_name(summary.task),
-        summary.method,
+        summary.subspace.method,
         checkpoint.label or checkpoint.step,
         checkpoint.perplexity,
         summary.majority,

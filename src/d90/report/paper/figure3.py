@@ -78,7 +78,7 @@ def _table(answered: Sequence[Summary]) -> Table:
 def _row(summary: Summary, name: str) -> tuple[Value, ...]:
     low, high = summary.interval or (None, None)
     task = short_name(summary.task)
-    return (task, name, summary.family, summary.method, summary.D, summary.d90, low, high)
+    return (task, name, summary.family, summary.subspace.method, summary.D, summary.d90, low, high)
 
 
 def _figure(answered: Sequence[Summary]) -> Figure:

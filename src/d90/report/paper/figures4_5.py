@@ -218,7 +218,7 @@ def _table(points: Sequence[StudyPoint]) -> Table:
         (
             short_name(p.summary.task),
             names[p.summary.model],
-            p.summary.method,
+            p.summary.subspace.method,
             p.summary.d90,
             "full" if p.run.trial.d is None else f"d = {p.run.trial.d:,}",
             p.run.metric,

@@ -48,8 +48,8 @@ def table1(
 def _table(summaries: Sequence[Summary]) -> Table:
     models = short_names(summary.model for summary in summaries)
     tasks = list(dict.fromkeys(summary.task for summary in summaries))
-    methods = [m for m in ORDER if any(summary.method == m for summary in summaries)]
-    by_cell = {(s.model, s.task, s.method): s for s in summaries}
+    methods = [m for m in ORDER if any(summary.subspace.method == m for summary in summaries)]
+    by_cell = {(s.model, s.task, s.subspace.method): s for s in summaries}
     columns = list(product(methods, tasks))
     rows = tuple(
         (name, *(_cell(by_cell.get((model, task, method))) for method, task in columns))
@@ -67,15 +67,19 @@ def _table(summaries: Sequence[Summary]) -> Table:
 def _cell(summary: Summary | None) -> Value:
     if summary is None:
         return None
-    theirs = published.d90(summary.model, summary.task, summary.method)
+    theirs = _published(summary)
     ours = wording.cell(summary)
     return ours if theirs is None else f"{ours} [{theirs:,}]"
+
+
+def _published(summary: Summary) -> int | None:
+    return published.d90(summary.model, summary.task, summary.subspace.method)
 
 
 def _note(summaries: Sequence[Summary]) -> str:
     intervals = "In parentheses: the 95% interval over seeds. "
     parts = intervals if any(s.interval is not None for s in summaries) else ""
-    if any(published.d90(s.model, s.task, s.method) is not None for s in summaries):
+    if any(_published(s) is not None for s in summaries):
         parts += "In square brackets: the paper's value."
     return parts.strip()
 
@@ -85,8 +89,7 @@ def _agreement(summaries: Sequence[Summary]) -> str:
     pairs = [
         (summary.d90, theirs)
         for summary in summaries
-        if (theirs := published.d90(summary.model, summary.task, summary.method)) is not None
-        and summary.d90 is not None
+        if (theirs := _published(summary)) is not None and summary.d90 is not None
     ]
     if not pairs:
         return ""
