@@ -141,7 +141,7 @@ def test_a_checkpoint_without_d90_is_in_the_table_with_its_reason() -> None:
     rows = document.tables[0].rows
     assert [(row[2], row[3], row[7]) for row in rows] == [(0, 900.0, None), (100, 30.0, good.d90)]
     assert rows[0][8] == "undefined-baseline"
-    assert "after 100:" in document.figures[0].alt_text
+    assert "at 100:" in document.figures[0].alt_text
     assert "after 0:" not in document.figures[0].alt_text
 
 
