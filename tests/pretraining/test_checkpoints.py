@@ -36,7 +36,8 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(D90Error, match="is no pre-training folder"):
         history(tmp_path / "nothing")
     file = tmp_path / "pretraining.json"
-    for text in ("{", "[]", "{}"):
+    other_version = json.dumps({"history": [{"step": 0, "other_loss": 1.0}], "settings": {}})
+    for text in ("{", "[]", "{}", other_version):
         file.write_text(text)
         with pytest.raises(D90Error, match="is damaged"):
             read(tmp_path)

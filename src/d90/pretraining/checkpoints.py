@@ -80,11 +80,12 @@ def read(folder: Path | str) -> dict[str, Any]:
         )
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
-        _ = summary["history"], summary["settings"]
+        _ = [Evaluation.from_json(values) for values in summary["history"]], summary["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise D90Error(f"'{file}' is damaged ({error}): rerun the command of that run.") from (
-            error
-        )
+        raise D90Error(
+            f"'{file}' is damaged, or of another version of d90 ({error}): rerun its command in a "
+            "new folder."
+        ) from error
     return summary
 
 
