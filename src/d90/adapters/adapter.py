@@ -1,4 +1,4 @@
-"""An adapter: a seed and d parameters, with the metadata that says what they mean.
+"""An adapter: a seed and d parameters, with the metadata that defines them.
 
 Imports no torch: an adapter can be inspected without it.
 """
@@ -25,7 +25,7 @@ SCHEME = "philox-v1"
 """Equal to `d90.rng.philox.SCHEME` (a test compares them), whose import would load torch."""
 
 MAX_BYTES = 1 << 28
-"""Bytes of the largest file that is read: 67 million parameters."""
+"""Maximum size of a file in bytes: 67 million parameters."""
 
 DEFAULT_DTYPE = "float32"
 
@@ -60,10 +60,10 @@ class TaskInfo:
     Attributes:
         name: of the task.
         text_columns: one, or two for pairs.
-        labels: names of the classes, in their order.
-        max_length: most tokens of a text or pair.
+        labels: names of the classes, by class index.
+        max_length: maximum tokens per example.
         metric: name of the metric.
-        metric_value: the metric on the primary evaluation split; NaN where it is unknown.
+        metric_value: the metric on the primary evaluation split; NaN if unknown.
     """
 
     name: str
@@ -76,13 +76,13 @@ class TaskInfo:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A fine-tune.
+    """The parameters of a fine-tuned model, and how they are encoded.
 
     Attributes:
-        parameters: float32, shape (d,): z, and in SAID lam behind it.
-        subspace: what they are coordinates in; its d is never None.
+        parameters: float32, shape (d,): z, followed by lam in SAID.
+        subspace: the subspace of the coordinates; its d is never None.
         base, task: the pretrained model, and what it was fine-tuned for.
-        m: how many of the parameters are lam; 0 in DID.
+        m: number of entries of lam; 0 in DID.
         codec: how they are encoded, a key of `d90.adapters.codecs.CODECS`.
         data: the encoded parameters.
     """
@@ -116,10 +116,10 @@ class Adapter:
         return 8 * len(self.data)
 
     def with_codec(self, codec: Codec) -> Adapter:
-        """The same adapter in another codec; its parameters become those that a reader decodes.
+        """The adapter in another codec, with the parameters that its file decodes to.
 
         Raises:
-            D90Error: when the codec cannot encode them.
+            D90Error: the codec cannot encode the parameters.
         """
         shift = self.m if codec.shifts_lam else 0
         data = codec.encode(_shifted(self.parameters, shift, -1))
@@ -127,14 +127,14 @@ class Adapter:
         return replace(self, parameters=parameters, codec=codec_name(codec), data=data)
 
     def to_bytes(self) -> bytes:
-        """The file, the same bytes every time."""
+        """The content of the file, deterministic."""
         return pack(Content(_metadata(self), TENSOR_DTYPES[self.codec], self.data))
 
     def save(self, path: str | Path) -> int:
         """Write the file atomically; returns its size in bytes.
 
         Raises:
-            D90Error: when it cannot be written.
+            D90Error: the file cannot be written.
         """
         content = self.to_bytes()
         try:
@@ -155,12 +155,12 @@ def new_adapter(
     """An adapter in float32.
 
     Args:
-        parameters: shape (d,): z, and in SAID lam behind it.
+        parameters: shape (d,): z, followed by lam in SAID.
         subspace, base, task: as in `Adapter`.
-        m: how many of the parameters are lam.
+        m: number of entries of lam.
 
     Raises:
-        D90Error: when the parameters are not d finite numbers.
+        D90Error: the parameters are not d finite numbers.
     """
     _check_parameters(parameters, subspace.d)
     adapter = Adapter(np.asarray(parameters, dtype=np.float32), subspace, base, task, m)
@@ -183,7 +183,7 @@ def load_adapter(path: str | Path) -> Adapter:
     """Read an adapter; nothing in it is executed.
 
     Raises:
-        D90Error: it is missing, or not a complete, unaltered adapter of a known version.
+        D90Error: the file is missing, or not a complete, unaltered adapter of a known version.
     """
     try:
         with Path(path).open("rb") as file:
@@ -233,30 +233,30 @@ def _metadata(adapter: Adapter) -> dict[str, str]:
     return {
         "d90": VERSION,
         "random": SCHEME,
-        "space": _joined(
+        "space": _join(
             subspace.projection,
             subspace.scale,
             subspace.method,
             subspace.groups,
             *map(str, (adapter.d, base.D, adapter.m, subspace.seed, base.head_seed)),
         ),
-        "base": _joined(
+        "base": _join(
             base.name, base.revision, _to_base64(base.fingerprint), *_if_not_default(base.dtype)
         ),
-        "task": _joined(task.name, *task.text_columns),
-        "labels": _joined(*task.labels),
-        "metric": _joined(task.metric, f"{task.metric_value:.4f}", str(task.max_length)),
+        "task": _join(task.name, *task.text_columns),
+        "labels": _join(*task.labels),
+        "metric": _join(task.metric, f"{task.metric_value:.4f}", str(task.max_length)),
         "code": adapter.codec,
     }
 
 
-def _joined(*words: str) -> str:
-    """Fields with a space between them; a space inside a field is %20."""
-    return " ".join(quote(word, safe="/:@._~+=,'()-") for word in words)
+def _join(*fields: str) -> str:
+    """Fields joined by spaces; a space inside a field is %20."""
+    return " ".join(quote(value, safe="/:@._~+=,'()-") for value in fields)
 
 
 def _split(text: str) -> list[str]:
-    return [unquote(word, errors="strict") for word in text.split(" ")]
+    return [unquote(value, errors="strict") for value in text.split(" ")]
 
 
 def _check_version(metadata: Mapping[str, str]) -> None:
@@ -272,16 +272,16 @@ def _parse_subspace(text: str) -> tuple[SubspaceConfig, int, int, int]:
     """The subspace, D, m and the seed of the head."""
     *names, d, D, m, seed, head_seed = _split(text)
     projection, scale, method, groups = (name[:20] for name in names)
-    d, D, m, seed, head_seed = (_count(word) for word in (d, D, m, seed, head_seed))
+    d, D, m, seed, head_seed = (_parse_integer(value) for value in (d, D, m, seed, head_seed))
     if not 0 < d <= D or not 0 <= m < d or max(seed, head_seed) > MAX_SEED:
         raise D90Error(f"its subspace is impossible: d = {d}, D = {D}, m = {m}.")
     return SubspaceConfig(method, groups, projection, scale, d, seed), D, m, head_seed
 
 
-def _count(word: str) -> int:
-    if not word.isascii() or not word.isdigit() or len(word) > 20:
+def _parse_integer(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 20:
         raise D90Error("its subspace is damaged.")
-    return int(word)
+    return int(text)
 
 
 def _parse_base(text: str, D: int, head_seed: int) -> BaseModelInfo:
@@ -292,7 +292,7 @@ def _parse_base(text: str, D: int, head_seed: int) -> BaseModelInfo:
 
 
 def _if_not_default(dtype: str) -> tuple[str, ...]:
-    """Stored only where it is not float32: in a file this small each byte counts."""
+    """Stored only if it is not float32, since every byte counts in a file this small."""
     return () if dtype == DEFAULT_DTYPE else (dtype,)
 
 
@@ -301,10 +301,10 @@ def _to_base64(fingerprint: str) -> str:
     return urlsafe_b64encode(bytes.fromhex(fingerprint)).decode().rstrip("=")
 
 
-def _from_base64(letters: str) -> str:
-    if len(letters) != 43:
+def _from_base64(text: str) -> str:
+    if len(text) != 43:
         raise D90Error("the fingerprint of its base model is damaged.")
-    return urlsafe_b64decode(letters + "=").hex()
+    return urlsafe_b64decode(text + "=").hex()
 
 
 def _parse_task(metadata: Mapping[str, str]) -> TaskInfo:
@@ -316,7 +316,7 @@ def _parse_task(metadata: Mapping[str, str]) -> TaskInfo:
     value = float(metric_value)
     if math.isinf(value):
         raise D90Error("the value of its metric is infinite.")
-    return TaskInfo(name, tuple(columns), labels, _count(max_length), metric, value)
+    return TaskInfo(name, tuple(columns), labels, _parse_integer(max_length), metric, value)
 
 
 def _check_parameters(parameters: FloatArray, d: int | None) -> None:
@@ -337,7 +337,7 @@ def assert_same_subspace(adapters: Sequence[Adapter]) -> None:
     """Refuse adapters whose parameters are coordinates in different subspaces.
 
     Raises:
-        D90Error: naming the first difference.
+        D90Error: the subspaces or base models differ.
     """
     first = adapters[0]
     for other in adapters[1:]:

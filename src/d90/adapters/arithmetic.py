@@ -18,13 +18,13 @@ REDUCTIONS = (MEAN, SUM)
 
 
 def cosine_similarities(files: Sequence[Adapter]) -> NDArray[np.float64]:
-    """The cosine similarity of every two adapters, shape (adapters, adapters).
+    """The cosine similarity of each pair of adapters, shape (adapters, adapters).
 
-    Of z, and in SAID of lam - 1 behind it. For orthogonal columns of P of one length it is that of
-    the changes of the weights.
+    Computed on z, followed by lam - 1 in SAID. If the columns of P are orthogonal and of equal
+    norm, it equals that of the weight changes.
 
     Raises:
-        D90Error: adapters of different subspaces or base models; one that changes nothing.
+        D90Error: adapters of different subspaces or base models; an adapter of zeros.
     """
     assert_same_subspace(files)
     rows = np.stack([departures(file).astype(np.float64) for file in files])
@@ -56,8 +56,8 @@ def combine(files: Sequence[Adapter], reduction: str = MEAN) -> Adapter:
                 "no classes."
             )
     total = np.sum([departures(file).astype(np.float64) for file in files], axis=0)
-    numbers = (total / len(files) if reduction == MEAN else total).astype(np.float32)
-    numbers[first.d - first.m :] += np.float32(1)
-    # Its metric is unknown before it is evaluated.
-    use = replace(first.task, metric_value=float("nan"))
-    return replace(first, parameters=numbers, task=use).with_codec(Float32Codec())
+    parameters = (total / len(files) if reduction == MEAN else total).astype(np.float32)
+    parameters[first.d - first.m :] += np.float32(1)
+    # The metric is unknown until the result is evaluated.
+    task = replace(first.task, metric_value=float("nan"))
+    return replace(first, parameters=parameters, task=task).with_codec(Float32Codec())

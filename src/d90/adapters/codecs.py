@@ -22,39 +22,38 @@ FloatArray = NDArray[np.float32]
 
 
 class Codec(ABC):
-    """A way to encode d numbers.
+    """An encoding of d float32 values.
 
-    `encode` may be lossy; `decode(encode(x))` is what a reader gets, and encoding that again loses
-    nothing more.
+    `encode` may be lossy; encoding `decode(encode(x))` again is lossless.
 
     Attributes:
-        shifts_lam: whether lam is encoded as lam - 1, which is as small as z and keeps its digits.
+        shifts_lam: whether lam is encoded as lam - 1, which is as small as z.
     """
 
     shifts_lam: ClassVar[bool] = True
 
     @abstractmethod
-    def encode(self, numbers: FloatArray) -> bytes:
-        """The numbers as bytes."""
+    def encode(self, values: FloatArray) -> bytes:
+        """Encode the values."""
 
     @classmethod
     @abstractmethod
     def decode(cls, data: bytes, count: int) -> FloatArray:
-        """`count` numbers from exactly these bytes.
+        """Decode `count` values from exactly these bytes.
 
         Raises:
-            D90Error: when they are not what `encode` writes for that many numbers.
+            D90Error: the bytes are not an encoding of `count` values.
         """
 
 
 @dataclass(frozen=True)
 class Float32Codec(Codec):
-    """As trained: 4 bytes per number."""
+    """Lossless: 4 bytes per value."""
 
     shifts_lam: ClassVar[bool] = False
 
-    def encode(self, numbers: FloatArray) -> bytes:
-        return numbers.astype("<f4").tobytes()
+    def encode(self, values: FloatArray) -> bytes:
+        return values.astype("<f4").tobytes()
 
     @classmethod
     def decode(cls, data: bytes, count: int) -> FloatArray:
@@ -63,11 +62,11 @@ class Float32Codec(Codec):
 
 @dataclass(frozen=True)
 class Float16Codec(Codec):
-    """Rounded to 11 significant bits: 2 bytes per number."""
+    """Rounded to 11 significant bits: 2 bytes per value."""
 
-    def encode(self, numbers: FloatArray) -> bytes:
+    def encode(self, values: FloatArray) -> bytes:
         with np.errstate(over="ignore"):
-            rounded = numbers.astype("<f2")
+            rounded = values.astype("<f2")
         if not np.isfinite(rounded).all():
             raise D90Error("a number is too large for float16: use the float32 codec.")
         return rounded.tobytes()
@@ -86,16 +85,16 @@ class UniformCodec(Codec):
     Bytes: step (float32), spread of the bell (2 bytes), K (1 byte), the coded k.
 
     Attributes:
-        step: above 0; in the unit of the numbers.
+        step: above 0, in the unit of the values.
     """
 
     step: float
 
     _HEAD = struct.Struct("<fHB")
 
-    def encode(self, numbers: FloatArray) -> bytes:
+    def encode(self, values: FloatArray) -> bytes:
         step = np.float32(self.step)
-        symbols = np.rint(numbers / step).astype(np.int64)
+        symbols = np.rint(values / step).astype(np.int64)
         largest = int(max(np.abs(symbols).max(initial=0), 1))
         if largest > entropy_model.LARGEST:
             raise D90Error(
@@ -118,23 +117,23 @@ class UniformCodec(Codec):
 
 @dataclass(frozen=True)
 class CodebookCodec(Codec):
-    """The nearest of r levels, which are in the file too, entropy-coded by how often each is used.
+    """The nearest of r levels, entropy-coded by their frequencies; the file includes the levels.
 
-    Bytes: r (1 byte), the levels in ascending order (float16 each), how often each is used, as a
-    fraction of the commonest (1 byte each, 255 for that one), the coded indices of levels.
+    Bytes: r (1 byte), the levels in ascending order (float16 each), their frequencies relative to
+    the most frequent one (1 byte each, 255 for that one), the coded indices of levels.
 
     Attributes:
-        levels: from 2 to 255 numbers.
+        levels: from 2 to 255 values.
     """
 
     levels: Sequence[float]
 
-    def encode(self, numbers: FloatArray) -> bytes:
+    def encode(self, values: FloatArray) -> bytes:
         with np.errstate(over="ignore"):
             levels = np.unique(np.asarray(self.levels, dtype="<f2"))
         if not 2 <= len(levels) <= 255 or not np.isfinite(levels).all():
             raise D90Error(f"{len(levels)} different finite levels: expected from 2 to 255.")
-        nearest = np.abs(numbers[:, None] - levels.astype(np.float32)[None, :]).argmin(1)
+        nearest = np.abs(values[:, None] - levels.astype(np.float32)[None, :]).argmin(1)
         counts = np.bincount(nearest, minlength=len(levels))
         frequencies = np.maximum(np.rint(255 * counts / counts.max()), 1).astype(np.uint8)
         order = _rarest_first(frequencies)
@@ -174,10 +173,10 @@ CODECS: Mapping[str, type[Codec]] = MappingProxyType(
 
 
 def get_codec(name: str) -> type[Codec]:
-    """The codec of that name.
+    """The codec with this name.
 
     Raises:
-        D90Error: there is none.
+        D90Error: unknown name.
     """
     if name not in CODECS:
         raise unknown_name("codec", name, CODECS)
@@ -190,7 +189,7 @@ def codec_name(codec: Codec) -> str:
 
 
 def _rarest_first(frequencies: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The order of the levels in the coder, for which a last run of symbol 0 is free."""
+    """The order of the levels in the coder, where trailing symbols 0 cost nothing."""
     return np.argsort(frequencies, kind="stable")
 
 

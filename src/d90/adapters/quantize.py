@@ -1,4 +1,4 @@
-"""The same parameters in fewer bits, from the coarsest codec to the finest. Imports no torch."""
+"""Encode the parameters of an adapter in fewer bits. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from d90.adapters.codecs import (
 )
 from d90.errors import D90Error
 
-LEVELS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+CODEBOOK_SIZES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 """Codebook sizes that are tried."""
 
-STEPS = (2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.06)
+RELATIVE_STEPS = (2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.06)
 """Steps of the uniform codec that are tried, in standard deviations of the parameters."""
 
 MAX_BITS = 7
@@ -36,7 +36,7 @@ class Candidate:
         name: of the codec and its setting, such as `levels (8)`.
         codec: the codec.
         adapter: the adapter in it.
-        size: of its file, in bytes.
+        size: of the adapter's file, in bytes.
     """
 
     name: str
@@ -45,69 +45,69 @@ class Candidate:
     size: int
 
 
-def candidates(file: Adapter) -> tuple[Candidate, ...]:
+def candidates(adapter: Adapter) -> tuple[Candidate, ...]:
     """The adapter in every codec that is tried, smallest first, then float16 and float32.
 
-    Codecs that make a larger file than float16 are left out: they are worse in both ways.
+    Codecs with a larger file than float16 are excluded: they are both larger and less exact.
     """
-    numbers = departures(file)
-    spread = float(numbers.std()) or 1.0
-    codes: list[tuple[str, Codec]] = [
-        *((f"levels ({r})", CodebookCodec(kmeans_codebook(numbers, r))) for r in LEVELS),
-        *((f"uniform ({step:g} sd)", UniformCodec(step * spread)) for step in STEPS),
+    values = departures(adapter)
+    spread = float(values.std()) or 1.0
+    codecs: list[tuple[str, Codec]] = [
+        *((f"levels ({r})", CodebookCodec(kmeans_codebook(values, r))) for r in CODEBOOK_SIZES),
+        *((f"uniform ({step:g} sd)", UniformCodec(step * spread)) for step in RELATIVE_STEPS),
     ]
-    found = [candidate for name, code in codes if (candidate := _candidate(name, code, file))]
+    tried = [candidate for name, codec in codecs if (candidate := _candidate(name, codec, adapter))]
     plain = [
         candidate
-        for name, code in (("float16", Float16Codec()), ("float32", Float32Codec()))
-        if (candidate := _candidate(name, code, file))
+        for name, codec in (("float16", Float16Codec()), ("float32", Float32Codec()))
+        if (candidate := _candidate(name, codec, adapter))
     ]
-    smaller = [candidate for candidate in found if candidate.size < plain[0].size]
+    smaller = [candidate for candidate in tried if candidate.size < plain[0].size]
     return (*sorted(smaller, key=lambda candidate: candidate.size), *plain)
 
 
-def encode_at_bits(file: Adapter, bits: int) -> Candidate:
+def encode_at_bits(adapter: Adapter, bits: int) -> Candidate:
     """The adapter at this many bits per parameter: 32, 16, or 1 to 7 with k-means levels.
 
     Raises:
-        D90Error: another number of bits, or parameters that the codec cannot encode.
+        D90Error: an unsupported number of bits, or parameters that the codec cannot encode.
     """
     if bits in (16, 32):
         plain: Codec = Float16Codec() if bits == 16 else Float32Codec()
-        coded = file.with_codec(plain)
+        coded = adapter.with_codec(plain)
         return Candidate(f"float{bits}", plain, coded, len(coded.to_bytes()))
     if not 1 <= bits <= MAX_BITS:
         raise D90Error(f"bits {bits}: expected auto, 32, 16, or from 1 to {MAX_BITS}.")
-    code = CodebookCodec(kmeans_codebook(departures(file), 2**bits))
-    coded = file.with_codec(code)
-    return Candidate(f"levels ({2**bits})", code, coded, len(coded.to_bytes()))
+    codec = CodebookCodec(kmeans_codebook(departures(adapter), 2**bits))
+    coded = adapter.with_codec(codec)
+    return Candidate(f"levels ({2**bits})", codec, coded, len(coded.to_bytes()))
 
 
-def departures(file: Adapter) -> FloatArray:
+def departures(adapter: Adapter) -> FloatArray:
     """z and lam - 1: how far the parameters are from those of the base model."""
-    return np.concatenate([file.z, file.lam - np.float32(1)])
+    return np.concatenate([adapter.z, adapter.lam - np.float32(1)])
 
 
-def kmeans_codebook(numbers: FloatArray, r: int) -> tuple[float, ...]:
-    """r levels for these numbers by k-means, started from their quantiles: deterministic.
+def kmeans_codebook(values: FloatArray, r: int) -> tuple[float, ...]:
+    """r levels for these values by k-means, deterministic: initialized at their quantiles.
 
     >>> kmeans_codebook(np.array([0, 0.1, 0.9, 1.0], dtype=np.float32), 2)
     (0.05, 0.95)
     """
     from sklearn.cluster import KMeans
 
-    values = numbers.astype(np.float64)[:, None]
-    r = min(r, len(np.unique(values)))
-    # Each starting point once: many numbers may be equal.
-    start = np.unique(np.quantile(values, (np.arange(r) + 0.5) / r))[:, None]
+    points = values.astype(np.float64)[:, None]
+    r = min(r, len(np.unique(points)))
+    # Unique, since many values may be equal.
+    start = np.unique(np.quantile(points, (np.arange(r) + 0.5) / r))[:, None]
     options: dict[str, Any] = {"init": start, "n_init": 1, "max_iter": 100}
-    found = KMeans(len(start), **options).fit(values)
-    return tuple(round(float(level), 6) for level in np.sort(found.cluster_centers_[:, 0]))
+    clustering = KMeans(len(start), **options).fit(points)
+    return tuple(round(float(level), 6) for level in np.sort(clustering.cluster_centers_[:, 0]))
 
 
-def _candidate(name: str, code: Codec, file: Adapter) -> Candidate | None:
+def _candidate(name: str, codec: Codec, adapter: Adapter) -> Candidate | None:
     try:
-        coded = file.with_codec(code)
+        coded = adapter.with_codec(codec)
     except D90Error:  # Too few different levels, or too fine a step.
         return None
-    return Candidate(name, code, coded, len(coded.to_bytes()))
+    return Candidate(name, codec, coded, len(coded.to_bytes()))

@@ -1,4 +1,4 @@
-"""The divergence of two coins, and its inverse: what the tightest bounds are made of."""
+"""The KL divergence of two Bernoulli distributions and its inverse, used by the tightest bounds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from d90.errors import D90Error
 def binary_kl(q: float, p: float) -> float:
     """kl(q || p) = q ln(q / p) + (1 - q) ln((1 - q) / (1 - p)), in nats.
 
-    The divergence of a coin of probability p from one of probability q; 0 ln 0 is 0, and it is
-    infinite where p rules out what q allows.
+    The divergence of Bernoulli(p) from Bernoulli(q), with 0 ln 0 = 0; infinite if p excludes what q
+    allows.
 
     Raises:
         D90Error: for an argument outside [0, 1].
@@ -30,7 +30,7 @@ def binary_kl(q: float, p: float) -> float:
 
 
 def inverse_binary_kl(q: float, nats: float) -> float:
-    """The largest p in [q, 1] with kl(q || p) <= nats: an upper bound on what q estimates.
+    """The largest p in [q, 1] with kl(q || p) <= nats: an upper bound on the mean that q estimates.
 
     By bisection down to neighboring floats, and never below the true value by more than one
     rounding of kl.
@@ -58,6 +58,6 @@ def inverse_binary_kl(q: float, nats: float) -> float:
 
 
 def _log_ratio(a: float, b: float) -> float:
-    """ln(a / b), with the digits that the quotient loses where a is near b."""
+    """ln(a / b), accurate also for a near b."""
     difference = (a - b) / b
     return math.log1p(difference) if abs(difference) < 0.5 else math.log(a) - math.log(b)

@@ -1,4 +1,4 @@
-"""Arguments that every bound has in common."""
+"""Checks of arguments that all bounds share."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from d90.errors import D90Error
 
 
 def check_fraction(name: str, value: float) -> None:
-    """A share, from 0 to 1.
+    """Check a fraction.
 
     Raises:
-        D90Error: naming it.
+        D90Error: it is not from 0 to 1.
     """
     if not 0 <= value <= 1:
-        raise D90Error(f"{name} is {value}: expected a share from 0 to 1.")
+        raise D90Error(f"{name} is {value}: expected a fraction from 0 to 1.")
 
 
 def check_sample(error: float, examples: int, delta: float) -> None:
-    """The sample that a bound is computed from.
+    """Check the sample that a bound is computed from.
 
     Args:
-        error: share of the examples that are wrong.
-        examples: how many there are.
-        delta: how often the bound may fail.
+        error: fraction of the examples that are wrong.
+        examples: number of examples.
+        delta: probability that the bound fails.
 
     Raises:
-        D90Error: naming what is out of its range.
+        D90Error: an argument is out of range.
     """
     check_fraction("error", error)
     if examples < 1:
@@ -35,20 +35,20 @@ def check_sample(error: float, examples: int, delta: float) -> None:
 
 
 def check_delta(delta: float) -> None:
-    """How often a bound may fail.
+    """Check the probability that a bound fails.
 
     Raises:
-        D90Error: when it is no probability between 0 and 1.
+        D90Error: it is not between 0 and 1.
     """
     if not 0 < delta < 1:
         raise D90Error(f"delta is {delta}: expected a probability between 0 and 1.")
 
 
 def check_length(bits: float) -> None:
-    """A description length.
+    """Check a description length.
 
     Raises:
-        D90Error: when it is negative or infinite.
+        D90Error: it is negative or infinite.
     """
     if not 0 <= bits < math.inf:
         raise D90Error(f"bits is {bits}: expected a number of at least 0.")

@@ -1,7 +1,7 @@
 """Bits needed to name one classifier among all that an adapter can encode.
 
-Everything that is chosen with sight of the training data is paid for, in a prefix-free code that is
-fixed before: whole numbers by Elias' gamma code, names by their place in a list.
+Every choice that depends on the training data counts, in a prefix-free code that is fixed in
+advance: integers in Elias' gamma code, names by their index in a list.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from d90.errors import D90Error
 
 LEARNING_RATES = 256
 EPOCHS = 256
-"""How many learning rates and epochs are paid for. Nobody has to know them to decode the file, and
-a bound for all classifiers at once holds however one of them was found: paid all the same."""
+"""Numbers of learning rates and epochs that count as choices. Decoding the file does not need them,
+and a uniform bound holds however a classifier was selected: counting them is conservative."""
 
 
 @dataclass(frozen=True)
 class CodeLength:
-    """A choice and what it costs, in bits."""
+    """A choice and its code length in bits."""
 
     choice: str
     bits: float
 
 
 def gamma_bits(number: int) -> int:
-    """The length of a whole number in Elias' gamma code: 2 floor(log2 n) + 1 (Elias 1975).
+    """The length of an integer in Elias' gamma code: 2 floor(log2 n) + 1 (Elias 1975).
 
     Raises:
         D90Error: below 1.
@@ -43,13 +43,13 @@ def gamma_bits(number: int) -> int:
 def code_lengths(
     *, data_bytes: int, d: int, seed: int, head_seed: int, lists: Mapping[str, int]
 ) -> tuple[CodeLength, ...]:
-    """Bits of an adapter.
+    """The code lengths of the parts of an adapter.
 
     Args:
-        data_bytes: the numbers as they are coded, codebook and spread included.
-        d: how many numbers.
+        data_bytes: size of the encoded parameters, including codebook and spread.
+        d: number of parameters.
         seed, head_seed: of P, and of the head in theta_0.
-        lists: for each choice from a list, such as the projection, the length of the list.
+        lists: for each choice from a list, such as the projection, the number of its entries.
 
     >>> sum(p.bits for p in code_lengths(data_bytes=100, d=200, seed=0, head_seed=0, lists={}))
     846.0

@@ -1,6 +1,6 @@
 """Bounds for finitely many hypotheses, by their description length.
 
-`docs/generalization.md` derives them and says what a study pays for.
+`docs/generalization.md` derives them and lists the choices that count.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from d90.bounds.check import check_length, check_sample
 def theorem_1(
     error: float, *, d: int, levels: int, examples: int, delta: float = 0.05, extra_bits: float = 0
 ) -> float:
-    """Theorem 1 of Aghajanyan et al. 2021 with its constants: d numbers of r levels.
+    """Theorem 1 of Aghajanyan et al. 2021 with its constants: d parameters of r levels.
 
         L(f) <= Lhat(f) + sqrt((d ln r + extra ln 2 + ln(1 / delta)) / (2 m))
 
-    The compression argument of Arora et al. 2018 in its plainest case: the trained classifier *is*
+    The compression argument of Arora et al. 2018 in its simplest case: the trained classifier *is*
     one of r^d, so its margin plays no part. `occam_hoeffding` at `d log2(r) + extra` bits.
 
     Args:
-        error: Lhat, the share of the m examples that f gets wrong, in [0, 1].
-        d: trained numbers.
-        levels: r, the values that each of them may take, fixed beforehand.
+        error: Lhat, the fraction of the m examples that f gets wrong, in [0, 1].
+        d: number of parameters.
+        levels: r, the number of values that each of them may take, fixed in advance.
         examples: m.
-        delta: how often the bound may fail, in (0, 1).
-        extra_bits: for every other choice made with sight of the examples.
+        delta: probability that the bound fails, in (0, 1).
+        extra_bits: for every other choice that depends on the examples.
 
     Raises:
-        D90Error: for an argument out of its range.
+        D90Error: an argument is out of range.
 
     >>> round(theorem_1(0.1, d=200, levels=16, examples=67_349), 6)
     0.164335
@@ -50,20 +50,20 @@ def occam_hoeffding(error: float, *, bits: float, examples: int, delta: float = 
     Shalev-Shwartz and Ben-David 2014, Theorem 7.7.
 
     Assumes: the examples are independent draws from the distribution that L is over; the
-    prefix-free code (and with it P, theta_0 and d, or their share of `bits`) is fixed before they
+    prefix-free code (and with it P, theta_0 and d, or their part of `bits`) is fixed before they
     are seen.
 
     Args:
-        error: Lhat, the share of the m examples that f gets wrong, in [0, 1].
+        error: Lhat, the fraction of the m examples that f gets wrong, in [0, 1].
         bits: length of f in the code.
         examples: m.
-        delta: how often the bound may fail, in (0, 1).
+        delta: probability that the bound fails, in (0, 1).
 
     Returns:
-        A number that may exceed 1: then it says nothing.
+        A bound, vacuous if above 1.
 
     Raises:
-        D90Error: for an argument out of its range.
+        D90Error: an argument is out of range.
 
     >>> round(occam_hoeffding(0.1, bits=0, examples=1000, delta=0.05), 6)
     0.138702
@@ -75,7 +75,7 @@ def occam_hoeffding(error: float, *, bits: float, examples: int, delta: float = 
 
 
 def occam_kl(error: float, *, bits: float, examples: int, delta: float = 0.05) -> float:
-    """The same with Chernoff's inequality for Hoeffding's: tighter, most where Lhat is small.
+    """`occam_hoeffding` with Chernoff's inequality: tighter, most of all for a small Lhat.
 
         kl(Lhat(f) || L(f)) <= (bits ln 2 + ln(1 / delta)) / m
 

@@ -21,7 +21,7 @@ def pac_bayes_kl(error: float, *, divergence: float, examples: int, delta: float
     Assumes: the prior P is fixed before the examples are seen; they are independent draws.
 
     Args:
-        error: Lhat(Q), the mean share of the m examples that are wrong, in [0, 1].
+        error: Lhat(Q), the mean fraction of the m examples that are wrong, in [0, 1].
         divergence: KL(Q || P), in nats.
         examples: m, at least 8.
         delta: how often the bound may fail, in (0, 1).
@@ -30,7 +30,7 @@ def pac_bayes_kl(error: float, *, divergence: float, examples: int, delta: float
         A number in [error, 1].
 
     Raises:
-        D90Error: for an argument out of its range.
+        D90Error: an argument is out of range.
 
     >>> round(pac_bayes_kl(0.0, divergence=0.0, examples=1000, delta=0.05), 6)
     0.007117
@@ -49,8 +49,8 @@ def universal_divergence(bits: float) -> float:
 
         ln(1 / P(f)) <= K(f) ln 2 <= C(f) ln 2 + 2 ln C(f)
 
-    for a classifier that some program of C(f) bits prints, where that program need not be
-    prefix-free: the last term pays for saying how long it is (Lotfi et al. 2022, Section 4).
+    for a classifier that a program of C(f) bits prints. The program need not be prefix-free: the
+    last term encodes its length (Lotfi et al. 2022, Section 4).
 
     Args:
         bits: C(f), at least 1.

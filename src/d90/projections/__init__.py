@@ -1,4 +1,4 @@
-"""Projections P : R^d -> R^D: one file for each operator, one contract (`Projection`)."""
+"""Projections P : R^d -> R^D: one module per operator, one interface (`Projection`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROJECTIONS: dict[str, type[Projection]] = {
 
 
 def make_projection(name: str, *, d: int, D: int, seed: int = 0) -> Projection:
-    """The projection of that name.
+    """Create a projection by name.
 
     Args:
         name: a key of `PROJECTIONS`.
@@ -37,7 +37,7 @@ def make_projection(name: str, *, d: int, D: int, seed: int = 0) -> Projection:
         seed: seed of the projection.
 
     Raises:
-        D90Error: for an unknown name, or d, D or seed out of range.
+        D90Error: unknown name, or d, D or seed out of range.
 
     >>> make_projection("onehot", d=3, D=1000, seed=7)
     OneHot(d=3, D=1000, seed=7)

@@ -16,15 +16,15 @@ from d90.projections.kernels import dispatch
 from d90.projections.kernels.base import Kernel, RowBlock
 
 TILE = 2**20
-"""How many numbers a reference implementation generates at a time."""
+"""Number of random values that a reference implementation generates at a time."""
 
 
 @dataclass(frozen=True)
 class Projection(ABC):
-    """A fixed random linear map P from R^d to R^D, a function of its three numbers alone.
+    """A fixed random linear map P from R^d to R^D, a function of (d, D, seed) alone.
 
-    Columns of P have unit expected norm. Rows can be asked for in any order and any slice, with
-    the same bits; nothing is stored.
+    Columns of P have unit expected norm. Rows can be computed in any order and any slice, with the
+    same bits; nothing is stored.
 
     Args:
         d: dimension of the subspace, 1 <= d <= D.
@@ -32,7 +32,7 @@ class Projection(ABC):
         seed: seed of the projection, 0 <= seed < 2^64.
 
     Raises:
-        D90Error: when one of the three is out of its range.
+        D90Error: an argument is out of range.
     """
 
     d: int
@@ -40,7 +40,7 @@ class Projection(ABC):
     seed: int
 
     name: ClassVar[str] = ""
-    """What the kernels call it; empty where there is only the reference."""
+    """Name of its kernels; empty if there is only the reference."""
 
     def __post_init__(self) -> None:
         if self.d < 1:
@@ -104,14 +104,14 @@ class Projection(ABC):
         scales: Sequence[float],
         out: Sequence[Tensor] | None = None,
     ) -> list[Tensor]:
-        """`theta_0 + s (P z)` for tensors whose rows follow one another, in one pass over memory.
+        """`theta_0 + s (P z)` for several tensors, in one pass over memory.
 
         Args:
             z: shape (d,).
-            theta_0: tensors of any shape and floating dtype; sums are made in z's dtype.
-            starts: first row of each tensor, ascending.
+            theta_0: tensors of any shape and floating dtype; sums have z's dtype.
+            row_offsets: first row of each tensor, ascending.
             scales: s of each tensor.
-            out: tensors to write to, shaped like theta_0; made where None.
+            out: tensors to write to, shaped like theta_0; allocated if None.
 
         Returns:
             A tensor like each of theta_0.
@@ -130,13 +130,13 @@ class Projection(ABC):
     def pull_back(
         self, gradients: Sequence[Tensor], row_offsets: Sequence[int], scales: Sequence[float]
     ) -> Tensor:
-        """`sum of s P[rows]^T g` over tensors: the gradient that reaches z through `add_projected`.
+        """`sum of s P[rows]^T g` over tensors: the gradient of z through `add_projected`.
 
         Returns:
-            Tensor of shape (d,), float64 where a gradient is, float32 otherwise.
+            Tensor of shape (d,), float64 if a gradient is, float32 otherwise.
         """
         dtype = torch.float64 if gradients[0].dtype == torch.float64 else torch.float32
-        # The gradient of a sum is one number seen through strides of 0.
+        # The gradient of a sum is an expanded scalar, with strides of 0.
         flat = [g.contiguous().view(-1) for g in gradients]
         out = flat[0].new_empty(self.d, dtype=dtype)
         kernel = self._kernel(out, *flat)
@@ -175,7 +175,7 @@ class Projection(ABC):
 
 
 def tiles(start: int, stop: int, size: int) -> list[tuple[int, int]]:
-    """`start..stop` cut at the multiples of `size`, so that a cut does not depend on the slice."""
+    """`start..stop` cut at the multiples of `size`, so that the cuts do not depend on the slice."""
     cuts = [start, *range((start // size + 1) * size, stop, size), stop]
     return [(low, high) for low, high in pairwise(cuts) if low < high]
 

@@ -1,4 +1,4 @@
-"""Independent normal entries, regenerated from the seed in tiles and never stored whole."""
+"""Independent normal entries, regenerated from the seed in tiles and never stored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROWS, _COLUMNS = 2**14, 2**6
 class Dense(Projection):
     """Entries drawn from N(0, 1 / D): the definition that every other projection approximates.
 
-    Column j is block j of its stream. It costs O(D d) random numbers each time it is used.
+    Column j is block j of its stream. Each use costs O(D d) random values.
 
     Source: Li, Farkhoor, Liu and Yosinski, ICLR 2018, section 2.
     """

@@ -21,10 +21,9 @@ class OneHot(Projection):
     Columns are exactly orthogonal, and of unit expected norm. A count sketch transposed (Charikar,
     Chen and Farach-Colton 2002); as a subspace for fine-tuning: Uni-LoRA (Li et al. 2025).
 
-    Sixteen rows of P that follow one another share one random draw: their columns are sixteen
-    neighbors, from a uniform start and modulo d, in a random order. Each row by itself has a
-    uniform column; such a group costs two random words and one load where independent columns
-    would cost sixteen of each.
+    Sixteen consecutive rows of P share one random draw: their columns are sixteen neighbors, from a
+    uniform start and modulo d, in a random order. The column of each single row is uniform; such a
+    group costs two random words and one load, instead of sixteen of each for independent columns.
     """
 
     name: ClassVar[str] = "onehot"

@@ -1,4 +1,4 @@
-"""Very sparse random projections: one entry in sqrt(D) is not zero."""
+"""Very sparse random projections: one in sqrt(D) entries is nonzero."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from d90.rng.philox import Stream
 class Sparse(Projection):
     """Density `1 / sqrt(D)`, values +-1, scaled to unit expected columns.
 
-    Source: Li, Hastie and Church, *Very sparse random projections*, KDD 2006. There each entry is
-    drawn alone, which costs a random number for each of the D d entries. Here the draw is
+    Source: Li, Hastie and Church, *Very sparse random projections*, KDD 2006. The
+    paper draws each entry independently, which costs D d random values. This implementation is
     stratified: every column has exactly one nonzero in each stratum of `round(sqrt(D))` rows, at a
-    random place. Density, variance and independence between columns are the same, the number of
-    nonzeros of a column no longer fluctuates, and the cost falls to O(d sqrt(D)) numbers.
+    random position. Density, variance and independence between columns are the same, the number of
+    nonzeros per column is fixed, and the cost falls to O(d sqrt(D)) random values.
     """
 
     name: ClassVar[str] = "sparse"
 
     @property
     def stratum(self) -> int:
-        """How many rows share one nonzero of each column."""
+        """Number of rows that contain one nonzero of each column."""
         return max(1, round(math.sqrt(self.D)))
 
     @property

@@ -1,20 +1,20 @@
 """philox-v1: every random number of d90 as a function of (seed, stream, block, index) alone.
 
 An adapter is a seed and d parameters, so the same seed must mean the same weights forever: on any
-machine, device, library version and thread count. Nothing here has a state, a sequence or a
-rejection; entry `i` can be computed alone, in a register. The scheme is
+machine, device, library version and thread count. There is no state, no sequence and no rejection
+sampling; entry `i` can be computed alone, in registers. The scheme is
 
 * words: Philox4x32-10 (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, SC 2011),
   keyed by the 64-bit seed. Entry `i` is word `(i >> 4) & 3` of the counter
   `(i >> 6) * 16 + (i & 15)`, so that 16 lanes of a vector unit write 64 entries in order;
-* normals: two a word. Of 16 bits the highest is the sign and the others the tail probability, and
-  a piecewise linear inverse distribution in whole numbers gives the size: no rounding, so no two
-  machines differ;
-* rows: what sixteen neighboring entries share, in two words: a sign each, an order of the sixteen
-  lanes, and 31 bits more;
+* normals: two per word. The highest of 16 bits is the sign, the others are the tail probability;
+  a piecewise linear inverse distribution in integers gives the absolute value, without rounding,
+  so all machines agree;
+* rows: sixteen neighboring entries share two words, which give a sign for each, an order of the
+  sixteen lanes, and 31 further bits;
 * permutations: of up to 128 places, rounds of xor, odd multiplication and xor-shift on log2(n)
-  bits; of more, rows in such an order, lanes in the row's order, and squares transposed, which a
-  vector unit does without gathering single numbers.
+  bits; of more, rows in such an order, lanes in the row's order, and transposed squares, which a
+  vector unit computes without gathering single elements.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ LANES = 16
 """Entries of a row."""
 
 SQUARE = LANES * LANES
-"""Places from which on permutations go by rows."""
+"""Minimum number of places of a permutation by rows."""
 
 ORDERS = LANES * (LANES - 1)
-"""How many orders of the lanes there are."""
+"""Number of orders of the lanes."""
 
 _KEYS = 8
-"""Words of key of a permutation."""
+"""Key words per permutation."""
 
 
 class Stream(IntEnum):
-    """What a random number is for. Streams never share a word."""
+    """The purpose of a random number. Streams never share a word."""
 
     HEAD = 1
     DATA = 2
@@ -101,9 +101,9 @@ def words(
 
     Args:
         seed: 0 <= seed < 2^64.
-        stream: what the words are for.
-        start, stop: range of entries, any slice of the same endless sequence.
-        block: 0 <= block < 2^48, an independent sequence each; or an int64 tensor of blocks.
+        stream: purpose of the words.
+        start, stop: range of entries, any slice of the same infinite sequence.
+        block: 0 <= block < 2^48, each an independent sequence; or an int64 tensor of blocks.
 
     Returns:
         int64 tensor of shape (stop - start,), values in [0, 2^32); with a tensor of blocks, of
@@ -131,7 +131,7 @@ def to_signs(word: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @cache
 def _normal_table(device: torch.device) -> Tensor:
-    """The sizes of all 2^15 levels of tail probability, in units of 2^-12."""
+    """The absolute values at all 2^15 levels of tail probability, in units of 2^-12."""
     level = torch.arange(2**15)
     center = _on_lines(level, INTERCEPTS, FALLS, 9)
     tail = _on_lines(level & 2**11 - 1, TAIL_INTERCEPTS, TAIL_FALLS, 5)
@@ -144,12 +144,12 @@ def _on_lines(level: Tensor, intercepts: Sequence[int], falls: Sequence[int], bi
 
 
 def to_normals(word: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Two standard normal numbers from each word, by inverse distribution: low half, high half.
+    """Two standard normal values from each word, by inverse distribution: low half, high half.
 
     Bit 15 of a half is the sign; the others are one of 2^15 levels of the tail probability. Its
-    upper six bits choose a line and the rest the place on it; below 2^11 a finer line serves. Each
-    line keeps the mean and the variance of its piece of the normal. Values are whole multiples of
-    2^-12 below 2^2, so float32 holds them exactly.
+    upper six bits select a line and the rest the position on it; below 2^11 there are finer lines.
+    Each line preserves the mean and the variance of its piece of the normal. Values are integer
+    multiples of 2^-12 below 2^2, so float32 represents them exactly.
 
     Args:
         word: shape (..., n).
@@ -163,7 +163,7 @@ def to_normals(word: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def to_integers(word: Tensor, bound: int) -> Tensor:
-    """Whole numbers in [0, bound), bound <= 2^31, from bits 1..31: floor(bound * bits / 2^31)."""
+    """Integers in [0, bound), bound <= 2^31, from bits 1..31: floor(bound * bits / 2^31)."""
     return ((word >> 1) * bound) >> 31
 
 
@@ -177,10 +177,10 @@ def normals(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Standard normal entries `start..stop` of a stream; of several blocks as `words` has them."""
+    """Standard normal entries `start..stop` of a stream; `block` as in `words`."""
     first, last = start // 2, -(-stop // 2)
-    found = to_normals(words(seed, stream, first, last, block=block, device=device), dtype)
-    return found[..., start - 2 * first : stop - 2 * first]
+    values = to_normals(words(seed, stream, first, last, block=block, device=device), dtype)
+    return values[..., start - 2 * first : stop - 2 * first]
 
 
 def rows(
@@ -193,13 +193,13 @@ def rows(
 ) -> tuple[Tensor, Tensor]:
     """The two words of each of the rows `first..last`, each of shape (last - first,).
 
-    Sixteen rows have 32 words after one another: first words, then second words.
+    Sixteen rows take 32 consecutive words: the first words, then the second words.
     """
     square, end = first // LANES, -(-last // LANES)
-    found = words(seed, stream, square * 2 * LANES, end * 2 * LANES, device=device)
-    found = found.view(-1, 2, LANES).transpose(0, 1).reshape(2, -1)
-    found = found[:, first - square * LANES : last - square * LANES]
-    return found[0], found[1]
+    pairs = words(seed, stream, square * 2 * LANES, end * 2 * LANES, device=device)
+    pairs = pairs.view(-1, 2, LANES).transpose(0, 1).reshape(2, -1)
+    pairs = pairs[:, first - square * LANES : last - square * LANES]
+    return pairs[0], pairs[1]
 
 
 def row_signs(word: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -216,8 +216,8 @@ def row_permutations(word: Tensor) -> Tensor:
 def lane_permutations() -> list[list[int]]:
     """The 240 orders `lane -> 1 / (a lane + c)` over GF(16), a from 1 on.
 
-    Any two lanes go to any two places in equally many of them. Without the inverse (of 0 it is 0)
-    they would all be affine, and an affine permutation passes through the Walsh-Hadamard transform.
+    Any two lanes go to any two places in equally many of them. Without the inverse (that of 0 is 0)
+    all would be affine, and affine permutations pass through the Walsh-Hadamard transform.
     """
 
     def times(x: int, y: int) -> int:
@@ -251,18 +251,17 @@ def permutations(
 ) -> Tensor:
     """The permutations of 0..2^bits - 1 that belong to blocks `first..last`.
 
-    Below 256 places it is the keyed bijection of `_scramble`, of eight rounds. From 256 places on
-    the places are rows of sixteen lanes, and twice in turn every square of sixteen rows is
-    transposed, rows are taken in the order of a keyed bijection (four rounds), and each row's lanes
-    in an order of its own (`row_permutations` of its two words); at the end squares are transposed
-    again.
+    Below 256 places, the keyed bijection of `_scramble` with eight rounds. From 256 places on, the
+    places form rows of sixteen lanes. Twice, every square of sixteen rows is transposed, the rows
+    are reordered by a keyed bijection (four rounds), and the lanes of each row by an order of its
+    own (`row_permutations` of its two words); at the end, squares are transposed again.
 
     Block k takes entries 8k.. of its stream as keys. Every image of a place is uniform. Pairs are
     uniform within sampling noise for 16..128 places; from 256 places on, two images share a row or
     a lane with probability 0 to 1/16 where a uniform permutation has about 1/17.
 
     Returns:
-        int64 tensor of shape (last - first, 2^bits): where the number at each place comes from.
+        int64 tensor of shape (last - first, 2^bits): the source index of each place.
     """
     keys = words(seed, Stream.PERMUTATION, first * _KEYS, last * _KEYS, device=device)
     keys = keys.view(-1, _KEYS)
@@ -280,11 +279,11 @@ def permutations(
 
 
 def _scramble(keys: Tensor, bits: int) -> Tensor:
-    """A bijection of 0..2^bits - 1 for each row of keys, one round a key: shape (rows, 2^bits).
+    """A bijection of 0..2^bits - 1 for each row of keys, one round per key: shape (rows, 2^bits).
 
     Round r maps x to y ^ (y >> s_r) with y = (x ^ (key >> 16)) (key | 1) mod 2^bits, where s_r
     alternates between ceil(bits / 2) and floor(bits / 2) + 1: each step is a bijection, and the
-    two shifts keep a difference in the top bit alone from coming back to it.
+    two shifts prevent a difference in the top bit alone from returning to it.
     """
     mask, shifts = 2**bits - 1, ((bits + 1) // 2, bits // 2 + 1)
     x = torch.arange(2**bits, dtype=torch.int64, device=keys.device)[None]
@@ -295,21 +294,21 @@ def _scramble(keys: Tensor, bits: int) -> Tensor:
 
 
 def transpose_squares(x: Tensor) -> Tensor:
-    """Each run of 256 entries as a 16 x 16 matrix, transposed; shape (rows, n) for n >= 256."""
+    """Transpose each 256 consecutive entries as a 16 x 16 matrix; shape (rows, n), n >= 256."""
     return x.reshape(len(x), -1, LANES, LANES).transpose(2, 3).reshape(x.shape)
 
 
 def shuffle(seed: int, count: int, *, block: int = 0) -> Tensor:
-    """A shuffle of `count` things, the same on every machine: they are sorted by random words.
+    """A shuffle of `count` indices, the same on every machine: a sort by random words.
 
     Args:
         seed: seed of the data order.
-        count: how many things, at most 2^31.
-        block: which shuffle, such as the epoch.
+        count: at most 2^31.
+        block: index of the shuffle, such as the epoch.
 
     Returns:
         int64 tensor of shape (count,), a permutation of 0..count - 1.
     """
     index = torch.arange(count, dtype=torch.int64)
-    # The index in the low bits breaks ties, so the sort has one answer.
+    # The index in the low bits breaks ties, so the order is unique.
     return torch.argsort((words(seed, Stream.DATA, 0, count, block=block) << 31) | index)

@@ -1,9 +1,9 @@
-"""theta_0 in shards: each rank holds its rows of it, and computes its rows of P z alone.
+"""A subspace of a sharded model: each rank has its rows of theta_0, and computes its rows of P z.
 
-For models larger than one device. FSDP2 (`torch.distributed.fsdp.fully_shard`) keeps a slice of
-every weight on each rank, gathers a layer while it is needed and sums its gradient back into
-slices. A subspace on top of it writes theta to the slices and reads the gradients of the slices:
-any rows of P can be computed anywhere, so all that is exchanged is the gradient of d parameters.
+For models larger than one device. FSDP2 (`torch.distributed.fsdp.fully_shard`) keeps a shard of
+every weight on each rank, all-gathers a layer while it is needed and reduce-scatters its gradient.
+The subspace writes theta to the shards and reads the gradients of the shards. Every rank can
+compute any rows of P, so only the gradient of d parameters is exchanged.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class ShardedParam:
 
     Attributes:
         parameter: the sharded parameter.
-        theta_0: a copy of its local slice, of any number of rows of the tensor, at z = 0.
-        rows: of P, those of the slice.
+        theta_0: a copy of its local shard at z = 0.
+        rows: the rows of P of the shard.
     """
 
     parameter: nn.Parameter
@@ -44,14 +44,14 @@ class ShardedParam:
 
     @property
     def local(self) -> Tensor:
-        """The slice of theta, where FSDP keeps it."""
+        """The local shard of theta."""
         return _local(self.parameter)
 
 
 class ShardedSubspace(nn.Module):
     """`theta_i = theta_0,i + s lam_i (P z)_i`, every rank for its own rows.
 
-    `attach_sharded` makes it. z and lam are whole on every rank, and stay the same bits on each.
+    Created by `attach_sharded`. z and lam are replicated, bit for bit the same on every rank.
 
     Attributes:
         z: shape (d - m,).
@@ -83,11 +83,11 @@ class ShardedSubspace(nn.Module):
         device = self._shards[0].theta_0.device
         self.z, self.lam = init_coordinates([*parameters.values()], config, layout.m, device)
         self._current = self._coordinates()
-        # One sum of s P^T g for each group that has a lam of its own.
+        # One sum of s P^T g per group with a lam.
         sums = 1 if self.lam is None else len(self.lam)
         self._collected = self.z.new_zeros(sums, len(self.z), requires_grad=False)
         self._hooks = [
-            # First, before FSDP gathers what the slices hold.
+            # First, before FSDP gathers the shards.
             model.register_forward_pre_hook(self._before_forward, prepend=True),
             *(
                 shard.parameter.register_post_accumulate_grad_hook(self._collector(shard))
@@ -102,12 +102,12 @@ class ShardedSubspace(nn.Module):
 
     @property
     def num_local_params(self) -> int:
-        """Entries of theta_0 that this rank keeps; all ranks together keep each once."""
+        """Number of entries of theta_0 on this rank; each entry is on one rank."""
         return sum(shard.theta_0.numel() for shard in self._shards)
 
     @torch.no_grad()
     def materialize(self) -> None:
-        """Write theta to this rank's slices, unless it is there already."""
+        """Write theta to this rank's shards, unless it is current."""
         coordinates = self._coordinates()
         if torch.equal(coordinates, self._current):
             return
@@ -121,11 +121,11 @@ class ShardedSubspace(nn.Module):
         self._current = coordinates
 
     def reduce_gradient(self) -> None:
-        """Give z and lam their gradients: the sum over all slices, d numbers from each rank.
+        """Set the gradients of z and lam: the sum over all shards, an all-reduce of d values.
 
         Call it once for each optimizer step, after the last backward pass and before
-        `optimizer.step()`. What the slices' gradients are is FSDP's: of the mean of the ranks'
-        losses, by default.
+        `optimizer.step()`. FSDP defines the gradients of the shards: by default, of the mean
+        of the ranks' losses.
         """
         parts = [self._collected.sum(0)]
         if self.lam is not None:
@@ -139,7 +139,7 @@ class ShardedSubspace(nn.Module):
 
     @torch.no_grad()
     def detach(self) -> None:
-        """Undo `attach_sharded`: the slices hold theta_0 again, bit for bit."""
+        """Undo `attach_sharded`: restore theta_0 in the shards, bit for bit."""
         for hook in self._hooks:
             hook.remove()
         for module in self._sharded:
@@ -151,7 +151,7 @@ class ShardedSubspace(nn.Module):
         self.materialize()
 
     def _collector(self, shard: ShardedParam) -> Any:
-        """A hook that projects the gradient of a slice as soon as it is there, and drops it."""
+        """A hook that projects the gradient of a shard as soon as it is ready, and frees it."""
 
         def project(parameter: Tensor) -> None:
             gradient = _local(parameter.grad)
@@ -180,8 +180,8 @@ def attach_sharded(
 ) -> ShardedSubspace:
     """Make the weights of a sharded model a function of d parameters, in place.
 
-    The same theta as `attach` on the model before it was sharded: rows of P go by the whole model's
-    layout. Train `subspace.parameters()`, not the model's::
+    The same theta as `attach` gives on the unsharded model: rows of P follow the layout of the
+    whole model. Train `subspace.parameters()`, not the model's::
 
         fully_shard(model)
         subspace = attach_sharded(model, d=200)
@@ -191,16 +191,16 @@ def attach_sharded(
         subspace.reduce_gradient()
         optimizer.step()
 
-    Every rank calls it, and then does the same. z may change only between the last backward pass
-    of one optimizer step and the first forward pass of the next.
+    A collective: every rank must make the same calls. z may change only between the last backward
+    pass of one optimizer step and the first forward pass of the next.
 
     Args:
         model: after `fully_shard` over all ranks, along the first axis.
         d, method, groups, projection, scale, seed: as in `attach`.
 
     Raises:
-        D90Error: as `attach`; a weight that is not sharded; ranks that were given different
-            arguments.
+        D90Error: as `attach`; a weight that is not sharded; arguments that differ between
+            ranks.
     """
     config = SubspaceConfig(method, groups, projection, scale, d, seed)
     layout, weights = build_layout(model, find_params(model), groups=groups, scale=scale)
@@ -222,7 +222,7 @@ def _check_sharded(weight: ParamRef, world: int) -> None:
         )
     if parameter.placements != (Shard(0),) or parameter.device_mesh.size() != world:
         raise D90Error(
-            f"parameter {weight.names[0]} is laid out as {parameter.placements} over "
+            f"parameter {weight.names[0]} has placements {parameter.placements} over "
             f"{parameter.device_mesh.size()} ranks: expected shards along the first axis over "
             f"all {world}."
         )
@@ -242,7 +242,7 @@ def _shard(
 
 
 def _drop_gradient(parameter: Tensor) -> None:
-    """A hook on a weight that does not move."""
+    """A hook on a frozen weight."""
     parameter.grad = None
 
 

@@ -1,4 +1,4 @@
-"""How the tensors of a model fall into groups, found from its structure and not from its family.
+"""Groups of the tensors of a model, from its structure and not from its model type.
 
 A grouping takes a model and returns a function from the name of a tensor to that of its group.
 """
@@ -30,7 +30,7 @@ def by_module(model: nn.Module) -> Callable[[str], str]:
 
 
 def by_layer(model: nn.Module) -> Callable[[str], str]:
-    """Each transformer block, the embeddings, the head, and whatever is left over.
+    """Each transformer block, the embeddings, the head, and the rest.
 
     * The head is everything outside the base model (`model.base_model_prefix`) of a Transformers
       model, and the pooler: RoBERTa has the pooler's twin inside its head, and a checkpoint from
@@ -38,9 +38,9 @@ def by_layer(model: nn.Module) -> Callable[[str], str]:
     * A layer is the outermost child of an indexed container (`nn.ModuleList`, `nn.Sequential`)
       that has a sibling of its class, or that is alone in an `nn.ModuleList`. A block shared
       between depths, as in ALBERT, is one layer.
-    * The embeddings are the `nn.Embedding` outside layers, and what lies under a name that says
-      embedding (position and token type tables, their norm, ALBERT's factor).
-    * What is left, such as a last norm, goes by the name of its top-level module.
+    * The embeddings are the `nn.Embedding` outside layers, and tensors under a name with
+      `emb` (position and token type tables, their norm, ALBERT's factor).
+    * The rest, such as a final norm, is grouped by top-level module.
     """
     body = _body(model)
     layers = _layers(model)
@@ -70,7 +70,7 @@ GROUPINGS: dict[str, Callable[[nn.Module], Callable[[str], str]]] = {
 
 
 def _body(model: nn.Module) -> str:
-    """`bert.` for a Transformers model with a base model inside; nothing otherwise."""
+    """`bert.` for a Transformers model with a base model inside; empty otherwise."""
     prefix = getattr(model, "base_model_prefix", "")
     return f"{prefix}." if prefix and isinstance(getattr(model, prefix, None), nn.Module) else ""
 

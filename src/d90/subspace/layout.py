@@ -1,8 +1,8 @@
-"""Where each weight of a model lies in theta: the flat order, its groups and its scales.
+"""The layout of theta: the order of a model's weights, their groups and their scales.
 
 theta is the concatenation of every trainable tensor, each in row-major order, tied tensors once,
-tensors of one group next to one another. The order is part of the meaning of z: row i of P moves
-entry i of theta.
+tensors of one group adjacent. The order defines the meaning of z: row i of P moves entry i of
+theta.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class ParamSlice:
         name: as in `model.named_parameters()`.
         shape: its shape.
         offset: index in theta, and row of P, of its first entry.
-        scale: s, which multiplies its rows of P; 0 leaves the tensor alone.
-        aliases: its other names, where it is tied.
+        scale: s, which multiplies its rows of P; 0 freezes the tensor.
+        aliases: its other names, if tied.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ParamSlice:
 
 @dataclass(frozen=True)
 class Group:
-    """Tensors next to one another in theta that share one lam in SAID."""
+    """Adjacent tensors of theta that share one lam in SAID."""
 
     name: str
     slices: tuple[ParamSlice, ...]
@@ -83,17 +83,17 @@ class Layout:
 
     @property
     def m(self) -> int:
-        """Number of groups that move: SAID trains one lam for each."""
+        """Number of trainable groups: SAID trains one lam for each."""
         return len(self.trainable)
 
     @property
     def ties(self) -> int:
-        """Number of names beyond the first that a tensor goes by."""
+        """Number of aliases of all tensors."""
         return sum(len(param_slice.aliases) for param_slice in self.slices)
 
 
 ParamSite = tuple[nn.Module, str]
-"""A module and the attribute of it that holds a tensor."""
+"""A module and the name of its attribute that holds a tensor."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def find_params(model: nn.Module) -> list[ParamRef]:
     """Every trainable floating-point parameter of the model, once, in the model's own order.
 
     Raises:
-        D90Error: where there is none, or where one is trainable but complex.
+        D90Error: there is none, or one is not real.
     """
     names_of: dict[nn.Parameter, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -144,7 +144,7 @@ def build_layout(
     """Lay out weights group by group, groups in the order in which the model names them.
 
     Args:
-        model: the model that the weights were found in.
+        model: the model.
         weights: what `find_params` returned.
         groups: a key of `GROUPINGS`.
         scale: a key of `SCALES`.
@@ -153,7 +153,7 @@ def build_layout(
         The layout, and the weights in its order: one for each of `layout.slices`.
 
     Raises:
-        D90Error: for a scale policy under which nothing moves.
+        D90Error: the scale policy is 0 for every weight.
     """
     layer, group = GROUPINGS["layer"](model), GROUPINGS[groups](model)
     in_head = [layer(weight.names[0]) == HEAD for weight in weights]

@@ -1,11 +1,11 @@
 """theta = theta_0 + s lam (P z) for the tensors of one group, as one op that autograd knows.
 
-`GroupRows` says which rows of P a group has, and is what everything outside this module calls. The
-custom ops take its fields one by one, as torch's schemas require.
+`GroupRows`, the interface of this module, identifies the rows of P of a group. The custom ops take
+its fields one by one, as torch's schemas require.
 
-Nothing is kept for the backward pass but z, lam and the fields that define P, and these not in
-autograd's own store, which the first backward pass empties. So a node may run backward any number
-of times: reentrant gradient checkpointing runs it once for every segment that reads the group.
+The backward pass needs only z, lam and the fields that define P. They are not saved with
+`save_for_backward`, which the first backward pass frees, so a node may run backward any number of
+times: reentrant gradient checkpointing runs it once for every segment that reads the group.
 """
 
 from __future__ import annotations
@@ -84,15 +84,15 @@ class GroupRows:
         """`dL/dz = lam_i a` and `dL/dlam_i = <a, z>` with `a = sum of s_t P_t^T g_t`.
 
         Args:
-            gradients: dL/dtheta of each tensor; None for one that nothing reads.
+            gradients: dL/dtheta of each tensor; None for an unused tensor.
         """
-        present = [number for number, gradient in enumerate(gradients) if gradient is not None]
+        present = [i for i, gradient in enumerate(gradients) if gradient is not None]
         if not present:
             return None, None
         rows = replace(
             self,
-            row_offsets=tuple(self.row_offsets[number] for number in present),
-            scales=tuple(self.scales[number] for number in present),
+            row_offsets=tuple(self.row_offsets[i] for i in present),
+            scales=tuple(self.scales[i] for i in present),
         )
         a = rows.pull_back([g for g in gradients if g is not None], len(z)).to(z.dtype)
         if lam is None:
@@ -119,16 +119,16 @@ def group_rows(layout: Layout, config: SubspaceConfig) -> list[GroupRows]:
             projection=config.projection,
             D=layout.D,
             seed=config.seed,
-            group=number,
+            group=i,
             row_offsets=tuple(param_slice.offset for param_slice in group.trainable),
             scales=tuple(param_slice.scale for param_slice in group.trainable),
         )
-        for number, group in enumerate(layout.trainable)
+        for i, group in enumerate(layout.trainable)
     ]
 
 
 def signed(seed: int) -> int:
-    """The seed as a signed 64-bit integer, as torch's schemas have it: negative from 2^63 on."""
+    """The seed as a signed 64-bit integer, as torch's schemas require: negative from 2^63 on."""
     return seed - 2**64 if seed >= 2**63 else seed
 
 
@@ -146,7 +146,7 @@ def add_projected(
 ) -> list[Tensor]:
     """`theta_t = theta_0,t + s_t lam_i (P z)_t` for every tensor t of group i.
 
-    Sums are made in float32, or in float64 where z is, and rounded to theta_0's dtype. At z = 0 the
+    Sums are in float32, or in float64 if z is, and rounded to theta_0's dtype. At z = 0 the
     result is theta_0 bit for bit.
 
     Args:
@@ -182,10 +182,10 @@ def pull_back(
 ) -> Tensor:
     """`sum over t of s_t P_t^T g_t`: the gradient of `lam_i z` from the gradients of theta.
 
-    It has no derivative of its own, so that a second derivative is refused and not wrong.
+    It has no derivative, so that second derivatives raise an error instead of being wrong.
 
     Returns:
-        Tensor of shape (d,), float64 where a gradient is, float32 otherwise.
+        Tensor of shape (d,), float64 if a gradient is, float32 otherwise.
     """
     with torch.autocast(gradients[0].device.type, enabled=False):
         return _projection(projection, d, D, seed).pull_back(gradients, row_offsets, scales)
@@ -202,7 +202,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
     ctx.z, ctx.lam = z.detach(), None if lam is None else lam.detach()
     ctx.rows = GroupRows(projection, D, seed % 2**64, group, tuple(row_offsets), tuple(scales))
     ctx.count = len(theta_0)
-    # A tensor without a gradient is skipped, not read as zeros as long as the tensor.
+    # A tensor without a gradient is skipped, instead of materialized as zeros.
     ctx.set_materialize_grads(False)
 
 
@@ -225,8 +225,8 @@ class _IntoBuffers(torch.autograd.Function):
         theta_0: Sequence[Tensor],
     ) -> Any:
         rows.write(z, lam, theta_0, lease.tensors)
-        # The kernels write behind autograd's back: a graph that still needs the old values is to
-        # notice.
+        # Autograd does not see the kernels' writes: without this, a graph that needs the old values
+        # would not raise.
         increment_version(lease.tensors)
         ctx.z, ctx.lam = z.detach(), None if lam is None else lam.detach()
         ctx.lease, ctx.rows = lease, rows
@@ -240,13 +240,13 @@ class _IntoBuffers(torch.autograd.Function):
 
 
 def _run_early(tensor: Tensor) -> None:
-    """Have the node of a group's theta run as soon as the gradients of the group are there.
+    """Make the backward node of a group's theta run as soon as its gradients are ready.
 
-    Of the nodes that are ready, autograd takes the one made last. All of theta is made before the
-    model runs, so the gradients of all groups would be alive at once. A leaf's gradient has this
-    privilege by itself.
+    Of the ready nodes, autograd runs the most recent one first. Theta is computed before the
+    model runs, so the gradients of all groups would be alive at once. Autograd accumulates the
+    gradients of leaves early by default.
     """
-    set_number = getattr(tensor.grad_fn, "_set_sequence_nr", None)  # private: torch may lose it
+    set_number = getattr(tensor.grad_fn, "_set_sequence_nr", None)  # private: torch may remove it
     if set_number is not None:
         set_number(2**64 - 2)
 

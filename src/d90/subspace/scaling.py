@@ -1,4 +1,4 @@
-"""Scale policies: how far each tensor moves, as a fixed multiplier s of its rows of P.
+"""Scale policies: a fixed multiplier s for the rows of P of each tensor.
 
 Columns of P have unit expected norm over all D rows, so an entry has variance 1 / D, and s = 1
 everywhere is Li et al.'s choice. A policy takes the tensors of theta_0 and whether each belongs to
@@ -34,7 +34,7 @@ def tensor(theta_0: Sequence[Tensor], in_head: Sequence[bool]) -> list[float]:
 
 
 def vectors(theta_0: Sequence[Tensor], in_head: Sequence[bool]) -> list[float]:
-    """`tensor`, but matrices (two axes or more) outside the head stay where they are: s_t = 0."""
+    """`tensor`, but s_t = 0 for matrices (two axes or more) outside the head."""
     scales = tensor(theta_0, in_head)
     return [
         s if head or t.ndim < 2 else 0.0
@@ -43,9 +43,9 @@ def vectors(theta_0: Sequence[Tensor], in_head: Sequence[bool]) -> list[float]:
 
 
 def rms(theta_0: Sequence[Tensor], in_head: Sequence[bool]) -> list[float]:
-    """`s_t` proportional to the tensor's root mean square, whole columns of unit norm.
+    """`s_t` proportional to the tensor's root mean square, columns of the whole P have unit norm.
 
-    A tensor of zeros, such as a fresh bias, would never move: it takes the root mean square of the
+    A tensor of zeros, such as a new bias, would never move: it gets the root mean square of the
     whole model.
     """
     sizes = [t.numel() for t in theta_0]
@@ -60,7 +60,7 @@ def rms(theta_0: Sequence[Tensor], in_head: Sequence[bool]) -> list[float]:
 
 def _norm(tensor: Tensor) -> float:
     norm = torch.linalg.vector_norm(tensor, dtype=torch.float64)
-    # Of a tensor in slices each process has the norm of its own until it asks for the whole.
+    # The norm of a DTensor is partial on each rank until it is gathered.
     return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 

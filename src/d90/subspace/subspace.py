@@ -1,8 +1,8 @@
 """The d trained parameters of a model, and the computation of its weights from them.
 
-The weights are plain tensors in the places of the model's parameters. They are computed before a
-forward pass and stay until the next one, so that whatever reads them again, such as gradient
-checkpointing, reads the same tensors. Their memory is reused (`d90.subspace.buffer_pool`).
+The weights are plain tensors that replace the model's parameters. They are computed before a
+forward pass and stay until the next one, so that later readers, such as gradient checkpointing,
+read the same tensors. Their memory is reused (`d90.subspace.buffer_pool`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True)
 class _Current:
-    """What the weights in place were computed from.
+    """The coordinates that the current weights were computed from.
 
     Attributes:
         z, lam: copies of the values.
-        traced: whether autograd follows the weights back to z.
-        leases: of the buffers that hold them; the graph keeps them alive.
+        traced: whether the weights are in an autograd graph of z.
+        leases: of the buffers of the weights; the graph keeps them alive.
     """
 
     z: Tensor
@@ -66,11 +66,11 @@ def init_coordinates(
     Args:
         theta_0: the trainable weights.
         config: d and the method.
-        groups: m, the number of groups that move.
+        groups: m, the number of trainable groups.
         device: of z and lam.
 
     Returns:
-        z of shape (d - m,) and lam of shape (m,), float32, or float64 where a weight is.
+        z of shape (d - m,) and lam of shape (m,), float32, or float64 if a weight is.
     """
     double = any(tensor.dtype == torch.float64 for tensor in theta_0)
     dtype = torch.float64 if double else torch.float32
@@ -83,15 +83,15 @@ def init_coordinates(
 class Subspace(nn.Module):
     """`theta_i = theta_0,i + s lam_i (P z)_i` for every group i of a model's weights.
 
-    At the start z = 0 and lam = 1. Without lam it is DID, with it SAID. `attach` makes it.
+    Initially z = 0 and lam = 1. DID has no lam. Created by `attach`.
 
     Args:
         layout: where each weight lies in theta.
         weights: the tensors of theta_0 and where the model holds them, in the order of the layout.
-        config: which subspace; its d fits the layout (`SubspaceConfig.check_size`).
+        config: its d fits the layout (`SubspaceConfig.check_size`).
 
     Attributes:
-        z: shape (d - m,), float32 (float64 where a weight is).
+        z: shape (d - m,), float32 (float64 if a weight is).
         lam: shape (m,); None in DID.
         sites: the (module, attribute) pairs that hold each tensor of theta.
         undo: what `detach` runs.
@@ -105,11 +105,11 @@ class Subspace(nn.Module):
         super().__init__()
         self.layout, self.config = layout, config
         self.undo = ExitStack()
-        # In a plain dict, which torch does not look into: these modules are the model's already.
+        # In a plain dict, which torch ignores: these modules belong to the model already.
         self.sites = {s: w.sites for s, w in zip(layout.slices, weights, strict=True)}
         theta_0 = [weight.parameter.detach() for weight in weights]
-        for number, tensor in enumerate(theta_0):
-            self.register_buffer(f"theta_0_{number}", tensor, persistent=False)
+        for i, tensor in enumerate(theta_0):
+            self.register_buffer(f"theta_0_{i}", tensor, persistent=False)
         device = theta_0[0].device
         self.z, self.lam = init_coordinates(theta_0, config, layout.m, device)
         # DDP sends rank 0's buffers to the other ranks, but not theta_0, which is model-sized.
@@ -124,12 +124,12 @@ class Subspace(nn.Module):
 
     @property
     def d(self) -> int:
-        """Number of trained parameters, z and lam together."""
+        """Number of trainable parameters, z and lam together."""
         return self.z.numel() + self.m
 
     @property
     def m(self) -> int:
-        """How many of them are lam; 0 in DID."""
+        """Number of entries of lam; 0 in DID."""
         return 0 if self.lam is None else self.lam.numel()
 
     @property
@@ -145,11 +145,11 @@ class Subspace(nn.Module):
         return x
 
     def before_forward(self, model: nn.Module, inputs: Any) -> None:
-        """The model's hook; it leaves the inputs alone."""
+        """The forward pre-hook of the model; does not change the inputs."""
         self.materialize()
 
     def materialize(self) -> None:
-        """Put theta in the model, unless it is there already.
+        """Compute theta and set it in the model, unless it is current.
 
         Raises:
             D90Error: under DDP, on a rank whose theta_0 or seed is not that of rank 0.
@@ -164,10 +164,10 @@ class Subspace(nn.Module):
             return
         self._check_ranks()
         base = self.theta_0
-        # The last theta is released first: its memory is reused.
+        # The previous theta is released first, so that its memory is reused.
         for param_slice, tensor in base.items():
             _put(self.sites[param_slice], tensor)
-        # Copies, so that a step of the optimizer before the backward pass changes nothing in it.
+        # Copies, so that an optimizer step before the backward pass does not change its result.
         z, lam = self.z.clone(), _clone(self.lam)
         leases = []
         for group, rows, pool in zip(self.layout.trainable, self._rows, self._pools, strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from d90.errors import D90Error, unknown_name
 from d90.tasks.hub import HubTask
 from d90.tasks.labels import find_classes
-from d90.tasks.limits import kept_rows
+from d90.tasks.limits import limited_rows
 from d90.tasks.local import read_bundled, read_folder
 from d90.tasks.metrics import METRICS, check_metric, majority_score, metrics_of, score
 from d90.tasks.tables import (
@@ -100,7 +100,7 @@ def load_task(
 
     def split(table: Table, limit: int | None, option: str) -> Split:
         labels = classes.encode(table, column)
-        rows = kept_rows(len(table), limit, seed, option=option)
+        rows = limited_rows(len(table), limit, seed, option=option)
         return Split(read_texts(table, texts, rows), tuple(labels[row] for row in rows))
 
     train = split(tables.train, max_train_samples, "max_train_samples")

@@ -51,7 +51,7 @@ class Classes:
 def find_classes(tables: Tables, column: str) -> Classes:
     """The classes that the source defines, otherwise those of the training split.
 
-    Integers must be 0..k-1 and are kept; names are sorted alphabetically.
+    Integers must be 0..k-1 and are unchanged; names are sorted alphabetically.
 
     Raises:
         D90Error: fewer than two classes, integers with gaps, or integers and names mixed.

@@ -1,4 +1,4 @@
-"""Reproducible subsets of rows: a limit keeps the same rows in every version."""
+"""Reproducible subsets of rows: a limit selects the same rows in every version."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from d90.errors import D90Error
 
 
-def kept_rows(count: int, limit: int | None, seed: int, *, option: str) -> Sequence[int]:
+def limited_rows(count: int, limit: int | None, seed: int, *, option: str) -> Sequence[int]:
     """The first `limit` of a seeded shuffle of 0..count-1, in ascending order.
 
     The shuffle sorts by the SHA-256 of "seed:index", so it does not depend on the random generator
     of any library. A smaller limit keeps a subset of the rows of a larger one.
 
-    >>> kept_rows(5, 2, 0, option="max_train_samples")
+    >>> limited_rows(5, 2, 0, option="max_train_samples")
     [3, 4]
-    >>> kept_rows(5, None, 0, option="max_train_samples")
+    >>> limited_rows(5, None, 0, option="max_train_samples")
     range(0, 5)
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every kernel offers, and which of them the environment asks for."""
+"""The interface of the kernels, and the choice of one by environment variable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RowBlock(NamedTuple):
     Attributes:
         start: its first row.
         source: theta_0 (or None, for zero) of `apply`; the gradient of `adjoint`.
-        target: where `apply` writes; None for `adjoint`.
+        target: output of `apply`; None for `adjoint`.
         scale: multiplies these rows.
     """
 
@@ -50,7 +50,7 @@ class Kernel(Protocol):
 
 
 def requested_kernel() -> str:
-    """The kernel that the environment variable D90_KERNEL asks for, a name of `KERNELS`.
+    """The kernel in the environment variable D90_KERNEL, a name in `KERNELS`.
 
     Raises:
         D90Error: for an unknown name.

@@ -18,7 +18,7 @@ from d90.projections.kernels.base import Kernel, requested_kernel
 _DEVICES = {"native": "cpu", "triton": "cuda"}
 _DTYPES = (torch.float32, torch.bfloat16)
 _REMEDIES = {
-    "native": "reinstall d90 with a C++ compiler at hand",
+    "native": "reinstall d90 with a C++ compiler available",
     "triton": "pip install triton",
 }
 
@@ -34,16 +34,16 @@ def implementation(
     """native, triton or reference.
 
     Args:
-        requested: a name of `KERNELS`.
+        requested: a name in `KERNELS`.
         device: type of the device that all tensors are on.
-        dtypes: of z, or of what the adjoint gives; then of theta_0, theta or gradients. Kernels
-            take float32 for the first and float32 or bfloat16 for the others; what they do not
-            take goes to the reference.
-        is_available: whether native or triton can be loaded; called only where it would run.
+        dtypes: of z, or of the output of the adjoint; then of theta_0, theta or gradients. Kernels
+            support float32 for the first and float32 or bfloat16 for the others; other dtypes go
+            to the reference.
+        is_available: whether native or triton can be loaded; called only if it would run.
         interpreted: whether Triton kernels run in its interpreter, on the CPU.
 
     Raises:
-        RuntimeError: when native or triton is asked for by name and cannot run on this device.
+        RuntimeError: native or triton is requested by name and cannot run on this device.
 
     >>> implementation("auto", "cuda", [torch.float32], lambda name: True)
     'triton'
@@ -68,7 +68,7 @@ def select_kernel(vector: Tensor, *others: Tensor) -> str:
     """native, triton or reference for these tensors: `implementation`, on this machine.
 
     Args:
-        vector: z, or what the adjoint gives.
+        vector: z, or the output of the adjoint.
         others: theta_0, theta or gradients.
 
     Raises:

@@ -1,11 +1,11 @@
 """The Walsh-Hadamard transform in plain torch: the reference for every kernel.
 
-Two ways to one result: a butterfly, log2(n) passes of additions, for the CPU; and products with
-small Hadamard matrices, a pass for every six bits of n, which GPUs have matrix units for.
+Two algorithms: a butterfly, log2(n) passes of additions, for the CPU; and products with small
+Hadamard matrices, one pass per six bits of n, which use the matrix units of GPUs.
 
 Relative errors in float32 (norm of the error by norm of the result, normal x, against float64 on a
 CPU): the butterfly has 8e-8 at n = 2^8, 1.0e-7 at 2^14 and 1.2e-7 at 2^20; the products have 4e-8,
-4e-8 and 5e-8, because they round twice for every factor where the butterfly rounds once a bit.
+4e-8 and 5e-8, because they round twice per factor and the butterfly once per bit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MASK = -(2**16)
 def hadamard(x: Tensor) -> Tensor:
     """`x H` along the last axis, H in Sylvester order and not normalized (H H = n I).
 
-    The way is chosen by the device: products with small matrices on a GPU, else the butterfly.
+    The algorithm depends on the device: products with small matrices on a GPU, else the butterfly.
 
     Args:
         x: shape (rows, n), n a power of two.
@@ -50,13 +50,13 @@ def butterfly(x: Tensor) -> Tensor:
 
 
 def by_products(x: Tensor) -> Tensor:
-    """`hadamard` as products with small Hadamard matrices, of n = f_1 f_2 ...: one an axis.
+    """`hadamard` as products with small Hadamard matrices, one per factor of n = f_1 f_2 ...
 
     `H_n = H_f1 (x) H_f2 (x) ...`, a Kronecker product (Sylvester's construction), and each f is at
-    most 64. A matrix unit may round the factors of a float32 product to TF32, by a setting of the
-    process that is not ours to change. So float32 goes in as the exact sum of three numbers of
-    eight significant bits: products of those with +-1 are exact in float32, TF32 and bfloat16
-    alike, and what is rounded is the float32 sum.
+    most 64. A matrix unit may round the factors of a float32 product to TF32, by a global setting
+    that a library should not change. So float32 inputs are split into exact sums of three values
+    of eight significant bits: their products with +-1 are exact in float32, TF32 and bfloat16, and
+    only the float32 sum is rounded.
 
     Args:
         x: shape (rows, n), n a power of two; contiguous.
@@ -68,7 +68,7 @@ def by_products(x: Tensor) -> Tensor:
     after = n
     for bits in factor_bits(n.bit_length() - 1):
         after >>= bits
-        # H is symmetric, so it may stand on the left, and strides need not change.
+        # H is symmetric, so it can be the left factor, without a transpose of x.
         factor = sylvester(bits, x.dtype, x.device)
         products = [factor @ part for part in parts(x.reshape(-1, 1 << bits, after))]
         x = sum(products[1:], products[0])
@@ -88,7 +88,7 @@ def factor_bits(bits: int) -> list[int]:
 def parts(x: Tensor) -> list[Tensor]:
     """Tensors that add up to x exactly: three of eight significant bits for float32, else x.
 
-    The smallest comes first, for adding up.
+    The smallest comes first, for accuracy of their sum.
     """
     if x.dtype != torch.float32:
         return [x]
@@ -103,7 +103,7 @@ def _leading(x: Tensor) -> Tensor:
 
 @cache
 def sylvester(bits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Sylvester's Hadamard matrix of 2^bits rows: the parity of the bits two places share."""
+    """Sylvester's Hadamard matrix of 2^bits rows: the parity of bits shared by row and column."""
     place = torch.arange(1 << bits, device=device)
     shared = place[:, None] & place
     for shift in (4, 2, 1):

@@ -1,7 +1,7 @@
 """The native CPU kernels: `native/` compiled to a plain shared library, called through ctypes.
 
-The library holds no state but a frozen table, makes its threads for the call, and runs without
-the interpreter lock. Without it the torch reference runs, with one warning.
+The library has no state but a constant table, creates its threads per call, and runs without the
+interpreter lock. Without the library, the torch reference runs, with one warning.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def supports(name: str, d: int) -> bool:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The loaded library, or None with one warning where it was not built or cannot be loaded."""
+    """The loaded library, or None with one warning if it was not built or cannot be loaded."""
     try:
         loaded = _load()
     except OSError as problem:
@@ -55,7 +55,7 @@ def library() -> ctypes.CDLL | None:
             raise RuntimeError(f"D90_KERNEL=native, but {problem}") from problem
         warnings.warn(
             f"the native kernel is not available ({problem}): the slower torch reference runs. "
-            "Reinstall d90 with a C++ compiler at hand to build it.",
+            "Reinstall d90 with a C++ compiler available to build it.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -129,8 +129,8 @@ def _call(
 def _interruptions(raised: list[BaseException]) -> Iterator[int]:
     """Polled during a long call: the number of exceptions so far, such as Ctrl-C.
 
-    Python runs its signal handlers where a generator goes on, which is inside the try here; where a
-    function begins, which a callback would do, nothing could catch what they raise.
+    Python runs signal handlers when a generator resumes, which is inside the `try`. They would also
+    run when a function begins, as in a plain callback, where nothing could catch what they raise.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""At most one driver for each study: locks that end with their process."""
+"""Locks that allow one driver per study, and end with its process."""
 
 from __future__ import annotations
 

@@ -51,18 +51,18 @@ class AdvisoryLock:
     """A session-level advisory lock, on a connection of its own.
 
     The server drops it when the connection ends: at once when the driver dies, within 30 seconds
-    when its host does. No clocks are compared. A driver whose connection broke has lost the lock.
-    It takes it again when it next looks, at the latest after 15 seconds, unless another driver
-    has had it in between: that one has left its token in the study's attributes.
+    when its host does. No clocks are compared. A driver loses the lock if its connection
+    breaks. It acquires the lock again at its next check, at most 15 seconds later, unless another
+    driver has held it in between, whose token is then in the study's attributes.
 
-    A pooler that gives every transaction another connection cannot hold such a lock.
+    Such a lock does not work through a pooler that gives every transaction another connection.
 
     Args:
         database: the server.
         storage: the store on it, for the attribute that identifies the driver.
         study_id: the study's id in the storage.
-        study: its name.
-        watch: seconds between two checks of the connection.
+        study: name of the study.
+        watch: seconds between checks of the connection.
 
     Raises:
         StudyLockedError: on entering, when another driver holds the lock.
@@ -88,7 +88,7 @@ class AdvisoryLock:
         self._mutex = Lock()
         self._released = Event()
         self._watch_seconds = watch
-        self._watch = Thread(target=self._keep, name=f"lock of {study}", daemon=True)
+        self._watch = Thread(target=self._watch_connection, name=f"lock of {study}", daemon=True)
 
     def __enter__(self) -> AdvisoryLock:
         deadline = time.monotonic() + ENDING_SECONDS
@@ -111,10 +111,10 @@ class AdvisoryLock:
         self._drop()
 
     def check(self) -> None:
-        """Make sure that the lock is held; take it again where its connection broke.
+        """Check that the lock is held; acquire it again if its connection broke.
 
         Raises:
-            StudyLockedError: another driver has it, or has had it since.
+            StudyLockedError: another driver holds it, or has held it since.
             SQLAlchemyError, StorageInternalError: the server does not answer.
         """
         with self._mutex:
@@ -133,7 +133,7 @@ class AdvisoryLock:
             if taken or self._released.wait(0.2):
                 return
 
-    def _keep(self) -> None:
+    def _watch_connection(self) -> None:
         while not self._released.wait(self._watch_seconds):
             try:
                 self.check()
@@ -176,5 +176,5 @@ class AdvisoryLock:
 
 
 def lock_key(study: str) -> int:
-    """The number that a study's lock has in its database: 63 bits of the SHA-256 of its name."""
+    """The key of a study's lock in its database: 63 bits of the SHA-256 of its name."""
     return int.from_bytes(hashlib.sha256(f"d90 {study}".encode()).digest()[:8], "big") >> 1

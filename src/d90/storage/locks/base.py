@@ -21,7 +21,7 @@ class Lock(Protocol):
     def __exit__(self, *exc_info: object) -> None: ...
 
     def check(self) -> None:
-        """Raise StudyLockedError when the lock is not held any more."""
+        """Raise StudyLockedError if the lock is no longer held."""
         ...
 
 
@@ -39,7 +39,7 @@ def busy(study: str, owner: Mapping[str, Any]) -> StudyLockedError:
 
 
 def taken_over(study: str, owner: Mapping[str, Any]) -> StudyLockedError:
-    """The error of a driver that lost its lock, and another has driven the study since."""
+    """The error of a driver that lost its lock to another one."""
     return StudyLockedError(
         f"study '{study}' was taken over by {_who(owner)} after this one had lost its lock: this "
         "one stops; rerun the command when the other has ended."

@@ -19,17 +19,17 @@ _held: set[str] = set()
 class FileLock:
     """A POSIX record lock on a file beside an SQLite store.
 
-    The kernel drops it when its process ends, however it ends, and forked children do not inherit
-    it: after `kill -9` no data-loading worker keeps the study shut. Such locks do not exclude
-    their own process, which `_held` does.
+    The kernel releases it when its process ends, however it ends, and forked children do not
+    inherit it: after `kill -9`, no data-loading worker keeps the study locked. Such locks do not
+    exclude their own process; `_held` does.
 
     Args:
-        path: the lock file; it stays when the lock is released, since removing it would race.
+        path: the lock file; it is not removed on release, which would be a race.
         study: name of the study, for messages.
 
     Raises:
         StudyLockedError: on entering, when another driver holds the lock.
-        StorageError: on entering, when the file cannot be made.
+        StorageError: on entering, when the file cannot be created.
     """
 
     def __init__(self, path: Path, study: str) -> None:
