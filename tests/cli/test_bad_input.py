@@ -72,7 +72,7 @@ def check(result: Result, message: str) -> None:
         ("word", "unexpected extra argument.*See d90 measure --help"),
         ("--dims 10 --store folder/", "'folder/' is a folder"),
         ("--dims 10 --store file", "'file' is not an SQLite database"),
-        ("--dims 10 --store nothing://x", "'nothing://x' cannot be used"),
+        ("--dims 10 --store nothing://x", "'nothing://x' is neither an SQLite file nor"),
     ],
 )
 def test_options(measure: Command, options: str, message: str) -> None:

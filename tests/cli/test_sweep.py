@@ -96,7 +96,7 @@ def test_tasks_are_separated_by_commas(tmp_path: Path) -> None:
         (("table", "MODEL", "--tasks", "mrpcc"), "unknown task or folder 'mrpcc'"),
         (("table", "./nothing", "--tasks", "wordnet-hypernym"), "there is no such folder"),
         (("table", "MODEL", "--tasks", "TASK", "--methods", "sad"), "did you mean 'said'"),
-        (("table", "MODEL", "MODEL", "--tasks", "TASK"), "is there twice"),
+        (("table", "MODEL", "MODEL", "--tasks", "TASK"), "duplicate model"),
         (("scaling", "MODEL"), "Missing option '--tasks'"),
         (("trajectory", "TASK", "--tasks", "TASK"), "is no pre-training folder"),
         (("generalization", "TASK"), "has no summary.json at any depth"),
