@@ -1,4 +1,4 @@
-"""Codes of numbers: what they keep, how short they are, and what they refuse."""
+"""Codecs: their errors, their sizes, and the input that they reject."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ ALL: dict[str, Codec] = {
 }
 
 
-def row(*numbers: float) -> FloatArray:
-    return np.array(numbers, dtype=np.float32)
+def row(*values: float) -> FloatArray:
+    return np.array(values, dtype=np.float32)
 
 
-def test_the_sweep_is_complete() -> None:
+def test_every_codec_is_tested() -> None:
     assert set(ALL) == set(CODECS)
-    assert [codec_name(code) for code in ALL.values()] == list(ALL)
+    assert [codec_name(codec) for codec in ALL.values()] == list(ALL)
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_writing_what_was_read_loses_nothing_more(name: str) -> None:
-    code = ALL[name]
-    once = get_codec(name).decode(code.encode(NORMAL), len(NORMAL))
+def test_encoding_again_is_lossless(name: str) -> None:
+    codec = ALL[name]
+    once = get_codec(name).decode(codec.encode(NORMAL), len(NORMAL))
     assert once.dtype == np.float32 and once.shape == NORMAL.shape
-    twice = get_codec(name).decode(code.encode(once), len(once))
+    twice = get_codec(name).decode(codec.encode(once), len(once))
     assert (once == twice).all()
 
 
@@ -63,7 +63,7 @@ def test_levels_are_the_nearest() -> None:
 
 
 def test_the_length_is_the_information_and_a_few_bytes() -> None:
-    """Normal numbers in steps of s have about log2(sqrt(2 pi e) / s) bits each."""
+    """Normal values in steps of s have about log2(sqrt(2 pi e) / s) bits each."""
     for step in (0.1, 0.25, 0.5):
         bits = len(NORMAL) * math.log2(math.sqrt(2 * math.pi * math.e) / step)
         length = 8 * len(UniformCodec(step).encode(NORMAL))
@@ -72,32 +72,32 @@ def test_the_length_is_the_information_and_a_few_bytes() -> None:
 
 def test_the_bell_by_hand() -> None:
     """a = 1/2: weights 1/16, 1/2, 1, 1/2, 1/16 of a sum of 17/8."""
-    shares = (
+    probabilities = (
         entropy_model.bell(entropy_model.ONE // 2, 2)
         / entropy_model.bell(entropy_model.ONE // 2, 2).sum()
     )
-    assert shares == pytest.approx(np.array([0.5, 4, 8, 4, 0.5]) / 17, abs=1e-5)
+    assert probabilities == pytest.approx(np.array([0.5, 4, 8, 4, 0.5]) / 17, abs=1e-5)
     assert (entropy_model.bell(1, 127) > 0).all() and (
         entropy_model.bell(entropy_model.ONE - 1, 127) > 0
     ).all()
     exact = [math.exp(-(k**2) / 2) for k in range(-5, 6)]
-    found = entropy_model.bell(round(entropy_model.ONE * math.exp(-0.5)), 5)
-    assert found / found.sum() == pytest.approx(np.array(exact) / sum(exact), rel=1e-3, abs=1e-5)
+    bell = entropy_model.bell(round(entropy_model.ONE * math.exp(-0.5)), 5)
+    assert bell / bell.sum() == pytest.approx(np.array(exact) / sum(exact), rel=1e-3, abs=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    numbers=arrays(np.float32, st.integers(1, 40), elements=st.floats(-8, 8, width=32)),
+    values=arrays(np.float32, st.integers(1, 40), elements=st.floats(-8, 8, width=32)),
     step=st.floats(0.1, 4),
 )
-def test_any_numbers(numbers: np.ndarray, step: float) -> None:
-    read = UniformCodec.decode(UniformCodec(step).encode(numbers), len(numbers))
-    assert np.abs(read - numbers).max() <= step / 2 * (1 + 1e-5) + 1e-6
+def test_any_values(values: np.ndarray, step: float) -> None:
+    read = UniformCodec.decode(UniformCodec(step).encode(values), len(values))
+    assert np.abs(read - values).max() <= step / 2 * (1 + 1e-5) + 1e-6
 
 
 @settings(max_examples=200, deadline=None)
 @given(name=st.sampled_from(sorted(CODECS)), data=st.binary(max_size=60), count=st.integers(1, 20))
-def test_any_bytes_are_numbers_or_refused(name: str, data: bytes, count: int) -> None:
+def test_any_bytes_decode_or_raise(name: str, data: bytes, count: int) -> None:
     try:
         read = CODECS[name].decode(data, count)
     except D90Error:
@@ -107,7 +107,7 @@ def test_any_bytes_are_numbers_or_refused(name: str, data: bytes, count: int) ->
         assert np.isfinite(read).all()
 
 
-def test_what_cannot_be_written() -> None:
+def test_values_that_cannot_be_encoded() -> None:
     with pytest.raises(D90Error, match="too large for float16"):
         Float16Codec().encode(row(1e6))
     with pytest.raises(D90Error, match="too fine"):
@@ -118,21 +118,21 @@ def test_what_cannot_be_written() -> None:
         get_codec("float23")
 
 
-def test_one_byte_more_or_less_is_refused() -> None:
-    for name, code in ALL.items():
-        data = code.encode(NORMAL[:50])
+def test_one_byte_more_or_less_is_rejected() -> None:
+    for name, codec in ALL.items():
+        data = codec.encode(NORMAL[:50])
         for other in (data[:-1], data + b"\0", data + b"\1\0\0\0", data[:2], b""):
             with pytest.raises(D90Error):
                 CODECS[name].decode(other, 50)
 
 
-@pytest.mark.parametrize("code", [UniformCodec(1.0), CodebookCodec((0.0, 1.0))])
-def test_a_hundred_thousand_equal_numbers(code: UniformCodec | CodebookCodec) -> None:
-    """The commonest symbol costs something, and what is written is always read."""
-    numbers = np.zeros(100_000, dtype=np.float32)
-    numbers[17] = 1
-    data = code.encode(numbers)
+@pytest.mark.parametrize("codec", [UniformCodec(1.0), CodebookCodec((0.0, 1.0))])
+def test_a_hundred_thousand_equal_values(codec: UniformCodec | CodebookCodec) -> None:
+    """The most frequent symbol costs some bits, and all that is encoded can be decoded."""
+    values = np.zeros(100_000, dtype=np.float32)
+    values[17] = 1
+    data = codec.encode(values)
     assert len(data) < 200
-    assert (type(code).decode(data, len(numbers)) == numbers).all()
+    assert (type(codec).decode(data, len(values)) == values).all()
     with pytest.raises(D90Error, match="cannot hold 1,000,000 of them"):
-        type(code).decode(data, 10**6)
+        type(codec).decode(data, 10**6)

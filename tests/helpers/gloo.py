@@ -17,6 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from d90.errors import D90Error
+
 PROCESSES = 2
 SECONDS = 120
 
@@ -68,6 +70,15 @@ class Pair:
         for process in self._processes:
             process.kill()
             process.join()
+
+
+def error_of(function: Callable[[], Any]) -> str:
+    """The type and the message of the error that a function raises, or `none`."""
+    try:
+        function()
+    except (D90Error, FloatingPointError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "none"
 
 
 def _serve(rank: int, folder: str, pipe: Connection) -> None:

@@ -40,12 +40,12 @@ def test_positions_follow_the_length() -> None:
 
 @pytest.mark.parametrize("name", ["model.json", "model.toml"])
 def test_a_file_of_fields(tmp_path: Path, name: str) -> None:
-    wanted = {"hidden_size": 32, "num_attention_heads": 4, "hidden_act": "relu"}
+    expected = {"hidden_size": 32, "num_attention_heads": 4, "hidden_act": "relu"}
     file = tmp_path / name
-    lines = [f"{key} = {json.dumps(value)}" for key, value in wanted.items()]
-    file.write_text(json.dumps(wanted) if name.endswith("json") else "\n".join(lines))
+    lines = [f"{key} = {json.dumps(value)}" for key, value in expected.items()]
+    file.write_text(json.dumps(expected) if name.endswith("json") else "\n".join(lines))
     fields = complete(read_fields(file), 128)
-    assert {key: fields[key] for key in wanted} == wanted
+    assert {key: fields[key] for key in expected} == expected
     assert (fields["type_vocab_size"], fields["num_hidden_layers"]) == (1, 12)
 
 

@@ -105,13 +105,13 @@ def test_what_a_run_leaves(finished: tuple[Path, Summary]) -> None:
     assert [result.step for result in history(folder)] == [0, 4, 5, 8, 12]
     assert history(folder) == summary.history
     assert [result.tokens for result in summary.history] == [0, 256, 320, 512, 768]
-    found = read(folder)
-    assert (found["D"], found["step"], found["command"]) == (summary.D, 12, "d90 pretrain")
-    assert found["finished"] is not None
-    assert found["versions"]["precision"] == "no"
-    assert found["settings"]["learning_rate"] == 0.001
-    assert found["corpus"]["documents"] + found["corpus"]["validation_documents"] == 200
-    assert found["history"][0]["validation_perplexity"] == summary.history[0].perplexity
+    saved = read(folder)
+    assert (saved["D"], saved["step"], saved["command"]) == (summary.D, 12, "d90 pretrain")
+    assert saved["finished"] is not None
+    assert saved["versions"]["precision"] == "no"
+    assert saved["settings"]["learning_rate"] == 0.001
+    assert saved["corpus"]["documents"] + saved["corpus"]["validation_documents"] == 200
+    assert saved["history"][0]["validation_perplexity"] == summary.history[0].perplexity
 
 
 def test_checkpoints_are_models_to_fine_tune(finished: tuple[Path, Summary]) -> None:
@@ -199,8 +199,8 @@ def test_minutes(quick: Planner, finished: tuple[Path, Summary], tmp_path: Path)
     assert [step for step, _ in checkpoints(tmp_path)] == [0, 1]
     assert stopped.history[-1].step == 1
     pretrain(quick(), tmp_path)
-    found, expected = files_of(tmp_path), files_of(finished[0])
-    assert {name: found[name] for name in expected} == expected
+    actual, expected = files_of(tmp_path), files_of(finished[0])
+    assert {name: actual[name] for name in expected} == expected
     with pytest.raises(D90Error, match="minutes 0"):
         pretrain(quick(), tmp_path, max_minutes=0)
 
@@ -292,8 +292,8 @@ def test_no_short_sequence_sees_another(opened: PretrainTrainer) -> None:
         targets = torch.zeros_like(blocks.inputs)
         targets[blocks.chosen] = blocks.targets
         total = sum(
-            masked_losses(opened.model, MaskedBatch(inputs, chosen, wanted[chosen])).sum().item()
-            for (inputs, chosen), wanted in zip(sequences, targets.split(length, 1), strict=True)
+            masked_losses(opened.model, MaskedBatch(inputs, chosen, tokens[chosen])).sum().item()
+            for (inputs, chosen), tokens in zip(sequences, targets.split(length, 1), strict=True)
         )
         assert loss(step) == pytest.approx(total / len(blocks.targets), rel=1e-5)
     assert len({round(loss(step), 6) for step in (0, 3, 6)}) == 3
@@ -345,11 +345,11 @@ def test_trackers_of_accelerate(quick: Planner, tmp_path: Path) -> None:
 
 
 def test_predictions(quick: Planner) -> None:
-    found = estimate_cost(quick(), timed_steps=1)
-    assert found.tokens == 12 * 4 * 16
-    assert found.seconds > 0
+    cost = estimate_cost(quick(), timed_steps=1)
+    assert cost.tokens == 12 * 4 * 16
+    assert cost.seconds > 0
     # Weights, gradients and two numbers of Adam's for each.
-    assert 16 * found.D < found.memory < 64 * found.D
+    assert 16 * cost.D < cost.memory < 64 * cost.D
 
 
 def test_dropout_is_on_in_training_only(

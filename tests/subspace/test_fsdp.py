@@ -67,8 +67,8 @@ def data() -> tuple[Tensor, Tensor]:
 
 
 def loss_of(model: nn.Module, rows: slice) -> Tensor:
-    ids, wanted = data()
-    return (model(ids[rows]) - wanted[rows]).square().mean()
+    ids, expected = data()
+    return (model(ids[rows]) - expected[rows]).square().mean()
 
 
 def sharded() -> Language:
@@ -80,8 +80,8 @@ def sharded() -> Language:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    found: dict[str, Any] = dict(model.named_parameters())
-    return {name: slices.full_tensor() for name, slices in found.items()}
+    result: dict[str, Any] = dict(model.named_parameters())
+    return {name: slices.full_tensor() for name, slices in result.items()}
 
 
 def train(rank: int, options: dict[str, Any]) -> dict[str, Any]:
@@ -104,19 +104,19 @@ def train(rank: int, options: dict[str, Any]) -> dict[str, Any]:
         answers = [model(data()[0])]
         subspace.z.mul_(2)  # An evaluation leaves layers gathered: they must not be stale.
         answers.append(model(data()[0]))
-    found = {
+    result = {
         "z": subspace.z.detach() / 2,
         "lam": None if subspace.lam is None else subspace.lam.detach(),
         "answers": answers,
-        "held": subspace.num_local_params,
+        "num_params": subspace.num_local_params,
         "gradients": sum(p.grad is not None for p in model.parameters()),
         "sent": sent,
     }
     subspace.detach()
     after = weights_of(model)
-    found["restored"] = all(torch.equal(after[name], before[name]) for name in before)
-    found["layout"] = subspace.layout
-    return found
+    result["restored"] = all(torch.equal(after[name], before[name]) for name in before)
+    result["layout"] = subspace.layout
+    return result
 
 
 def refusals(rank: int) -> dict[str, str]:
@@ -138,7 +138,7 @@ def everything(rank: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def both() -> list[dict[str, Any]]:
+def results() -> list[dict[str, Any]]:
     return pair().run(everything)
 
 
@@ -156,9 +156,9 @@ def whole(options: dict[str, Any]) -> tuple[nn.Module, Any]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_slices_train_as_the_whole(both, name: str) -> None:
+def test_shards_train_as_the_whole_model(results, name: str) -> None:
     model, subspace = whole(CASES[name])
-    first, second = (found[name] for found in both)
+    first, second = (result[name] for result in results)
     assert float(subspace.z.detach().abs().max()) > 0.05
     for number in ("z", "lam"):
         want = getattr(subspace, number)
@@ -175,34 +175,34 @@ def test_slices_train_as_the_whole(both, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_only_the_gradient_of_d_numbers_is_exchanged(both, name: str) -> None:
-    for found in both:
-        assert gradient_bytes(found[name]["sent"]) == STEPS * D_SMALL * 8
-        assert found[name]["gradients"] == 0
+def test_only_the_gradient_of_d_parameters_is_exchanged(results, name: str) -> None:
+    for result in results:
+        assert gradient_bytes(result[name]["sent"]) == STEPS * D_SMALL * 8
+        assert result[name]["gradients"] == 0
 
 
-def test_each_process_holds_its_slices_and_the_ties_once(both) -> None:
-    held = [found["did"]["held"] for found in both]
+def test_each_rank_holds_its_shards_and_tied_weights_once(results) -> None:
+    num_params = [result["did"]["num_params"] for result in results]
     D = 11 * 7 + 3 * (7 * 7 + 3 * 7) + 11 + 1
-    assert sum(held) == D
+    assert sum(num_params) == D
     # 6 of 11 rows, 4 of 7, and the head, whose one row is in the first process.
-    assert held == [6 * 7 + 3 * (4 * 7 + 3 * 4) + 11 + 1, 5 * 7 + 3 * (3 * 7 + 3 * 3)]
-    assert all(found["did"]["restored"] for found in both)
+    assert num_params == [6 * 7 + 3 * (4 * 7 + 3 * 4) + 11 + 1, 5 * 7 + 3 * (3 * 7 + 3 * 3)]
+    assert all(result["did"]["restored"] for result in results)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_layout_is_that_of_the_whole_model(both, name: str) -> None:
+def test_the_layout_is_that_of_the_whole_model(results, name: str) -> None:
     model, options = language(), CASES[name]
     kind = {"groups": options.get("groups", "layer"), "scale": options.get("scale", "tensor")}
     layout, _ = build_layout(model, find_params(model), **kind)
-    assert both[0][name]["layout"].slices == both[1][name]["layout"].slices == layout.slices
-    assert [len(group.slices) for group in both[0][name]["layout"].groups] == [
+    assert results[0][name]["layout"].slices == results[1][name]["layout"].slices == layout.slices
+    assert [len(group.slices) for group in results[0][name]["layout"].groups] == [
         len(group.slices) for group in layout.groups
     ]
 
 
 @pytest.mark.parametrize(
-    ("what", "says"),
+    ("what", "message"),
     [
         ("whole", "parameter words.weight is not sharded: call fully_shard"),
         ("seed", "process 1 has other options than process 0 for the same subspace"),
@@ -210,6 +210,6 @@ def test_the_layout_is_that_of_the_whole_model(both, name: str) -> None:
         ("method", "unknown method 'dad'"),
     ],
 )
-def test_refusals(both, what: str, says: str) -> None:
-    assert says in both[0]["no"][what]
-    assert both[0]["no"][what] == both[1]["no"][what]
+def test_errors(results, what: str, message: str) -> None:
+    assert message in results[0]["no"][what]
+    assert results[0]["no"][what] == results[1]["no"][what]

@@ -1,4 +1,4 @@
-"""Runs with a known result: they learn, collapse, diverge, stop early, and resume to the bit."""
+"""Runs with a known result: learning, collapse, divergence, early stopping, exact resumption."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_best_epoch_counts_not_the_last(data: TokenizedTask, new_model):
 
 
 @pytest.mark.parametrize("killed_at", [None, 7, 25])
-def test_what_was_trained_ends_as_it_was_at_the_best_epoch(
+def test_the_best_epoch_is_restored(
     data: TokenizedTask, new_model, tmp_path: Path, killed_at: int | None
 ):
     config = replace(CONFIG, optimizer="sgd", epochs=4)
@@ -144,7 +144,7 @@ def test_steps_override_epochs(data: TokenizedTask, new_model):
     assert [epoch["step"] for epoch in result.history] == [12, 15]
 
 
-def test_only_what_requires_a_gradient_moves(data: TokenizedTask, new_model):
+def test_only_parameters_that_require_grad_change(data: TokenizedTask, new_model):
     model = new_model()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("classifier"))
@@ -186,7 +186,7 @@ def test_early_stop(data: TokenizedTask):
     assert len(result.history) == 3
 
 
-def test_accumulation_gives_the_gradient_of_the_whole(data: TokenizedTask, new_model):
+def test_gradient_accumulation_matches_the_whole_batch(data: TokenizedTask, new_model):
     model = new_model()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -205,7 +205,7 @@ def test_accumulation_gives_the_gradient_of_the_whole(data: TokenizedTask, new_m
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
-def test_ambient_generators_decide_nothing(data: TokenizedTask, new_model):
+def test_global_generators_do_not_matter(data: TokenizedTask, new_model):
     results = []
     for noise in (1, 2):
         torch.manual_seed(noise)
@@ -291,7 +291,7 @@ def test_the_learning_rate_is_normalized_in_a_subspace(data: TokenizedTask, new_
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
-def test_a_learning_rate_that_makes_no_sense(data: TokenizedTask, new_model, rate: float):
+def test_invalid_learning_rates(data: TokenizedTask, new_model, rate: float):
     with pytest.raises(D90Error, match=f"learning_rate {rate}: a number above 0"):
         train(new_model(), data, CONFIG, learning_rate=rate)
 
@@ -372,17 +372,17 @@ def test_estimated_seconds_are_those_of_the_run(data: TokenizedTask, new_model):
 
 def test_gradient_checkpointing_changes_nothing_but_memory(data: TokenizedTask, new_model):
     config = replace(CONFIG, max_steps=4)
-    plain, spared = new_model(), new_model()
+    plain, checkpointed = new_model(), new_model()
     seen: list[bool] = []
-    spared.get_submodule("bert.encoder").register_forward_pre_hook(
-        lambda *_: seen.append(spared.is_gradient_checkpointing)
+    checkpointed.get_submodule("bert.encoder").register_forward_pre_hook(
+        lambda *_: seen.append(checkpointed.is_gradient_checkpointing)
     )
     train(plain, data, config)
-    train(spared, data, replace(config, gradient_checkpointing=True))
+    train(checkpointed, data, replace(config, gradient_checkpointing=True))
     # Dropout's masks are drawn again with the activations.
-    for name, want in weights_of(plain).items():
-        torch.testing.assert_close(weights_of(spared)[name], want, rtol=1e-4, atol=1e-6)
-    assert seen and all(seen) and not spared.is_gradient_checkpointing
+    for name, expected in weights_of(plain).items():
+        torch.testing.assert_close(weights_of(checkpointed)[name], expected, rtol=1e-4, atol=1e-6)
+    assert seen and all(seen) and not checkpointed.is_gradient_checkpointing
     assert replace(config, gradient_checkpointing=True).to_dict() == config.to_dict()
 
 
