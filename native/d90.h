@@ -15,13 +15,13 @@ struct d90_segment {
     int32_t type;  // of `in` and `out`: 0 float32, 1 bfloat16
 };
 
-// Called on the calling thread now and then: not zero stops the computation.
+// Called periodically on the calling thread: a nonzero result stops the computation.
 typedef int (*d90_check)(void);
 
 enum d90_projection { D90_DENSE = 0, D90_SPARSE = 1, D90_FASTFOOD = 2, D90_ONEHOT = 3 };
 
 // Segments are sorted, do not overlap, and rows between them are skipped.
-// Returns 0, or 1 when memory ran out, 2 for an argument that makes no sense, 3 where `check`
+// Returns 0, or 1 when memory ran out, 2 for an invalid argument, 3 where `check`
 // (which may be null) stopped it.
 int d90_apply(int projection, uint64_t seed, int64_t d, int64_t D, const float *z,
               const d90_segment *segments, int64_t count, int threads, d90_check check);
@@ -29,7 +29,7 @@ int d90_adjoint(int projection, uint64_t seed, int64_t d, int64_t D, float *grad
                 const d90_segment *segments, int64_t count, int threads, d90_check check);
 
 // The frozen tables of philox-v1: four times 64 lines (intercepts, falls, and those of the tail), and
-// 240 orders of sixteen lanes. To be called once, before anything else.
+// 240 orders of sixteen lanes. Call it once, before all other functions.
 void d90_set_tables(const uint16_t *lines, const uint8_t *orders);
 // Entries start..stop of a stream, for tests.
 void d90_words(uint64_t seed, uint32_t stream, uint64_t block, int64_t start, int64_t stop,

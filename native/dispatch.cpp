@@ -59,8 +59,8 @@ int64_t rows_together(int projection, int64_t d, int64_t D) {
     }
 }
 
-// Runs part(i, whether this is the calling thread) for i in 0..parts on at most `threads` threads. Threads are made for the call: none
-// is left over for a fork to lose. A part that runs out of memory is reported, not thrown.
+// Runs part(i, is_calling_thread) for i in 0..parts on at most `threads` threads. Threads are
+// created per call, so that none is lost in a fork. Running out of memory is reported, not thrown.
 template <class Part> int run(int64_t parts, int threads, Part part) {
     int64_t count = std::max<int64_t>(1, std::min<int64_t>(threads, parts));
     std::vector<int> failed(count, 0);
@@ -77,7 +77,7 @@ template <class Part> int run(int64_t parts, int threads, Part part) {
         try {
             others.emplace_back(work, started, false);
         } catch (...) {
-            break;  // no thread to be had: its share is done below
+            break;  // no thread available: its parts run below
         }
     }
     work(0, true);

@@ -13,11 +13,11 @@ struct d90_tables {
 
 struct d90_job {
     uint64_t seed;
-    int64_t d, D, unit;  // unit: rows that are made together
+    int64_t d, D, unit;  // unit: rows that are computed together
     const d90_tables &tables;
     const d90_segment *segments;
     int64_t count;
-    bool streams;  // whether theta is too long to be found in the caches afterwards
+    bool streams;  // whether theta is too large for the caches
     const std::atomic<bool> &stop;
     // Called by the calling thread after each unit; it may set `stop`.
     void (*poll)(void *);

@@ -43,7 +43,7 @@ struct Words {
             c[half][2] = splat64(block & low);
             c[half][3] = splat64(tag);
         }
-        // Upper halves of the lanes hold rubbish that multiply_low does not look at.
+        // multiply_low ignores the upper halves of the lanes.
 #pragma GCC unroll 10
         for (int round = 0; round < 10; ++round) {
             const u64v k0 = splat64(key[2 * round]), k1 = splat64(key[2 * round + 1]);
@@ -77,7 +77,7 @@ struct Words {
 
 D90_INLINE u32v sign_bits(u32v word) { return word << 31; }
 
-// Two normals a word, in units of 2^-12.
+// Two normals per word, in units of 2^-12.
 struct Normals {
     const d90_tables &tables;
 #if defined(__AVX512BW__)
@@ -143,7 +143,7 @@ D90_INLINE f32v widen(const int16_t from[LANES]) {
 #endif
 }
 
-// Which order of the lanes a row has.
+// The index of the order of the lanes of a row.
 D90_INLINE u32v order_of(u32v word) { return (word >> 16) * (uint32_t)ORDERS >> 16; }
 
 // The image of each place under a keyed bijection of `bits` bits, in ROUNDS rounds.

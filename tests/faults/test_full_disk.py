@@ -107,9 +107,9 @@ def test_a_checkpoint(disk: Disk) -> None:
     disk.fill()
     assert_one_line(lambda: save_checkpoint(path, {"z": torch.ones(9999)}, {"identity": {}}), path)
     assert [file.name for file in path.parent.iterdir()] == ["checkpoint.safetensors"]
-    found = load_checkpoint(path, identity={})
-    assert found is not None
-    assert found[0]["z"].tolist() == [0.0] * 10
+    checkpoint = load_checkpoint(path, identity={})
+    assert checkpoint is not None
+    assert checkpoint[0]["z"].tolist() == [0.0] * 10
 
 
 def test_a_checkpoint_in_a_folder_that_is_a_file(tmp_path: Path) -> None:

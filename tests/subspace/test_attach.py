@@ -67,9 +67,9 @@ def randomize(subspace: Subspace) -> None:
 
 
 def gradients(model: nn.Module) -> list[Tensor]:
-    found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
-    return found
+    return grads
 
 
 @pytest.mark.parametrize("method", ["did", "said"])

@@ -25,9 +25,9 @@ def randomize(subspace: Subspace) -> None:
 
 
 def gradient(model: nn.Module) -> list[Tensor]:
-    found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
-    return found
+    return gradients
 
 
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated")

@@ -45,8 +45,8 @@ def test_weights_are_found_once_and_frozen_ones_not() -> None:
     weights = find_params(Tied())
     assert weights[0].names == ("table.weight", "head.weight")
     assert [attribute for _, attribute in weights[0].sites] == ["weight", "weight"]
-    found = {name for weight in weights for name in weight.names}
-    assert not found & {"norm.bias", "counts", "steps", "empty"}
+    names = {name for weight in weights for name in weight.names}
+    assert not names & {"norm.bias", "counts", "steps", "empty"}
 
 
 def test_a_module_under_two_names_is_one_place() -> None:
