@@ -1,4 +1,4 @@
-"""A study that two processes make together: one drives, the other follows, both know the answer."""
+"""A study run by two processes: one leads, the other follows, and both return the results."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ OPTIONS: Mapping[str, Any] = {
 }
 
 
-class Told(Callback):
-    """What was told, and an error in its place if there is one."""
+class RecordingCallback(Callback):
+    """Records the finished trials, and raises an error after each if one is given."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.trials: list[Trial] = []
@@ -50,71 +50,73 @@ def attempt(**options: Any) -> str:
 
 
 def study(rank: int, model: str, task: str, place: str) -> dict[str, Any]:
-    told, store = Told(), Path(place) / f"{rank}.db"
-    about: dict[str, Any] = {"model": model, "task": task, "store": store, **OPTIONS}
-    found = d90.measure(**about, callback=told)
-    again = d90.measure(**about)
-    broken = Told(RuntimeError("the screen is gone"))
-    other = {**about, "store": Path(place) / f"other-{rank}.db"}
+    callback, store = RecordingCallback(), Path(place) / f"{rank}.db"
+    arguments: dict[str, Any] = {"model": model, "task": task, "store": store, **OPTIONS}
+    summary = d90.measure(**arguments, callback=callback)
+    again = d90.measure(**arguments)
+    broken = RecordingCallback(RuntimeError("the terminal was closed"))
+    other = {**arguments, "store": Path(place) / f"other-{rank}.db"}
     return {
-        "trials": found.trials,
-        "answer": (found.d90, found.status),
+        "trials": summary.trials,
+        "answer": (summary.d90, summary.status),
         "again": again.trials,
-        "told": told.trials,
+        "reported": callback.trials,
         "store": store.exists(),
         "broken": attempt(**{**other, "callback": broken}),
-        "no store": attempt(**{**about, "store": "/proc/nowhere/d90.db" if rank == 0 else store}),
-        "no model": attempt(**{**about, "model": model if rank == 0 else "/proc/nowhere"}),
-        "another head": attempt(**{**about, "head_seed": 3 + rank}),
-        "processes": attempt(**{**about, "executor": "processes"}),
+        "no store": attempt(
+            **{**arguments, "store": "/proc/nowhere/d90.db" if rank == 0 else store}
+        ),
+        "no model": attempt(**{**arguments, "model": model if rank == 0 else "/proc/nowhere"}),
+        "another head": attempt(**{**arguments, "head_seed": 3 + rank}),
+        "processes": attempt(**{**arguments, "executor": "processes"}),
     }
 
 
 @pytest.fixture(scope="module")
-def both(
+def ranks(
     ready_folder: Path, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[str, Any]]:
     place = tmp_path_factory.mktemp("stores")
     return pair().run(study, str(ready_folder), str(toy_folder), str(place))
 
 
-def test_both_have_the_records_of_one_process(both, ready_folder, toy_folder, tmp_path) -> None:
+def test_both_processes_have_the_results_of_one(ranks, ready_folder, toy_folder, tmp_path) -> None:
     one = d90.measure(str(ready_folder), toy_folder, store=tmp_path / "d90.db", **OPTIONS)
-    first, second = both
+    first, second = ranks
     assert first["trials"] == second["trials"] == first["again"] == second["again"]
     assert len(one.trials) == 3
     assert [result.trial for result in first["trials"]] == [result.trial for result in one.trials]
-    for process_group, alone in zip(first["trials"], one.trials, strict=True):
-        # Other dropout, so another draw of the same.
-        assert process_group.status == alone.status == "ok"
-        assert process_group.metric == pytest.approx(alone.metric, abs=0.1)
+    for result, alone in zip(first["trials"], one.trials, strict=True):
+        # Dropout masks differ, so the metrics are close but not equal.
+        assert result.status == alone.status == "ok"
+        assert result.metric == pytest.approx(alone.metric, abs=0.1)
     assert first["answer"] == second["answer"]
 
 
-def test_the_first_process_alone_drives(both) -> None:
-    first, second = both
-    assert len(first["told"]) == 3
-    assert second["told"] == []
+def test_only_the_first_process_has_a_store_and_a_callback(ranks) -> None:
+    first, second = ranks
+    assert len(first["reported"]) == 3
+    assert second["reported"] == []
     assert (first["store"], second["store"]) == (True, False)
 
 
-def test_what_ends_the_first_process_ends_the_other(both) -> None:
-    first, second = both
-    assert first["broken"] == "RuntimeError: the screen is gone"
-    assert second["broken"] == "D90Error: the screen is gone"
+def test_an_error_in_the_first_process_ends_the_other(ranks) -> None:
+    first, second = ranks
+    assert first["broken"] == "RuntimeError: the terminal was closed"
+    assert second["broken"] == "D90Error: the terminal was closed"
     assert second["no store"] == first["no store"]
     assert first["no store"].startswith("StorageError: cannot open store '/proc/nowhere/d90.db'")
 
 
 @pytest.mark.parametrize(
-    ("what", "says"),
+    ("case", "message"),
     [
         ("no model", "D90Error: process 1: model '/proc/nowhere': there is no such"),
         ("another head", "D90Error: process 1 has other theta_0 than process 0"),
-        ("processes", "D90Error: executor 'processes': a launcher's processes make each run"),
+        ("processes", "D90Error: executor 'processes': a launcher's processes run each trial"),
     ],
 )
-def test_both_refuse_what_one_cannot_do(both, what: str, says: str) -> None:
-    first, second = (found[what] for found in both)
+def test_an_error_in_one_process_is_raised_in_both(ranks, case: str, message: str) -> None:
+    first, second = (rank[case] for rank in ranks)
     assert first == second
-    assert first.startswith(says)
+    assert first.startswith(message)

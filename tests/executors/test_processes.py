@@ -1,4 +1,4 @@
-"""Several processes: the records of one process, whatever dies on the way."""
+"""ProcessExecutor: the results of one process, also when workers die."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,47 +34,57 @@ from d90.training import Progress, TrainConfig
 pytestmark = pytest.mark.slow
 
 
-def children() -> list[psutil.Process]:
-    """The workers of this process: children that run d90, and not Python's own helper."""
-    return with_command(psutil.Process().children(), "spawn_main")
+Workers = Callable[[], list[psutil.Process]]
 
 
-def test_two_processes_give_the_records_of_one(runner: MakeRunner) -> None:
+@pytest.fixture
+def workers() -> Workers:
+    """Lists the workers that the test has started; processes of earlier tests are left out."""
+    earlier = {*psutil.Process().children()}
+
+    def started() -> list[psutil.Process]:
+        processes = with_command(psutil.Process().children(), "spawn_main")
+        return [process for process in processes if process not in earlier]
+
+    return started
+
+
+def test_two_processes_give_the_results_of_one(runner: MakeRunner, workers: Workers) -> None:
     reports: list[Progress] = []
     with SerialExecutor(runner()) as serial, ProcessExecutor(runner(), 2) as processes:
         expected = [
             without_time(serial.submit(trial, ignore_progress).result()) for trial in TRIALS
         ]
         futures = [processes.submit(trial, reports.append) for trial in TRIALS]
-        found = [without_time(future.result()) for future in futures]
-        assert len(children()) == 2
-    assert found == expected
-    assert children() == []
+        results = [without_time(future.result()) for future in futures]
+        assert len(workers()) == 2
+    assert results == expected
+    assert workers() == []
     assert max(progress.step for progress in reports) == 24
 
 
-def test_a_worker_that_dies_is_replaced(runner: MakeRunner) -> None:
+def test_a_worker_that_dies_is_replaced(runner: MakeRunner, workers: Workers) -> None:
     expected = without_time(SerialExecutor(runner()).submit(TRIALS[1], ignore_progress).result())
     with ProcessExecutor(runner(), 1) as one:
         killed: list[int] = []
 
         def kill_once(progress: Progress) -> None:
             if not killed:
-                killed.extend(child.pid for child in children())
+                killed.extend(child.pid for child in workers())
                 os.kill(killed[0], signal.SIGKILL)
 
-        found = one.submit(TRIALS[1], kill_once).result()
-        assert [child.pid for child in children()] != killed
-    assert without_time(found) == expected
+        result = one.submit(TRIALS[1], kill_once).result()
+        assert [child.pid for child in workers()] != killed
+    assert without_time(result) == expected
 
 
 def test_a_trial_that_kills_every_worker_has_failed(
-    runner: MakeRunner, monkeypatch: pytest.MonkeyPatch
+    runner: MakeRunner, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ATTEMPTS", 2)
 
     def kill(progress: Progress) -> None:
-        for child in children():
+        for child in workers():
             child.kill()
 
     with ProcessExecutor(runner(ENDLESS), 1) as one:
@@ -83,7 +94,7 @@ def test_a_trial_that_kills_every_worker_has_failed(
 
 
 def test_a_cancelled_trial_ends_and_its_worker_is_free(
-    runner: MakeRunner,
+    runner: MakeRunner, workers: Workers
 ) -> None:
     with ProcessExecutor(runner(ENDLESS), 1) as one:
         started: list[Progress] = []
@@ -91,21 +102,21 @@ def test_a_cancelled_trial_ends_and_its_worker_is_free(
         waiting = one.submit(TRIALS[2], ignore_progress)
         while not started:
             time.sleep(0.05)
-        workers = children()
+        before = workers()
         one.cancel(TRIALS[2])
         one.cancel(TRIALS[1])
         assert isinstance(cancelled.exception(20), Cancelled)
         assert waiting.cancelled()
-        assert children() == workers
+        assert workers() == before
 
 
-def test_leaving_ends_what_still_runs(runner: MakeRunner) -> None:
+def test_leaving_ends_what_still_runs(runner: MakeRunner, workers: Workers) -> None:
     with ProcessExecutor(runner(ENDLESS), 1) as one:
         started: list[Progress] = []
         future = one.submit(TRIALS[1], started.append)
         while not started:
             time.sleep(0.05)
-    assert children() == []
+    assert workers() == []
     assert isinstance(future.exception(), D90Error)
 
 
@@ -174,10 +185,12 @@ def test_workers_end_with_a_driver_that_was_killed(
 
 
 def test_names_and_numbers(runner: MakeRunner) -> None:
-    found: list[Executor] = [make_executor(name, runner()) for name in ("serial", "processes")]
-    assert [type(executor) for executor in found] == [SerialExecutor, ProcessExecutor]
-    assert [executor.workers for executor in found] == [1, len(os.sched_getaffinity(0))]
-    assert [executor.slots for executor in found] == [executor.workers for executor in found]
+    executors: list[Executor] = [make_executor(name, runner()) for name in ("serial", "processes")]
+    assert [type(executor) for executor in executors] == [SerialExecutor, ProcessExecutor]
+    assert [executor.workers for executor in executors] == [1, len(os.sched_getaffinity(0))]
+    assert [executor.slots for executor in executors] == [
+        executor.workers for executor in executors
+    ]
     refused: list[tuple[str, dict[str, Any], str]] = [
         ("ray2", {}, "unknown executor 'ray2'"),
         ("processes", {"workers": 0}, "workers 0: expected at least 1"),

@@ -1,4 +1,4 @@
-"""Trials of a tiny model: the same trial gives the same record, whatever ran before it."""
+"""TrialRunner on a tiny model: a trial gives the same result, whatever ran before it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.executors import without_time
 
 from d90 import subspace
 from d90.errors import D90Error
-from d90.executors import runner
+from d90.executors import runner as module
 from d90.executors.runner import TrialRunner
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial
@@ -31,7 +31,7 @@ SMALL = Trial(200, 0.012, seed=3)
 
 
 @pytest.fixture
-def new_executor(tiny_folder: Path, toy_task: Task) -> Callable[..., TrialRunner]:
+def new_runner(tiny_folder: Path, toy_task: Task) -> Callable[..., TrialRunner]:
     def new(**options) -> TrialRunner:
         options = {"config": CONFIG, "max_length": 16, **options}
         return TrialRunner(str(tiny_folder), toy_task, **options)
@@ -39,9 +39,9 @@ def new_executor(tiny_folder: Path, toy_task: Task) -> Callable[..., TrialRunner
     return new
 
 
-def test_full_fine_tuning_and_a_subspace_learn(new_executor):
-    executor = new_executor(config=replace(CONFIG, epochs=8))
-    full, small = executor.run(FULL), executor.run(SMALL)
+def test_full_fine_tuning_and_a_subspace_learn(new_runner):
+    runner = new_runner(config=replace(CONFIG, epochs=8))
+    full, small = runner.run(FULL), runner.run(SMALL)
     assert (full.status, small.status) == ("ok", "ok")
     assert full.trial == FULL
     assert full.metric is not None
@@ -51,61 +51,61 @@ def test_full_fine_tuning_and_a_subspace_learn(new_executor):
     assert len(small.history) == 8
 
 
-def test_the_same_trial_gives_the_same_record(new_executor):
-    executor = new_executor()
-    fingerprint = state_digest(executor.model)
-    first, _, again = executor.run(SMALL), executor.run(FULL), executor.run(SMALL)
+def test_the_same_trial_gives_the_same_result(new_runner):
+    runner = new_runner()
+    fingerprint = state_digest(runner.model)
+    first, _, again = runner.run(SMALL), runner.run(FULL), runner.run(SMALL)
     assert without_time(first) == without_time(again)
-    assert state_digest(executor.model) == fingerprint
-    assert without_time(new_executor().run(SMALL)) == without_time(first)
-    assert without_time(executor.run(replace(SMALL, seed=4))) != without_time(first)
+    assert state_digest(runner.model) == fingerprint
+    assert without_time(new_runner().run(SMALL)) == without_time(first)
+    assert without_time(runner.run(replace(SMALL, seed=4))) != without_time(first)
 
 
-def test_settings_of_a_trial(new_executor):
-    executor = new_executor()
-    assert executor.config_for(None).optimizer == "adamw"
-    assert executor.config_for(200).optimizer == "adam"
-    own = new_executor(baseline_config=replace(CONFIG, optimizer="sgd"))
-    assert own.config_for(None).optimizer == "sgd"
+def test_settings_of_a_trial(new_runner):
+    runner = new_runner()
+    assert runner.config_for(None).optimizer == "adamw"
+    assert runner.config_for(200).optimizer == "adam"
+    with_own_baseline = new_runner(baseline_config=replace(CONFIG, optimizer="sgd"))
+    assert with_own_baseline.config_for(None).optimizer == "sgd"
 
 
-def test_a_trial_leaves_no_model_behind(new_executor, monkeypatch: pytest.MonkeyPatch):
-    """Nor does it take a search of the whole heap to be rid of it."""
-    executor, copies = new_executor(), []
+def test_a_trial_leaves_no_model_behind(new_runner, monkeypatch: pytest.MonkeyPatch):
+    """The model is freed without a garbage collection."""
+    runner, copies = new_runner(), []
 
-    def noted(model):
+    def recording_deepcopy(model):
         copies.append(weakref.ref(copied := deepcopy(model)))
         return copied
 
-    monkeypatch.setattr("d90.executors.runner.deepcopy", noted)
+    monkeypatch.setattr("d90.executors.runner.deepcopy", recording_deepcopy)
     gc.disable()
     try:
         for trial in (Trial(None, 0.01), Trial(10, 0.01), Trial(20, 0.01)):
-            executor.run(trial)
+            runner.run(trial)
     finally:
         gc.enable()
     assert [copy() for copy in copies] == [None, None, None]
 
 
-def test_options_reach_the_subspace(new_executor, monkeypatch: pytest.MonkeyPatch):
+def test_options_reach_the_subspace(new_runner, monkeypatch: pytest.MonkeyPatch):
     seen = {}
 
     def attach(model, **options):
         seen.update(options)
         return subspace.attach(model, **options)
 
-    monkeypatch.setattr(runner, "attach", attach)
-    executor = new_executor(subspace=SubspaceConfig("said", projection="onehot"))
-    executor.run(SMALL)
+    monkeypatch.setattr(module, "attach", attach)
+    runner = new_runner(subspace=SubspaceConfig("said", projection="onehot"))
+    runner.run(SMALL)
     assert SubspaceConfig(**seen) == SubspaceConfig("said", projection="onehot", d=200, seed=3)
 
 
-def test_what_goes_wrong_in_a_trial_is_its_record(new_executor, monkeypatch: pytest.MonkeyPatch):
+def test_an_error_in_a_trial_is_its_result(new_runner, monkeypatch: pytest.MonkeyPatch):
     def run_out(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 TiB.")
 
-    monkeypatch.setattr(runner, "train", run_out)
-    result = new_executor().run(FULL)
+    monkeypatch.setattr(module, "train", run_out)
+    result = new_runner().run(FULL)
     assert result.status == "failed"
     assert result.message == "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB."
     assert not result.is_valid
@@ -121,10 +121,10 @@ def test_what_goes_wrong_in_a_trial_is_its_record(new_executor, monkeypatch: pyt
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_want_of_memory_that_passes_changes_nothing(
-    new_executor, error: Exception, caplog: pytest.LogCaptureFixture
+def test_a_trial_that_runs_out_of_memory_is_retried_once(
+    new_runner, error: Exception, caplog: pytest.LogCaptureFixture
 ):
-    executor = new_executor()
+    runner = new_runner()
     raised = []
 
     def raise_once(progress: Progress) -> None:
@@ -132,38 +132,38 @@ def test_want_of_memory_that_passes_changes_nothing(
             raised.append(error)
             raise error
 
-    assert without_time(executor.run(SMALL, raise_once)) == without_time(executor.run(SMALL))
+    assert without_time(runner.run(SMALL, raise_once)) == without_time(runner.run(SMALL))
     assert raised
     assert f"ran out of memory ({error})" in caplog.text
 
 
-def test_another_error_is_not_tried_again(new_executor):
+def test_another_error_is_not_retried(new_runner):
     raised = []
 
     def break_down(_: Progress) -> None:
         raised.append(1)
         raise RuntimeError("shape mismatch")
 
-    assert new_executor().run(SMALL, break_down).message == "RuntimeError: shape mismatch"
+    assert new_runner().run(SMALL, break_down).message == "RuntimeError: shape mismatch"
     assert len(raised) == 1
 
 
-def test_bad_input_and_interrupts_are_raised(new_executor):
-    executor = new_executor(subspace=SubspaceConfig("said"))
+def test_bad_input_and_interrupts_are_raised(new_runner):
+    runner = new_runner(subspace=SubspaceConfig("said"))
     with pytest.raises(D90Error, match="SAID"):
-        executor.run(Trial(2, 0.1))
+        runner.run(Trial(2, 0.1))
 
     def interrupt(_: Progress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        executor.run(SMALL, interrupt)
+        runner.run(SMALL, interrupt)
 
 
 @pytest.mark.parametrize("method", ["did", "said"])
-def test_a_killed_trial_goes_on_to_the_bit(new_executor, tmp_path: Path, method: str):
+def test_a_killed_trial_resumes_bit_for_bit(new_runner, tmp_path: Path, method: str):
     options: dict[str, Any] = {"subspace": SubspaceConfig(method)}
-    expected = new_executor(**options).run(SMALL)
+    expected = new_runner(**options).run(SMALL)
     options.update(checkpoint_dir=tmp_path, checkpoint_every=4)
 
     def kill(progress: Progress) -> None:
@@ -171,41 +171,45 @@ def test_a_killed_trial_goes_on_to_the_bit(new_executor, tmp_path: Path, method:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        new_executor(**options).run(SMALL, kill)
+        new_runner(**options).run(SMALL, kill)
     assert len(list(tmp_path.iterdir())) == 1
     seen: list[Progress] = []
-    result = new_executor(**options).run(SMALL, seen.append)
+    result = new_runner(**options).run(SMALL, seen.append)
     assert seen[0].step == 13
     assert without_time(result) == without_time(expected)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_inputs_longer_than_the_model_takes(new_executor):
+def test_inputs_longer_than_the_model_takes(new_runner):
     with pytest.raises(D90Error, match="takes at most 32 tokens"):
-        new_executor(max_length=64)
+        new_runner(max_length=64)
 
 
-def test_model_that_does_not_fit_is_not_loaded(new_executor, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runner.loading, "load", lambda *_, **__: pytest.fail("it was loaded"))
+def test_a_model_that_does_not_fit_in_memory_is_not_loaded(
+    new_runner, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        module.loading, "load", lambda *_, **__: pytest.fail("the model was loaded")
+    )
     with pytest.raises(D90Error, match="lower the batch size"):
-        new_executor(config=replace(CONFIG, batch_size=2**30))
+        new_runner(config=replace(CONFIG, batch_size=2**30))
 
 
-def test_precisions_must_agree(new_executor):
+def test_precisions_must_agree(new_runner):
     with pytest.raises(D90Error, match="give both the same"):
-        new_executor(baseline_config=replace(CONFIG, precision="bf16"))
+        new_runner(baseline_config=replace(CONFIG, precision="bf16"))
 
 
-def test_predictions_of_time_and_memory(new_executor):
-    executor = new_executor()
+def test_estimates_of_time_and_memory(new_runner):
+    runner = new_runner()
     for trial in (FULL, SMALL):
-        predicted, seconds = executor.estimate_seconds(trial), executor.run(trial).seconds
-        assert seconds / 20 < predicted < seconds * 20
-    assert executor.estimate_memory(None).total > executor.estimate_memory(200).total
+        estimated, seconds = runner.estimate_seconds(trial), runner.run(trial).seconds
+        assert seconds / 20 < estimated < seconds * 20
+    assert runner.estimate_memory(None).total > runner.estimate_memory(200).total
 
 
 def test_real_model_in_a_subspace(bert_tiny: Path, toy_task: Task):
     settings = replace(CONFIG, max_steps=2)
-    executor = TrialRunner(str(bert_tiny), toy_task, settings, max_length=16)
-    result = executor.run(Trial(50, 0.01))
+    runner = TrialRunner(str(bert_tiny), toy_task, settings, max_length=16)
+    result = runner.run(Trial(50, 0.01))
     assert result.status in ("ok", "collapsed")

@@ -135,7 +135,9 @@ KINDS: Mapping[str, Kind] = {
     "driver killed": Kind(kill, -signal.SIGKILL, None, ("resource_tracker", "warnings.warn")),
     "interrupted": Kind(interrupt, 130, "^interrupted: rerun the command to resume"),
     "worker killed": Kind(kill_worker, None, is_death=True),
-    "out of memory": Kind(take_memory, None, r"^Trial\(.*\) ran out of memory \(.*\): it is tried"),
+    "out of memory": Kind(
+        take_memory, None, r"^Trial\(.*\) ran out of memory \(.*\); retrying once"
+    ),
     "disk full": Kind(
         fill_disk, 2, "^error: .*d90 disk .* cannot be written: No space left", (), make_room
     ),

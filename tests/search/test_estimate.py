@@ -115,7 +115,7 @@ class TestNonAnswers:
         answer = ask(study({10: [None], 14: [0.75], 20: [0.8]}))
         assert (answer.status, answer.d90) == ("ok", 14)
         assert "no run trained below d90 = 14: d90 may be smaller" in answer.warnings
-        assert "no run trained at d = 10: no data point there" in answer.warnings
+        assert "no run trained at d = 10: the curve has no point there" in answer.warnings
 
 
 class TestInterval:
@@ -218,8 +218,8 @@ class TestWarnings:
             full(0.5, "collapsed", rate=1e-3),
         ]
         assert ask(results).warnings == (
-            "4 of 7 runs are not data points: 2 collapsed, 1 failed, 1 no metric",
-            "no run trained at d = 20: no data point there",
+            "4 of 7 runs are excluded: 2 collapsed, 1 failed, 1 no metric",
+            "no run trained at d = 20: the curve has no point there",
         )
 
 

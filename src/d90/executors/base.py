@@ -1,4 +1,4 @@
-"""What a driver wants of an executor."""
+"""The executor interface: what the scheduler runs trials through."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from d90.training import Progress
 OnProgress = Callable[[Progress], None]
 
 ATTEMPTS = 3
-"""A trial whose worker died so often has failed: it would kill the next one too."""
+"""A trial whose worker died this many times has failed: it would kill the next one too."""
 
-SECONDS_BETWEEN = 0.2
-"""Progress goes from one process to another no more often."""
+MIN_SECONDS_BETWEEN_REPORTS = 0.2
+"""Progress is sent from one process to another at most this often."""
 
 
-def throttle(tell: OnProgress) -> OnProgress:
-    """Tell at most five times a second, but always a new metric and the last update."""
+def throttle(report: OnProgress) -> OnProgress:
+    """Report at most five times a second, but always a new metric and the last step."""
     due, last_metric = 0.0, None
 
-    def tell_some(progress: Progress) -> None:
+    def report_some(progress: Progress) -> None:
         nonlocal due, last_metric
-        is_news = progress.metric != last_metric or progress.step == progress.steps
-        if monotonic() >= due or is_news:
-            due, last_metric = monotonic() + SECONDS_BETWEEN, progress.metric
-            tell(progress)
+        is_always_sent = progress.metric != last_metric or progress.step == progress.steps
+        if monotonic() >= due or is_always_sent:
+            due, last_metric = monotonic() + MIN_SECONDS_BETWEEN_REPORTS, progress.metric
+            report(progress)
 
-    return tell_some
+    return report_some
 
 
 class Cancelled(BaseException):
-    """Raised in a run that is not needed any more; not an error, which would be a result."""
+    """Raised in a trial that is no longer needed; not an `Exception`, which would be a result."""
 
 
-def worker_died(trial: Trial, attempts: int, why: str, *, seconds: float) -> TrialResult:
-    """What came of a trial that so many workers did not survive."""
-    message = f"its worker died {attempts} times: {why}"[:300]
+def worker_died(trial: Trial, attempts: int, reason: str, *, seconds: float) -> TrialResult:
+    """The result of a trial whose worker died at each of its attempts."""
+    message = f"its worker died {attempts} times: {reason}"[:300]
     return TrialResult(trial, "failed", seconds=seconds, message=message)
 
 
 def study_ended() -> D90Error:
-    """The error of a trial that still ran when its study was over."""
-    return D90Error("the study was ended while this trial ran.")
+    """The error of a trial that was still running when its study ended."""
+    return D90Error("the study ended while this trial was running.")
 
 
 class Executor(Protocol):
-    """Runs trials; a context that ends what still runs."""
+    """Runs trials; a context manager that ends those still running."""
 
     @property
     def workers(self) -> int:
-        """How many trials it takes at once; what exceeds its slots waits."""
+        """Number of trials that it accepts at once; those beyond `slots` wait."""
         ...
 
     @property
     def slots(self) -> int:
-        """How many trials can run at once now, at most `workers`."""
+        """Number of trials that can run at once now, at most `workers`."""
         ...
 
     def __enter__(self) -> Executor: ...
@@ -67,13 +67,13 @@ class Executor(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
-        """Start a trial. Progress may be told from another thread.
+        """Start a trial. `on_progress` may be called from another thread.
 
-        A trial that raises gives a record that says so (`failed`); the future itself raises only
-        what ends the study.
+        A trial that raises gives a result with status `failed`; the future itself raises only
+        errors that end the study.
         """
         ...
 
     def cancel(self, trial: Trial) -> None:
-        """End a trial that was submitted, at its next update; what its future gives is void."""
+        """End a submitted trial at its next optimizer step; the result of its future is void."""
         ...

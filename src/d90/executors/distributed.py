@@ -29,7 +29,7 @@ def run_distributed(
     """The results of a study, in every process.
 
     Args:
-        runner: runs a trial; it knows the processes.
+        runner: runs a trial; it has the process group.
         settings: what identifies the study: the same in every process.
         executor: where trials run if this process is alone.
         drive: runs the study on an executor; called in the main process.
@@ -77,15 +77,15 @@ class DistributedExecutor:
         pass
 
     def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
-        """Run the trial with all processes, in `Executor`'s terms."""
+        """Run the trial in all processes; see `Executor.submit`."""
         self._process_group.broadcast_object(lambda: trial)
-        self.is_busy = True  # And stays so where the trial raises.
+        self.is_busy = True  # It stays True if the trial raises.
         future = self._serial.submit(trial, on_progress)
         self.is_busy = False
         return future
 
     def cancel(self, trial: Trial) -> None:
-        """Nothing runs any more when `submit` has returned."""
+        """Does nothing: the trial has ended when `submit` returns."""
 
 
 def _raise_as_d90_error(error: BaseException) -> NoReturn:

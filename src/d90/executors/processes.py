@@ -1,4 +1,4 @@
-"""Trials in several processes of this machine, each with the model and the texts loaded once."""
+"""Run trials in several processes of this machine; each loads the model and the data once."""
 
 from __future__ import annotations
 
@@ -30,25 +30,28 @@ from d90.training import Progress
 from d90.training.memory import available_memory
 
 STOP = "stop"
-"""What a worker is told when its trial is not needed any more."""
+"""Sent to a worker whose trial is no longer needed, and back when it has ended."""
 
 
 class ProcessExecutor:
-    """An executor of several workers, which share nothing but the machine.
+    """An executor with several workers that share nothing but the machine.
 
-    A worker that dies, killed for want of memory for example, is replaced, and its trial starts
-    again; the others are not disturbed. Where the driver dies, however it does, its workers end at
-    their next update.
+    A worker that dies, for example because memory ran out, is replaced and its trial is restarted;
+    the other workers are not affected. If the main process dies, its workers exit at their next
+    progress report.
 
     Args:
-        trainer: what runs a trial; each worker makes its own of the same arguments.
-        workers: trials at once; one a core where None.
+        runner: runs a trial; each worker constructs its own from the same arguments.
+        workers: number of concurrent trials; None means one per core.
+
+    Raises:
+        D90Error: so many trials do not fit into memory.
     """
 
     def __init__(self, runner: TrialRunner, workers: int | None = None) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         _check_memory(runner, self.workers)
-        self._recipe = runner.init_kwargs
+        self._init_kwargs = runner.init_kwargs
         self._threads = max(torch.get_num_threads() // self.workers, 1)
         self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
         self._alive: set[_Worker] = set()
@@ -58,7 +61,7 @@ class ProcessExecutor:
 
     @property
     def slots(self) -> int:
-        """All the workers there are."""
+        """Number of trials that can run at once: all workers."""
         return self.workers
 
     def __enter__(self) -> ProcessExecutor:
@@ -70,7 +73,7 @@ class ProcessExecutor:
     def __exit__(self, *error: object) -> None:
         assert self._pool is not None
         self._pool.shutdown(wait=False, cancel_futures=True)
-        # A thread that waits for a worker is told by its death.
+        # Killing a worker wakes the thread that waits for it.
         pool, self._pool = self._pool, None
         for worker in [*self._alive]:
             worker.kill()
@@ -79,14 +82,14 @@ class ProcessExecutor:
             worker.close()
 
     def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
-        """Start the trial in an idle worker, in `Executor`'s terms."""
+        """Start the trial in an idle worker; see `Executor.submit`."""
         assert self._pool is not None, "enter the executor first"
         self._cancelled.discard(trial)
         self._futures[trial] = self._pool.submit(self._run, trial, on_progress)
         return self._futures[trial]
 
     def cancel(self, trial: Trial) -> None:
-        """End the trial at its next update, in `Executor`'s terms."""
+        """End the trial at its next progress report; see `Executor.cancel`."""
         if not self._futures[trial].cancel():
             self._cancelled.add(trial)
 
@@ -98,8 +101,8 @@ class ProcessExecutor:
                 if worker is None:
                     worker = self._new_worker()
                 try:
-                    # Looked at after the worker is known to `__exit__`, which sets it before it
-                    # kills: whichever comes first, no worker outlives the study.
+                    # Checked after the worker was added to `_alive`; `__exit__` clears `_pool`
+                    # before it kills what is in `_alive`: no worker outlives the study.
                     if self._pool is None:
                         raise EOFError
                     return worker.run(trial, on_progress, self._cancelled)
@@ -108,89 +111,91 @@ class ProcessExecutor:
                     worker.kill()
                     worker.close()
                     worker = None
-                    if self._pool is None:  # The study is over: so is the trial.
+                    if self._pool is None:  # The study has ended.
                         raise study_ended() from None
             return worker_died(trial, ATTEMPTS, "too little memory?", seconds=monotonic() - started)
         finally:
             self._idle.put(worker)
 
     def _new_worker(self) -> _Worker:
-        worker = _Worker(self._recipe, self._threads)
+        worker = _Worker(self._init_kwargs, self._threads)
         self._alive.add(worker)
         return worker
 
 
 def _check_memory(runner: TrialRunner, workers: int) -> None:
-    """Stop before training where so many runs cannot fit beside one another.
+    """Check that so many trials fit into memory at once.
 
     Raises:
-        D90Error: more is needed than there is.
+        D90Error: they do not.
     """
     need = workers * runner.estimate_memory(None).total
     free = available_memory(runner.device)
     if need > free:
         raise D90Error(
-            f"{workers} runs of '{runner.model_name}' at once need about {need / 1e9:.1f} GB and "
+            f"{workers} trials of '{runner.model_name}' at once need about {need / 1e9:.1f} GB and "
             f"{free / 1e9:.1f} GB of memory is free: lower workers."
         )
 
 
 class _Worker:
-    """A process that runs one trial after another."""
+    """A process that runs trials one after another."""
 
-    def __init__(self, recipe: Mapping[str, Any], threads: int) -> None:
+    def __init__(self, init_kwargs: Mapping[str, Any], threads: int) -> None:
         context = get_context("spawn")  # A fork of a process with threads may hang.
-        self._ours, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, recipe, threads), daemon=True)
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, init_kwargs, threads), daemon=True
+        )
         self._process.start()
         theirs.close()
 
     def run(self, trial: Trial, on_progress: OnProgress, cancelled: Set[Trial]) -> TrialResult:
-        """The record of the trial.
+        """Run a trial and return its result.
 
         Raises:
             EOFError, OSError: the process died.
-            Cancelled: the trial was, and the worker is free again.
+            Cancelled: the trial was cancelled; the worker is idle again.
             D90Error: as `TrialRunner`.
         """
-        self._ours.send(trial)
-        is_told = False
+        self._connection.send(trial)
+        is_stop_sent = False
         while True:
-            said = self._ours.recv()
-            if isinstance(said, Progress):
-                on_progress(said)
-                if trial in cancelled and not is_told:
-                    self._ours.send(STOP)
-                    is_told = True
-            elif said == STOP:
+            message = self._connection.recv()
+            if isinstance(message, Progress):
+                on_progress(message)
+                if trial in cancelled and not is_stop_sent:
+                    self._connection.send(STOP)
+                    is_stop_sent = True
+            elif message == STOP:
                 raise Cancelled
-            elif isinstance(said, TrialResult):
-                return replace(said, trial=trial)
+            elif isinstance(message, TrialResult):
+                return replace(message, trial=trial)
             else:
-                raise D90Error(said)
+                raise D90Error(message)
 
     def kill(self) -> None:
-        """End the process now; a thread that hears it is told."""
+        """End the process now; a thread that reads from it gets an EOFError."""
         self._process.kill()
         self._process.join()
 
     def close(self) -> None:
-        """Let go of the connection, which no thread hears any more."""
-        self._ours.close()
+        """Close the connection, which no thread reads from any more."""
+        self._connection.close()
 
 
-def _serve(connection: Connection, recipe: Mapping[str, Any], threads: int) -> None:
-    """What a worker does: trials in, progress and records out, until the driver is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver.
+def _serve(connection: Connection, init_kwargs: Mapping[str, Any], threads: int) -> None:
+    """Main loop of a worker: receive trials, send progress and results."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process.
     torch.set_num_threads(threads)
     try:
-        runner = TrialRunner(**recipe)
+        runner = TrialRunner(**init_kwargs)
         while True:
             trial = connection.recv()
-            if trial == STOP:  # It came too late: the record was on its way.
+            if trial == STOP:  # It came too late: the trial had ended.
                 continue
             try:
-                connection.send(runner.run(trial, _tell_through(connection)))
+                connection.send(runner.run(trial, _send_through(connection)))
             except Cancelled:
                 connection.send(STOP)
     except D90Error as error:
@@ -199,14 +204,14 @@ def _serve(connection: Connection, recipe: Mapping[str, Any], threads: int) -> N
         os._exit(0)
 
 
-def _tell_through(connection: Connection) -> OnProgress:
-    def tell(progress: Progress) -> None:
+def _send_through(connection: Connection) -> OnProgress:
+    def send(progress: Progress) -> None:
         try:
             connection.send(progress)
-            is_over = connection.poll() and connection.recv() == STOP
-        except (EOFError, OSError):  # Nobody listens: the driver is dead.
+            is_cancelled = connection.poll() and connection.recv() == STOP
+        except (EOFError, OSError):  # The main process died.
             os._exit(0)
-        if is_over:
+        if is_cancelled:
             raise Cancelled
 
-    return throttle(tell)
+    return throttle(send)

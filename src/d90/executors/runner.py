@@ -1,4 +1,4 @@
-"""What runs a trial, with the weights loaded once and the texts tokenized once."""
+"""Runs a trial, from weights loaded once and examples tokenized once."""
 
 from __future__ import annotations
 
@@ -32,12 +32,11 @@ _log = logging.getLogger(__name__)
 
 
 class TrialRunner:
-    """Runs trials where it was made: the weights are loaded once, the texts tokenized once.
+    """Runs trials in this process: weights are loaded once, examples are tokenized once.
 
-    `recipe` has the arguments of another one that gives the same records, in another process.
-
-    Every trial starts from a copy of theta_0, which no trial can touch, so trials do not depend on
-    those before them. On one device, with one thread, the same trial gives the same record.
+    Every trial starts from a copy of theta_0, so it does not depend on the trials before it. On one
+    device, with one thread, the same trial gives the same result. `init_kwargs` are the arguments
+    that construct an equal runner in another process.
     """
 
     def __init__(
@@ -60,19 +59,19 @@ class TrialRunner:
         Args:
             model_name: as in `d90.models.loading.load`.
             task: what to train on.
-            config: of the trials in a subspace.
-            baseline_config: of full fine-tuning; by default the same with AdamW and a weight decay
+            config: for trials in a subspace.
+            baseline_config: for full fine-tuning; by default `config` with AdamW and a weight decay
                 of 0.01.
             subspace: method, groups, projection and scale; each trial sets its own d and seed.
             head_seed, dtype: as in `d90.models.loading.load`.
             max_length, max_train_eval_samples: as in `d90.training.data.tokenize`.
-            checkpoint_dir: a folder for each trial under way is made there, and removed when the
-                trial ends; a trial that was killed goes on from its own.
+            checkpoint_dir: holds a folder for each running trial, removed when the trial ends; a
+                trial that was killed resumes from it.
             checkpoint_every: as in `d90.training.train`.
 
         Raises:
-            D90Error: as `load` and `tokenize`; a `max_length` that the model cannot take; not
-                enough memory for full fine-tuning, said before anything is loaded.
+            D90Error: as `load` and `tokenize`; `max_length` exceeds that of the model; memory does
+                not suffice for full fine-tuning, checked before anything is loaded.
         """
         self.init_kwargs: Mapping[str, Any] = {
             "model_name": model_name,
@@ -88,7 +87,7 @@ class TrialRunner:
             "checkpoint_every": checkpoint_every,
         }
         self.model_name, self.task = model_name, task
-        # `auto` is the precision of the driver's machine, wherever the trials then run.
+        # `auto` means the precision of this machine, even for trials that run on another.
         self.config = replace(config, precision=config.autocast)
         full = baseline_config or replace(config, optimizer="adamw", weight_decay=0.01)
         self.baseline_config = replace(full, precision=full.autocast)
@@ -125,20 +124,20 @@ class TrialRunner:
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrived in another process, whose device may be another one."""
+        """Unpickle in another process, which may have another device."""
         self.__dict__.update(state)
         self.device = Accelerator(mixed_precision=self.precision).device
 
     def run(
         self, trial: Trial, on_progress: Callable[[Progress], None] | None = None
     ) -> TrialResult:
-        """Run a trial, in `Executor`'s terms.
+        """Run a trial; one that raises gives a result with status `failed`.
 
-        A trial that runs out of memory is tried once more before it has failed: what took the
-        memory may be gone. A full disk is not the trial's fault and ends the study.
+        A trial that runs out of memory is retried once: other programs may have freed some. If
+        several processes run the trial, any error ends the study: the others cannot continue alone.
 
-        Of several processes that run it together, one that raises ends the study: the others could
-        not go on without it, nor find out.
+        Raises:
+            D90Error: an argument of the study is invalid, or the disk is full.
         """
         start = perf_counter()
         folder = self._folder(trial)
@@ -168,10 +167,10 @@ class TrialRunner:
         except Exception as error:
             if self.process_group.world_size > 1 or not is_out_of_memory(error):
                 raise
-            _log.warning("%s ran out of memory (%s): it is tried once more.", trial, error)
-        # Out of the `except`: until its end the error keeps what the attempt had allocated.
+            _log.warning("%s ran out of memory (%s); retrying once.", trial, error)
+        # Outside of the `except`, in which the error keeps the tensors of the attempt alive.
         gc.collect()
-        self._give_back()
+        self._empty_cache()
         return self._train(trial, on_progress, folder)
 
     def _train(
@@ -191,7 +190,7 @@ class TrialRunner:
             )
 
     def estimate_memory(self, d: int | None) -> Memory:
-        """Bytes that a trial takes, full fine-tuning for None."""
+        """Bytes of memory that a trial takes; d = None is full fine-tuning."""
         config = self.config_for(d)
         return estimate_memory(
             self._meta_model,
@@ -202,7 +201,7 @@ class TrialRunner:
         )
 
     def estimate_seconds(self, trial: Trial) -> float:
-        """Seconds that a trial would take, from a few timed steps."""
+        """Seconds that a trial will take, extrapolated from a few timed steps."""
         with self._prepared(trial) as model:
             return estimate_seconds(
                 model,
@@ -214,26 +213,26 @@ class TrialRunner:
             )
 
     def config_for(self, d: int | None) -> TrainConfig:
-        """The configuration of trials in subspaces, or of full fine-tuning for None."""
+        """The training configuration for d; None is full fine-tuning."""
         return self.baseline_config if d is None else self.config
 
     @contextmanager
     def _prepared(self, trial: Trial) -> Iterator[PreTrainedModel]:
-        """A fresh copy of the model on the device, in its subspace; its memory is given back."""
+        """A fresh copy of the model on the device, in its subspace; its memory is freed at exit."""
         model = deepcopy(self.model).to(self.device)
         if trial.d is not None:
             attach(model, **replace(self.subspace, d=trial.d, seed=trial.seed).to_dict())
         try:
             yield model
         finally:
-            # Without a subspace nothing in the model refers back to it: its memory goes with its
-            # last name, and not only when all of the heap is searched, which takes 0.2 s.
+            # The subspace makes reference cycles. Without them the model is freed at `del` and does
+            # not wait for a garbage collection, which takes 0.2 s.
             if trial.d is not None:
                 detach(model)
             del model
-            self._give_back()
+            self._empty_cache()
 
-    def _give_back(self) -> None:
+    def _empty_cache(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -1,4 +1,4 @@
-"""Trials in this process, one after another: `submit` returns when the trial has ended."""
+"""Run trials in this process, one after another: `submit` returns when the trial has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from d90.search.trial import Trial, TrialResult
 
 @dataclass(frozen=True)
 class SerialExecutor:
-    """An executor of one worker, which is this process."""
+    """An executor with one worker: this process."""
 
     runner: TrialRunner
     workers: int = 1
@@ -25,10 +25,10 @@ class SerialExecutor:
         pass
 
     def submit(self, trial: Trial, on_progress: OnProgress) -> Future[TrialResult]:
-        """Run the trial, in `Executor`'s terms."""
+        """Run the trial; see `Executor.submit`."""
         future: Future[TrialResult] = Future()
         future.set_result(self.runner.run(trial, on_progress))
         return future
 
     def cancel(self, trial: Trial) -> None:
-        """Nothing runs any more when `submit` has returned."""
+        """Does nothing: the trial has ended when `submit` returns."""

@@ -1,6 +1,6 @@
-"""One fine-tune, from a model and a task to a task file: the flow of `d90 tune`.
+"""Train one adapter for a model and a task: the flow of `d90 tune`.
 
-task, model -> executor -> training -> numbers -> code -> task file
+problem -> training -> parameters -> codec -> adapter
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ from d90.utils.digest import text_digest
 
 AUTO = "auto"
 CHECKPOINT_EVERY = 100
-"""Updates between checkpoints, which hold d numbers a few times over."""
+"""Optimizer steps between checkpoints, whose size is a few times d."""
 
 BITS = ("32", "16", *(str(bits) for bits in range(1, MAX_BITS + 1)))
 TOLERANCE = 0.005
-"""What `bits="auto"` may lose of the metric."""
+"""Largest drop of the metric that `bits="auto"` accepts."""
 
 
 @dataclass(frozen=True)
 class CodecTrial:
-    """A way of writing the numbers that was tried.
+    """A codec that was evaluated.
 
     Attributes:
-        name: of the code, such as `levels (8)`.
-        size: bytes of the whole file.
-        metric: of what a reader of that file gets.
-        kept: whether it is within the tolerance.
+        name: of the codec, such as `levels (8)`.
+        size: bytes of the adapter's file.
+        metric: of the model with the decoded parameters.
+        kept: whether the metric is within the tolerance.
     """
 
     name: str
@@ -71,7 +71,7 @@ class CodecTrial:
 
 @dataclass(frozen=True)
 class CodecChoice:
-    """The file that was chosen, and all that were tried for it, smallest first."""
+    """The chosen adapter, its metric, and the codecs that were tried, smallest first."""
 
     file: Adapter
     metric: float
@@ -79,18 +79,18 @@ class CodecChoice:
 
 
 class AdapterTuner:
-    """A fine-tune under way: the model in its subspace, its data, and then its numbers.
+    """Trains a model in a subspace and encodes the result as an adapter.
 
     Args:
         problem: from `load_problem`.
         d: number of trained parameters.
-        learning_rate: means the same at every d (`d90.training`).
+        learning_rate: normalized in d (`d90.training`).
         seed: of the projection, data order and dropout.
-        qat_epochs: passes of training through the rounding of each quantized code.
+        qat_epochs: epochs of quantization-aware training for each quantized codec.
 
     Attributes:
-        trial: the one run.
-        result: of training; None before.
+        trial: d, learning rate and seed of the run.
+        result: of training; None before `train`.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class AdapterTuner:
         return self.data.metric
 
     def checkpoint_folder(self, output: Path) -> Path:
-        """Where a run is kept until its file is written, beside it: another run has another."""
+        """Folder for checkpoints, beside the output; different runs have different folders."""
         problem, subspace = self.problem, self.subspace.config
         content = (self.base.fingerprint, subspace, problem.task.digest(), problem.max_length)
         digest = text_digest(repr(content))[:8]
@@ -133,7 +133,7 @@ class AdapterTuner:
     def train(
         self, *, folder: Path | None = None, on_progress: OnProgress | None = None
     ) -> Adapter:
-        """Train, and give the file of the best epoch in float32.
+        """Train, and return the adapter of the best epoch in float32.
 
         Raises:
             D90Error: training diverged before its first evaluation.
@@ -166,21 +166,21 @@ class AdapterTuner:
 
     @property
     def parameters(self) -> FloatArray:
-        """z, and in SAID lam behind it, as they are now: float32, shape (d,)."""
+        """The current z, followed by lam in SAID: float32, shape (d,)."""
         parts = [self.subspace.z, *([] if self.subspace.lam is None else [self.subspace.lam])]
         return np.concatenate([part.detach().float().cpu().numpy() for part in parts])
 
     @torch.no_grad()
-    def set_parameters(self, numbers: FloatArray) -> None:
-        """Put d numbers in the place of z and lam."""
-        given = torch.from_numpy(numbers.copy())
-        self.subspace.z.copy_(given[: len(self.subspace.z)])
+    def set_parameters(self, parameters: FloatArray) -> None:
+        """Set z and lam to the values of `parameters`, shape (d,)."""
+        values = torch.from_numpy(parameters.copy())
+        self.subspace.z.copy_(values[: len(self.subspace.z)])
         if self.subspace.lam is not None:
-            self.subspace.lam.copy_(given[len(self.subspace.z) :])
+            self.subspace.lam.copy_(values[len(self.subspace.z) :])
 
-    def metric_of(self, numbers: FloatArray) -> float:
-        """The metric on the primary evaluation split of the model that these numbers mean."""
-        self.set_parameters(numbers)
+    def metric_of(self, parameters: FloatArray) -> float:
+        """The metric of the model with these parameters, on the primary evaluation split."""
+        self.set_parameters(parameters)
         split = self.data.evaluation[self.data.primary]
         batches = evaluation_batches(split.lengths, EVALUATION_FACTOR * self.config.batch_size)
         predictions = predict(
@@ -197,38 +197,38 @@ class AdapterTuner:
         tolerance: float = TOLERANCE,
         on_try: Callable[[Candidate, CodecTrial], None] | None = None,
     ) -> CodecChoice:
-        """Write the numbers in fewer bits.
+        """Encode the parameters in fewer bits.
 
         Args:
             file: from `train`, in float32.
-            bits: `auto` for the smallest file that loses at most `tolerance` of the metric, or 32,
-                16, or 1 to 7 for that many with levels by k-means.
-            tolerance: share of the metric's scale, such as 0.005 for half a point of accuracy.
-            on_try: told of each code that was tried.
+            bits: `auto` for the smallest adapter whose metric drops by at most `tolerance`; or 32,
+                16, or 1 to 7 bits per parameter with a k-means codebook.
+            tolerance: in units of the metric, such as 0.005 for half a point of accuracy.
+            on_try: called with each codec that was tried.
 
         Raises:
-            D90Error: bits of another kind, or numbers that the code cannot write.
+            D90Error: `bits` is invalid, or the codec cannot encode the parameters.
         """
         least = file.task.metric_value - tolerance
         tried: list[CodecTrial] = []
         for candidate in self._candidates(file, bits):
-            found = self._refined(candidate, file)
-            metric = self.metric_of(found.parameters)
-            found = replace(found, task=replace(file.task, metric_value=metric))
+            adapter = self._refined(candidate, file)
+            metric = self.metric_of(adapter.parameters)
+            adapter = replace(adapter, task=replace(file.task, metric_value=metric))
             # Ties of floating point: 0.8 - 0.005 may round above 0.795.
             kept = metric >= least - 1e-9
-            tried.append(CodecTrial(candidate.name, len(found.to_bytes()), metric, kept))
+            tried.append(CodecTrial(candidate.name, len(adapter.to_bytes()), metric, kept))
             if on_try is not None:
                 on_try(candidate, tried[-1])
             if kept or bits != AUTO:
-                return CodecChoice(found, metric, tuple(tried))
+                return CodecChoice(adapter, metric, tuple(tried))
         raise AssertionError("float32 loses nothing")
 
     def _candidates(self, file: Adapter, bits: str) -> Sequence[Candidate]:
         return candidates(file) if bits == AUTO else (encode_at_bits(file, int(bits)),)
 
     def _refined(self, candidate: Candidate, file: Adapter) -> Adapter:
-        """The file in the code of a candidate, after training through its rounding if wanted."""
+        """The adapter in the codec of a candidate, after quantization-aware training if any."""
         grid = _grid(candidate.codec)
         if not self.qat_epochs or grid is None:
             return candidate.adapter
@@ -259,27 +259,27 @@ def check_run(d: int, learning_rate: float, seed: int) -> None:
 
 
 def check_choice(bits: str, tolerance: float, qat_epochs: int) -> None:
-    """Refuse, before anything is trained, what `AdapterTuner.choose_codec` cannot do.
+    """Check the arguments of `AdapterTuner.choose_codec`, before anything is trained.
 
     Raises:
-        D90Error: naming what is expected.
+        D90Error: an argument is out of its range.
     """
     if bits != AUTO and bits not in BITS:
         raise D90Error(f"bits '{bits}': expected auto, 32, 16, or from 1 to {MAX_BITS}.")
     if not 0 <= tolerance <= 1:
-        raise D90Error(f"tolerance {tolerance}: expected a share from 0 to 1, such as 0.005.")
+        raise D90Error(f"tolerance {tolerance}: expected a number from 0 to 1, such as 0.005.")
     if qat_epochs < 0:
         raise D90Error(f"qat_epochs {qat_epochs}: expected 0 or more.")
 
 
 class FakeQuantize(nn.Module):
-    """Numbers as a code rounds them, with the gradient of the identity (straight-through).
+    """Round to the values of a codec, with the gradient of the identity (straight-through).
 
-    Bengio, Leonard and Courville 2013, Section 4.
+    Source: Bengio, Leonard and Courville 2013, Section 4.
 
     Args:
-        levels: the values that they may have, ascending; or, of one value, its multiples.
-        shift: subtracted before the rounding and added after it.
+        levels: the values to round to, ascending; a single one stands for its multiples.
+        shift: subtracted before rounding and added afterwards.
     """
 
     levels: Tensor
@@ -289,30 +289,30 @@ class FakeQuantize(nn.Module):
         self.shift = shift
         self.register_buffer("levels", levels, persistent=False)
 
-    def forward(self, numbers: Tensor) -> Tensor:
-        """The rounded numbers, shape and dtype as given."""
-        rounded = self._round(numbers.detach() - self.shift) + self.shift
-        return numbers + (rounded - numbers.detach())
+    def forward(self, x: Tensor) -> Tensor:
+        """x rounded; same shape and dtype."""
+        rounded = self._round(x.detach() - self.shift) + self.shift
+        return x + (rounded - x.detach())
 
-    def _round(self, numbers: Tensor) -> Tensor:
+    def _round(self, x: Tensor) -> Tensor:
         if len(self.levels) == 1:
-            return torch.round(numbers / self.levels) * self.levels
-        between = (self.levels[1:] + self.levels[:-1]) / 2
-        return self.levels[torch.bucketize(numbers, between)]
+            return torch.round(x / self.levels) * self.levels
+        midpoints = (self.levels[1:] + self.levels[:-1]) / 2
+        return self.levels[torch.bucketize(x, midpoints)]
 
 
-def _grid(code: Codec) -> Tensor | None:
-    """The levels of a code, or its one step; None where it only rounds floats."""
-    if isinstance(code, CodebookCodec):
-        return torch.tensor(sorted(code.levels), dtype=torch.float16).float().unique()
-    if isinstance(code, UniformCodec):
-        return torch.tensor([code.step])
+def _grid(codec: Codec) -> Tensor | None:
+    """The levels of a codec, or its step; None for a floating-point codec."""
+    if isinstance(codec, CodebookCodec):
+        return torch.tensor(sorted(codec.levels), dtype=torch.float16).float().unique()
+    if isinstance(codec, UniformCodec):
+        return torch.tensor([codec.step])
     return None
 
 
 @contextmanager
 def _rounded(subspace: Subspace, levels: Tensor) -> Iterator[None]:
-    """Train through the rounding of z, and of lam - 1."""
+    """Within the context, z and lam - 1 are rounded in each forward pass."""
     parts = {"z": 0.0} if subspace.lam is None else {"z": 0.0, "lam": 1.0}
     for name, shift in parts.items():
         part = FakeQuantize(levels.to(subspace.z), shift)

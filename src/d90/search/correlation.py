@@ -1,6 +1,6 @@
 """Rank correlation with an interval, for figures of few points.
 
-No torch here.
+This module imports no torch.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 LEVEL = 0.95
-FEWEST = 4
-"""Below so many points there is no interval (its variance has n - 3 in the denominator)."""
+MIN_POINTS = 4
+"""With fewer points there is no interval (its variance has n - 3 in the denominator)."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Correlation:
 
     Attributes:
         rho: from -1 to 1.
-        low, high: its 95% interval; None below `FEWEST` points.
+        low, high: its 95% interval; None below `MIN_POINTS` points.
         n: number of points.
     """
 
@@ -56,10 +56,9 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Correlation | None:
         raise ValueError(f"{n} values of x and {len(y)} of y")
     if n < 2 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
-    found: Any = spearmanr(x, y)
-    rho = float(found.statistic)
-    rho = max(-1.0, min(1.0, round(rho, 12)))
-    if n < FEWEST:
+    result: Any = spearmanr(x, y)
+    rho = max(-1.0, min(1.0, round(float(result.statistic), 12)))
+    if n < MIN_POINTS:
         return Correlation(rho, None, None, n)
     inner = math.copysign(max(abs(rho) - 6 / (n * (n * n - 1)), 0.0), rho)
     half = float(norm.ppf((1 + LEVEL) / 2)) * math.sqrt((1 + inner**2 / 2) / (n - 3))

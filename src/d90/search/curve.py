@@ -1,6 +1,7 @@
-"""The curve a study measures: its best metric at each d, from records alone.
+"""The curve that a study measures: the best metric at each d.
 
-No torch here: protocols decide by it where to look next, and estimators read d90 off it.
+This module imports no torch. Protocols choose the next trials from the curve, and the estimator
+reads d90 off it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from statistics import fmean
 from d90.search.trial import TrialResult
 
 ROUNDING = 1e-12
-"""Slack of `passes`: 0.9 * 0.8 is a little above 0.72 in floating point, and must not fail it."""
+"""Tolerance of `passes`: 0.9 * 0.8 is slightly above 0.72 in floating point."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Point:
 
     Attributes:
         d: dimension of the subspace.
-        by_seed: best metric over the learning rates, for every seed with a usable run.
+        by_seed: best metric over the learning rates, for every seed with a valid run.
     """
 
     d: int
@@ -35,12 +36,12 @@ class Point:
 
 
 def valid_results(results: Iterable[TrialResult]) -> list[TrialResult]:
-    """The records that count: usable ones whose metric is a number."""
+    """The results that count: of runs that trained, with a finite metric."""
     return [r for r in results if r.is_valid and r.metric is not None and math.isfinite(r.metric)]
 
 
 def curve(results: Iterable[TrialResult]) -> tuple[Point, ...]:
-    """The points of the curve in ascending d; a d without a usable run has no point.
+    """The points of the curve in ascending d; a d without a valid run has no point.
 
     >>> from d90.search.trial import Trial
     >>> metrics = {0.1: 0.6, 0.2: 0.7}
@@ -59,11 +60,11 @@ def curve(results: Iterable[TrialResult]) -> tuple[Point, ...]:
 
 
 def full_metric(results: Iterable[TrialResult]) -> float | None:
-    """The best metric of the full fine-tuning runs, the baseline of d90; None when none trained."""
+    """The best metric of the full fine-tuning runs, the baseline of d90; None if none trained."""
     metrics = [r.metric for r in valid_results(results) if r.trial.is_full and r.metric is not None]
     return max(metrics, default=None)
 
 
 def passes(metric: float, threshold: float) -> bool:
-    """Whether the metric is at or above the threshold, but for rounding."""
+    """Whether the metric is at or above the threshold, up to rounding."""
     return metric >= threshold - ROUNDING

@@ -1,6 +1,6 @@
-"""Records -> d90, with its interval, or the named reason why there is none.
+"""Estimate d90 and its interval from the results of trials, or the reason that there is none.
 
-No torch here: everything is read from the records.
+This module imports no torch.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ class Estimate:
     """d90 of a study, or why it has none.
 
     Attributes:
-        status: `ok`, or the name of the non-answer (`estimate` defines them).
+        status: `ok`, or why there is no d90 (`estimate` defines each status).
         d90: the smallest d tried whose best metric reaches the threshold; None unless `ok`.
         interval: 95% interval of the d at which the curve crosses the threshold, for two
             seeds or more; None otherwise. A seed decides the projection, data order and dropout
-            of its runs together. An end is None when it is open: below the
-            smallest d tried, or above the largest.
-        full_metric: best metric of full fine-tuning, None when no such run trained.
+            of its runs. An end is None when it is open: below the smallest d tried, or above the
+            largest.
+        full_metric: best metric of full fine-tuning, None if no such run trained.
         threshold: target_fraction * full_metric.
-        best: best metric at each d with a usable run.
+        best: best metric at each d with a valid run.
         warnings: one line each.
         reason: why there is no d90, in one line; empty when `ok`.
     """
@@ -86,28 +86,28 @@ def estimate(
         threshold = target_fraction * max over learning rates of the full fine-tuning metric
         d90       = min {d : best(d) >= threshold}
 
-    Only usable runs count: one that collapsed to a single class, diverged or failed is no data
-    point. The first of these that holds is the status, and all but `ok` have no d90:
+    Only valid runs count: one that collapsed to a single class, diverged or failed is excluded. The
+    first condition that holds is the status; only `ok` has a d90:
 
     * `undefined-baseline`: full fine-tuning did not train, or does not beat the majority class;
     * `trivial-threshold`: the threshold is at or below the majority class, so that a constant
       predictor would pass;
-    * `unstable`: no subspace run is usable;
+    * `unstable`: no subspace run is valid;
     * `above-maximum`: no d tried reaches the threshold;
     * `at-minimum`: the smallest d tried reaches it, which bounds d90 from above only;
     * `ok`.
 
     Args:
-        records: finished runs; full fine-tuning and subspace runs in any order.
-        majority: what the best constant predictor scores, in the metric of the records.
+        results: of full fine-tuning and subspace runs, in any order.
+        majority: metric of the best constant predictor.
         target_fraction: the 0.9 of d90, in (0, 1].
         evaluation_size: number of evaluation examples, when the metric is an accuracy: its
             binomial standard error then counts as noise.
 
     Raises:
-        D90Error: when target_fraction or evaluation_size is out of its range.
+        D90Error: target_fraction or evaluation_size is out of its range.
 
-    Source: Aghajanyan et al. 2021, section 3; the names of the non-answers are ours.
+    Source: Aghajanyan et al. 2021, section 3; the names of the statuses are ours.
     """
     _check(target_fraction, evaluation_size)
     results = list(results)
@@ -137,7 +137,7 @@ def estimate(
 def _check(target_fraction: float, evaluation_size: int | None) -> None:
     if not 0 < target_fraction <= 1:
         raise D90Error(
-            f"target_fraction is {target_fraction}: expected a share above 0 and at most 1 "
+            f"target_fraction is {target_fraction}: expected a number above 0 and at most 1 "
             "(the paper's is 0.9)."
         )
     if evaluation_size is not None and evaluation_size < 1:
@@ -193,9 +193,9 @@ def _interval(points: Sequence[Point], threshold: float) -> Interval | None:
     non-decreasing in log d (isotonic regression, weighted by the number of seeds at each d) and
     finds the two neighboring dimensions between which it crosses. The interval goes from the
     lower quantile of their lower ones to the upper quantile of their upper ones: the spread over
-    seeds and the resolution of the dimensions together.
+    seeds and the resolution of the dimensions.
     """
-    # Imported here, not above: nothing else in this file needs scikit-learn's second of loading.
+    # Imported on use: scikit-learn takes a second to load.
     from sklearn.isotonic import isotonic_regression
 
     seeds = sorted({seed for point in points for seed in point.by_seed})
@@ -223,7 +223,7 @@ def _interval(points: Sequence[Point], threshold: float) -> Interval | None:
 
 
 def _crossing(dims: np.ndarray, fitted: np.ndarray, threshold: float) -> tuple[float, float]:
-    """The neighboring dimensions around the crossing; 0 and infinity stand beyond the ends."""
+    """The neighboring dimensions around the crossing; 0 and infinity beyond the ends."""
     above = [passes(value, threshold) for value in fitted]
     first = above.index(True) if any(above) else len(dims)
     ends = [0.0, *dims, math.inf]
@@ -231,19 +231,21 @@ def _crossing(dims: np.ndarray, fitted: np.ndarray, threshold: float) -> tuple[f
 
 
 def _run_warnings(results: Sequence[TrialResult], points: Sequence[Point]) -> list[str]:
-    """Runs that are no data points, and dimensions left without any."""
+    """Excluded runs, and dimensions that have no other."""
     warnings = []
     counted = {id(r) for r in valid_results(results)}
-    lost = Counter(
+    excluded = Counter(
         "no metric" if r.status == "ok" else r.status for r in results if id(r) not in counted
     )
-    if lost:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(lost.items()))
-        warnings.append(f"{lost.total()} of {len(results)} runs are not data points: {kinds}")
+    if excluded:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(excluded.items()))
+        warnings.append(f"{excluded.total()} of {len(results)} runs are excluded: {kinds}")
     tried = {r.trial.d for r in results if r.trial.d is not None}
     empty = sorted(tried - {p.d for p in points})
     if empty and points:
-        warnings.append(f"no run trained at d = {_listed(empty)}: no data point there")
+        warnings.append(
+            f"no run trained at d = {_format_dims(empty)}: the curve has no point there"
+        )
     return warnings
 
 
@@ -253,11 +255,11 @@ def _seed_warnings(points: Sequence[Point]) -> list[str]:
     short = [p.d for p in points if len(p.by_seed) < len(seeds)]
     if not short:
         return []
-    return [f"fewer than {len(seeds)} seeds trained at d = {_listed(short)}"]
+    return [f"fewer than {len(seeds)} seeds trained at d = {_format_dims(short)}"]
 
 
 def _monotone_warnings(points: Sequence[Point], evaluation_size: int | None) -> list[str]:
-    """The largest fall of the curve, in standard errors, when noise does not explain it.
+    """The largest fall of the curve, in standard errors, unless noise explains it.
 
     Every pair of dimensions is a comparison, so the critical value is Bonferroni's. Without any
     measure of the noise (one seed, evaluation size not given) every fall is reported.
@@ -276,10 +278,10 @@ def _monotone_warnings(points: Sequence[Point], evaluation_size: int | None) -> 
     worst, _, low, high = max(falls, key=lambda item: item[:2])
     if worst <= stdtrit(freedom, 1 - FALSE_ALARMS / pairs):
         return []
-    known = f"{worst:.1f} standard errors" if math.isfinite(worst) else "no known noise"
+    size = f"{worst:.1f} standard errors" if math.isfinite(worst) else "no known noise"
     return [
         f"not monotone: the best metric falls from {low.best:.4f} at d = {low.d:,} to "
-        f"{high.best:.4f} at d = {high.d:,} ({known})"
+        f"{high.best:.4f} at d = {high.d:,} ({size})"
     ]
 
 
@@ -304,7 +306,7 @@ def _standard_errors(
 
 
 def _resolution_warnings(points: Sequence[Point], d90: int, threshold: float) -> list[str]:
-    """What the dimensions and seeds tried leave open about d90."""
+    """Limits of the estimate due to the dimensions and seeds that were tried."""
     warnings = []
     below = [p.d for p in points if p.d < d90]
     if not below:
@@ -315,15 +317,17 @@ def _resolution_warnings(points: Sequence[Point], d90: int, threshold: float) ->
         )
     later = [p.d for p in points if p.d > d90 and not passes(p.best, threshold)]
     if later:
-        warnings.append(f"d = {_listed(later)} does not reach the threshold, above d90 = {d90:,}")
+        warnings.append(
+            f"d = {_format_dims(later)} does not reach the threshold, above d90 = {d90:,}"
+        )
     seeds = {seed for point in points for seed in point.by_seed}
     if 1 < len(seeds) < FEW_SEEDS:
         warnings.append(f"the interval rests on {len(seeds)} seeds: it may well be too narrow")
     return warnings
 
 
-def _listed(dims: Sequence[int]) -> str:
-    """The dimensions in words, at most five of them."""
+def _format_dims(dims: Sequence[int]) -> str:
+    """The dimensions, at most five of them."""
     shown = ", ".join(f"{d:,}" for d in dims[:5])
     return shown if len(dims) <= 5 else f"{shown} and {len(dims) - 5} more"
 
@@ -331,8 +335,8 @@ def _listed(dims: Sequence[int]) -> str:
 def relative_generalization_gap(train_accuracy: float, accuracy: float) -> float:
     """(train accuracy - evaluation accuracy) / (1 - evaluation accuracy).
 
-    The share of the evaluation error that training hides (Aghajanyan et al. 2021, Figure 5; the
-    denominator is not legible in every copy of the paper, and this is its usual reading).
+    The fraction of the evaluation error that is absent in training (Aghajanyan et al. 2021,
+    Figure 5; the denominator is not legible in every copy, and this is its usual reading).
 
     Raises:
         D90Error: at an evaluation accuracy of 1, where it is not defined.

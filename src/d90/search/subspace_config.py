@@ -1,7 +1,7 @@
-"""Which subspace is searched: all that decides P but the model itself.
+"""Configuration of a subspace: everything that determines P except the model.
 
-No torch here: a summary, an adapter or a command line can say which subspace it means without
-loading a model. `d90.subspace.attach` makes one.
+This module imports no torch: a summary, an adapter or a command line can name a subspace without
+loading a model. `d90.subspace.attach` creates it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MAX_SEED = 2**64 - 1
 
 @dataclass(frozen=True)
 class SubspaceConfig:
-    """theta = theta_0 + s lam (P z), but for the model.
+    """The subspace theta = theta_0 + s lam (P z) of any model.
 
     Attributes:
         method: `did` (one z for the whole model) or `said` (and a lam for each group).
         groups: `layer`, `module` or `tensor`: the groups of SAID, and the order of theta.
         projection: a name of `PROJECTIONS`.
         scale: a name of `SCALES`: how far each tensor moves.
-        d: number of trained parameters, z and lam together; None where it is still to be chosen.
+        d: number of trained parameters, z and lam; None if not chosen yet.
         seed: of P.
 
     Raises:
@@ -64,7 +64,7 @@ class SubspaceConfig:
         return self.method == "said"
 
     def check_size(self, D: int, groups: int) -> None:
-        """Refuse a d that no subspace of a model can have.
+        """Check that a model has a subspace of this d.
 
         Args:
             D: number of weights of the model.
@@ -88,7 +88,7 @@ class SubspaceConfig:
             )
 
     def names(self) -> dict[str, str]:
-        """Method, groups, projection and scale: all that trials of one study share."""
+        """Method, groups, projection and scale: what the trials of a study share."""
         return {
             "method": self.method,
             "groups": self.groups,

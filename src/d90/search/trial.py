@@ -1,6 +1,6 @@
 """A training run to make and its result.
 
-No torch here: protocols, estimators and reports work from these alone.
+This module imports no torch. Protocols, the estimator and reports work from these classes alone.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TrialResult:
         return self.status == "ok" and self.metric is not None
 
     def to_json(self) -> dict[str, Any]:
-        """Strict JSON values: what is not finite is `nan`, `inf` or `-inf`.
+        """Strict JSON values: non-finite numbers become the strings `nan`, `inf` and `-inf`.
 
         >>> TrialResult(Trial(10, 0.01), "diverged", metric=float("nan")).to_json()["metric"]
         'nan'

@@ -1,4 +1,4 @@
-"""What every protocol shares: the baseline first, then trials asked for by the records so far."""
+"""The protocol interface: the baseline first, then trials chosen from the results so far."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ BASELINE_LEARNING_RATES = (5e-5, 1e-4)
 """Learning rates of the full fine-tuning baseline."""
 
 LARGEST_D, LARGEST_SEED = 2**53, 2**64 - 1
-"""What the store and philox-v1 take."""
+"""Limits of the store and of philox-v1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol(ABC):
-    """Which trials to run next: a pure function of the records so far.
+    """Decides which trials to run next: a pure function of the results so far.
 
     The full fine-tuning baseline comes first, `Trial(None, lr, 0)` at each of its learning rates.
     A d *passes* when its best metric (mean over seeds of the best over learning rates) reaches
 
         threshold = target_fraction * best full fine-tuning metric.
 
-    Without a usable baseline there is nothing to search: the protocol is finished. Runs that
-    collapsed, diverged or failed are finished too: none is asked for twice.
+    Without a valid baseline there is nothing to search, and the protocol is finished. Runs that
+    collapsed, diverged or failed are finished too: no trial is requested twice.
 
     Args:
-        learning_rates: of the subspace runs; they mean the same at every d (`d90.training`).
+        learning_rates: of the subspace runs; normalized in d (`d90.training`).
         baseline_learning_rates: of the baseline.
         seeds: of the runs; each decides projection, data order and dropout. Every d is tried with
             each of them.
-        target_fraction: share of the full metric that counts as reaching it, in (0, 1].
+        target_fraction: fraction of the full metric that counts as reaching it, in (0, 1].
 
     Raises:
-        D90Error: for an argument out of its range.
+        D90Error: an argument is out of its range.
     """
 
     learning_rates: Sequence[float] = LEARNING_RATES
@@ -66,29 +66,29 @@ class Protocol(ABC):
 
     @abstractmethod
     def clip(self, low: int, high: int) -> Protocol:
-        """The same protocol with every d from `low` to `high`, as a model of few weights needs.
+        """The same protocol, limited to dimensions from `low` to `high`.
 
         Raises:
-            D90Error: when no d is left.
+            D90Error: no d is left.
         """
 
     def search(self, results: Sequence[TrialResult], threshold: float) -> list[Trial]:
-        """Subspace trials that may run now, none of them done: here, all of them at once.
+        """Subspace trials that may run now and are not finished; by default, all of them.
 
         Args:
-            records: so far, the whole baseline among them.
+            results: so far, with the whole baseline.
             threshold: the metric that passes.
         """
         return pending(trials(self.dimensions(), self.learning_rates, self.seeds), results)
 
     def max_remaining(self, results: Sequence[TrialResult], threshold: float | None) -> int:
-        """Most subspace trials still to come; the threshold is None while it is not known."""
+        """Largest number of subspace trials still to come; threshold is None if unknown yet."""
         return len(pending(trials(self.dimensions(), self.learning_rates, self.seeds), results))
 
     def next_trials(self, results: Iterable[TrialResult]) -> list[Trial]:
         """All trials that may run now, in order; empty when the protocol is finished.
 
-        An executor may run several at once; it leaves out those that it is running already.
+        Several may run at once; the caller skips those that are running already.
         """
         results = list(results)
         baseline = pending(self._baseline(), results)
@@ -98,7 +98,7 @@ class Protocol(ABC):
         return [] if threshold is None else self.search(results, threshold)
 
     def max_trials(self, results: Iterable[TrialResult] = ()) -> int:
-        """Most trials that it can still ask for; without records, most that it can ask in all."""
+        """Largest number of trials that it can still request; in total, without results."""
         results = list(results)
         baseline = pending(self._baseline(), results)
         threshold = None if baseline else self._threshold(results)
@@ -136,14 +136,14 @@ def trials(dims: Iterable[int], rates: Sequence[float], seeds: Sequence[int]) ->
     return [Trial(d, rate, seed) for d in dims for rate in rates for seed in seeds]
 
 
-def pending(wanted: Iterable[Trial], results: Iterable[TrialResult]) -> list[Trial]:
-    """The wanted trials that no record finishes."""
+def pending(trials: Iterable[Trial], results: Iterable[TrialResult]) -> list[Trial]:
+    """The trials without a result."""
     done = {result.trial for result in results}
-    return [trial for trial in wanted if trial not in done]
+    return [trial for trial in trials if trial not in done]
 
 
 def check_rates(name: str, rates: Sequence[float]) -> None:
-    """Learning rates: at least one, positive, finite, none twice.
+    """Check learning rates: at least one, positive, finite, no duplicates.
 
     Raises:
         D90Error: naming the argument and the offending value.
@@ -157,7 +157,7 @@ def check_rates(name: str, rates: Sequence[float]) -> None:
 def check_integers(
     name: str, values: Sequence[int], *, at_least: int, at_most: int = LARGEST_D
 ) -> None:
-    """Whole numbers: at least one, none out of range, none twice.
+    """Check integers: at least one, in range, no duplicates.
 
     Raises:
         D90Error: naming the argument and the offending value.
@@ -171,10 +171,10 @@ def check_integers(
 
 
 def check_range(min_dim: int, max_dim: int) -> None:
-    """A range of dimensions: 1 <= min_dim <= max_dim.
+    """Check a range of dimensions: 1 <= min_dim <= max_dim.
 
     Raises:
-        D90Error: naming both.
+        D90Error: it is not one; the message names both.
     """
     check_integers("min_dim", [min_dim], at_least=1)
     check_integers("max_dim", [max_dim], at_least=1)
@@ -185,10 +185,10 @@ def check_range(min_dim: int, max_dim: int) -> None:
 
 
 def clip_range(min_dim: int, max_dim: int, low: int, high: int) -> dict[str, int]:
-    """The part of a range of dimensions that lies in another: `min_dim` and `max_dim`.
+    """The intersection of two ranges of dimensions: `min_dim` and `max_dim`.
 
     Raises:
-        D90Error: when there is none.
+        D90Error: it is empty.
     """
     if max(min_dim, low) > min(max_dim, high):
         raise none_within(low, high)
@@ -196,7 +196,7 @@ def clip_range(min_dim: int, max_dim: int, low: int, high: int) -> dict[str, int
 
 
 def none_within(low: int, high: int) -> D90Error:
-    """The error where a model has a subspace of none of the dimensions."""
+    """The error if none of the dimensions is in the range that a model has."""
     return D90Error(f"none of the dimensions lies from {low:,} to {high:,}: give others.")
 
 

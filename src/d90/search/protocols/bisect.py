@@ -41,22 +41,22 @@ class BisectProtocol(Protocol):
     * the first d < 10,000 that the search meets: every learning rate.
     * a later d < 10,000: first the *best ones so far*, each learning rate that was the best at some
       d < 10,000 met before (most seeds trained, then the highest mean metric over seeds, then the
-      order given). When they pass with a usable run for every seed, so does d, and the others are
+      order given). When they pass with a valid run for every seed, so does d, and the others are
       not tried. When they do not, the others are: a d fails only after all its learning rates did.
 
-    A d at which no run is usable fails, and the search goes up. All trials of one step may run at
+    A d without a valid run fails, and the search goes up. All trials of one step may run at
     once; the next step is decided when all have finished, so that the path does not depend on
     which of them ended first.
 
     Args:
-        min_dim: smallest d; reached when everything passes.
-        max_dim: largest d; reached when everything fails.
+        min_dim: smallest d; reached if everything passes.
+        max_dim: largest d; reached if everything fails.
         ratio: resolution of the ladder, above 1.
         fixed_learning_rate: for d >= 10,000; by default the middle one of `learning_rates`
             (of an even number, the smaller of the two in the middle).
 
     Raises:
-        D90Error: for an argument out of its range.
+        D90Error: an argument is out of its range.
     """
 
     min_dim: int = 100
@@ -81,11 +81,11 @@ class BisectProtocol(Protocol):
         return replace(self, **clip_range(self.min_dim, self.max_dim, low, high))
 
     def search(self, results: Sequence[TrialResult], threshold: float) -> list[Trial]:
-        """Trials of the step that the search has come to, none of them done."""
+        """Unfinished trials of the current step of the search."""
         return self._descend(results, threshold)[2]
 
     def max_remaining(self, results: Sequence[TrialResult], threshold: float | None) -> int:
-        """The longest path that is left, every learning rate tried at each of its dimensions."""
+        """Trials on the longest remaining path, with all learning rates at each dimension."""
         dims = self.dimensions()
         if threshold is None:
             return self._longest(dims)
@@ -93,8 +93,8 @@ class BisectProtocol(Protocol):
         if not due:
             return 0
         middle = (low + high) // 2
-        here = len(pending(self._all_at(dims[middle]), results))
-        return here + max(
+        due_at_middle = len(pending(self._all_at(dims[middle]), results))
+        return due_at_middle + max(
             self._longest(dims[low + 1 : middle]), self._longest(dims[middle + 1 : high])
         )
 
@@ -123,7 +123,7 @@ class BisectProtocol(Protocol):
         return low, high, []
 
     def _steps(self, d: int, best_rates: Sequence[float]) -> list[list[Trial]]:
-        """The trials at d: those to run first, and those to run when the first do not pass."""
+        """The trials at d: those to run first, and those to run if the first do not pass."""
         if d >= LARGE or not best_rates:
             return [self._all_at(d)]
         others = [rate for rate in self.learning_rates if rate not in best_rates]
@@ -133,10 +133,10 @@ class BisectProtocol(Protocol):
     def _due(
         self, steps: Sequence[list[Trial]], results: Sequence[TrialResult], threshold: float
     ) -> list[Trial]:
-        """What is left of the first unfinished step; nothing when an earlier one passes.
+        """Unfinished trials of the first unfinished step; none if an earlier step passes.
 
-        A step is judged by its own runs and those before it: else it would depend on which run of
-        the next step ended first whether the others are asked for.
+        A step is judged by its own runs and those before it: otherwise the order in which runs of
+        the next step end would decide whether the others are requested.
         """
         reached: list[Trial] = []
         for step in steps:
@@ -151,7 +151,7 @@ class BisectProtocol(Protocol):
         return []
 
     def _best_rates(self, d: int, results: Sequence[TrialResult]) -> list[float]:
-        """The best learning rate at d, in a list; empty when nothing trained there."""
+        """The best learning rate at d, in a list; empty if nothing trained there."""
         metrics: dict[float, list[float]] = {}
         for result in valid_results(results):
             if result.trial.d == d and result.metric is not None:
@@ -169,7 +169,7 @@ class BisectProtocol(Protocol):
         return sorted(self.learning_rates)[(len(self.learning_rates) - 1) // 2]
 
     def _longest(self, dims: Sequence[int]) -> int:
-        """Most trials that a search of these rungs can ask for."""
+        """Largest number of trials that a search of these rungs can request."""
         if not dims:
             return 0
         middle = (len(dims) - 1) // 2

@@ -1,4 +1,4 @@
-"""Trials that a protocol may ask for next, for workers that would else be idle."""
+"""Trials that a protocol may request next, for workers that would otherwise be idle."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from d90.search.trial import Trial, TrialResult
 def speculative_trials(
     protocol: Protocol, results: Sequence[TrialResult], limit: int
 ) -> list[Trial]:
-    """Trials that may be asked for once those that are asked for now have ended, nearest first.
+    """Trials that may be requested once the present requests have ended, nearest first.
 
-    What is asked for now is imagined to pass and to fail, what is then asked for again, and so on:
-    for a bisection these are the d on both sides of the one under way, then those beyond. Since a
-    protocol is a pure function of the records, this holds for any.
+    The trials that are requested now are assumed to pass, and to fail; so are those requested then,
+    and so on. For a bisection these are the d on both sides of the present one, then those beyond.
+    This works for any protocol, because it is a pure function of the results.
 
     Args:
         protocol: of the study.
-        records: so far.
-        limit: how many to find; the last step may bring some more.
+        results: so far.
+        limit: number of trials; the last step may add some more.
     """
-    found: dict[Trial, None] = {}
-    worlds = deque([list(results)])
+    possible: dict[Trial, None] = {}
+    branches = deque([list(results)])
     is_now = True
-    while worlds and len(found) < limit:
-        world = worlds.popleft()
-        due = protocol.next_trials(world)
+    while branches and len(possible) < limit:
+        branch = branches.popleft()
+        due = protocol.next_trials(branch)
         if not is_now:
-            found.update(dict.fromkeys(due))
+            possible.update(dict.fromkeys(due))
         is_now = False
-        worlds.extend([*world, *imagined] for imagined in _outcomes(due))
-    return list(found)
+        branches.extend([*branch, *assumed] for assumed in _outcomes(due))
+    return list(possible)
 
 
 def _outcomes(trials: Sequence[Trial]) -> Iterator[list[TrialResult]]:
