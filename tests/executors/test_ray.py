@@ -62,8 +62,8 @@ def test_a_cluster_gives_the_records_of_one_process(runner: MakeRunner) -> None:
             without_time(serial.submit(trial, ignore_progress).result()) for trial in TRIALS
         ]
         futures = [cluster.submit(trial, reports.append) for trial in TRIALS]
-        found = [without_time(future.result()) for future in futures]
-    assert found == expected
+        results = [without_time(future.result()) for future in futures]
+    assert results == expected
     assert max(progress.step for progress in reports) == 24
 
 

@@ -1,4 +1,4 @@
-"""The driver: the answer of one worker, whatever the number of workers and the order of endings."""
+"""Scheduler: the answer does not depend on the number of workers or the order of results."""
 
 from __future__ import annotations
 
@@ -142,17 +142,17 @@ def drive(
 
 @pytest.mark.parametrize("landscape", range(12))
 @pytest.mark.parametrize("slots", [2, 3, 7, 40])
-def test_the_records_are_those_of_one_worker(
+def test_results_do_not_depend_on_the_number_of_workers(
     monkeypatch: pytest.MonkeyPatch, landscape: int, slots: int
 ) -> None:
     alone, one = drive(monkeypatch, SEARCH, 1, landscape)
-    process_group, many = drive(monkeypatch, SEARCH, slots, landscape)
-    assert {result.trial: result for result in process_group} == {r.trial: r for r in alone}
+    concurrent, many = drive(monkeypatch, SEARCH, slots, landscape)
+    assert {result.trial: result for result in concurrent} == {r.trial: r for r in alone}
     assert one.submitted == [result.trial for result in alone]
-    assert len({*many.submitted}) >= len(process_group)
+    assert len({*many.submitted}) >= len(concurrent)
 
 
-def test_idle_workers_run_ahead_and_what_cannot_be_needed_is_cancelled(
+def test_idle_workers_run_speculative_trials_that_are_cancelled_once_impossible(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     runs = [drive(monkeypatch, SEARCH, 12, landscape)[1] for landscape in range(6)]
@@ -160,13 +160,13 @@ def test_idle_workers_run_ahead_and_what_cannot_be_needed_is_cancelled(
     assert sum(len(executor.cancelled) for executor in runs) > 0
 
 
-def test_a_grid_is_given_whole_to_an_executor_that_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queuing_executor_gets_the_whole_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     results, executor = drive(monkeypatch, EVERY, 2, 0, workers=100)
     assert len(results) == len(EVERY.dimensions()) + 2
     assert executor.cancelled == []
 
 
-def test_what_the_store_knows_is_not_run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_in_the_store_are_not_run_speculatively(monkeypatch: pytest.MonkeyPatch) -> None:
     alone, _ = drive(monkeypatch, SEARCH, 1, 3)
     notes = Notes(known={str(result.trial): result for result in alone})
     again, executor = drive(monkeypatch, SEARCH, 12, 3, notes=notes)
@@ -174,23 +174,23 @@ def test_what_the_store_knows_is_not_run_ahead(monkeypatch: pytest.MonkeyPatch) 
     assert not {*executor.submitted} & {result.trial for result in alone}
 
 
-def test_ahead_is_both_sides_of_the_bisection() -> None:
+def test_speculation_covers_both_sides_of_the_bisection() -> None:
     results = [TrialResult(Trial(None, rate), "ok", metric=0.8) for rate in FULL]
     dims = SEARCH.dimensions()
     middle = (len(dims) - 1) // 2
     assert {trial.d for trial in SEARCH.next_trials(results)} == {dims[middle]}
-    found = [trial.d for trial in speculative_trials(SEARCH, results, 5)]
+    speculative = [trial.d for trial in speculative_trials(SEARCH, results, 5)]
     below, above = (middle - 1) // 2, (middle + len(dims)) // 2
-    assert {*found} == {dims[below], dims[above]}
+    assert {*speculative} == {dims[below], dims[above]}
 
 
-def test_ahead_of_the_baseline_is_the_first_step() -> None:
+def test_during_the_baseline_the_first_step_is_speculative() -> None:
     results = [TrialResult(Trial(None, rate), "ok", metric=0.8) for rate in FULL]
     assert speculative_trials(SEARCH, [], 1) == SEARCH.next_trials(results)
     assert speculative_trials(EVERY, [], 1000) == EVERY.next_trials(results)
 
 
-def test_nothing_is_ahead_of_the_end() -> None:
+def test_a_finished_protocol_has_no_speculative_trials() -> None:
     results: list[TrialResult] = []
     while due := SEARCH.next_trials(results):
         results += [outcome(trial, 1) for trial in due]

@@ -65,7 +65,7 @@ def new_study(ready_folder: Path, toy_folder: Path) -> NewStudy:
 
 def test_measure_from_python(ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
     log = Log()
-    found = d90.measure(
+    summary = d90.measure(
         str(ready_folder),
         toy_folder,
         protocol=replace(SEARCH, dims=(1, 10, 50), seeds=(0, 1)),
@@ -75,17 +75,17 @@ def test_measure_from_python(ready_folder: Path, toy_folder: Path, tmp_path: Pat
         store=tmp_path / "d90.db",
         callback=log,
     )
-    assert isinstance(found, Summary)
-    assert (found.status, found.D, found.m, found.full_metric) == ("ok", 5554, None, 1.0)
-    assert found.d90 in (10, 50)
-    assert found.interval is not None
-    assert found.threshold == pytest.approx(0.9)
-    assert (found.majority, found.task) == (0.53125, str(toy_folder))
-    assert len(found.trials) == 7
+    assert isinstance(summary, Summary)
+    assert (summary.status, summary.D, summary.m, summary.full_metric) == ("ok", 5554, None, 1.0)
+    assert summary.d90 in (10, 50)
+    assert summary.interval is not None
+    assert summary.threshold == pytest.approx(0.9)
+    assert (summary.majority, summary.task) == (0.53125, str(toy_folder))
+    assert len(summary.trials) == 7
     assert log.all("opened") == [0]
-    assert log.all("started") == log.all("ran") == [result.trial for result in found.trials]
+    assert log.all("started") == log.all("ran") == [result.trial for result in summary.trials]
     assert log.steps == 12 * 7
-    assert Summary.from_json(found.to_json()).settings == found.settings
+    assert Summary.from_json(summary.to_json()).settings == summary.settings
 
 
 def test_the_same_study_runs_nothing_again(new_study: NewStudy, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_another_projection_is_another_study_with_the_same_baseline(
     assert len(store.studies()) == 2
 
 
-def test_more_dimensions_keep_the_runs_there_are(new_study: NewStudy, tmp_path: Path) -> None:
+def test_more_dimensions_keep_the_finished_runs(new_study: NewStudy, tmp_path: Path) -> None:
     store, log = d90.Store(tmp_path / "d90.db"), Log()
     d90.run_study(new_study(), store)
     d90.run_study(new_study(protocol=replace(SEARCH, dims=(10, 50, 20))), store, callback=log)
@@ -197,7 +197,7 @@ def test_counts_are_those_of_the_subspace(new_study: NewStudy, groups: str, scal
     assert (study.problem.D, study.problem.m) == (subspace.layout.D, subspace.layout.m)
 
 
-def test_said_needs_more_numbers_than_groups(new_study: NewStudy) -> None:
+def test_said_needs_more_parameters_than_groups(new_study: NewStudy) -> None:
     with pytest.raises(
         D90Error, match="d = 4 is too small for SAID with groups = 'layer': 4 of the d parameters"
     ):
@@ -206,14 +206,14 @@ def test_said_needs_more_numbers_than_groups(new_study: NewStudy) -> None:
 
 
 def test_a_study_in_said(new_study: NewStudy, tmp_path: Path) -> None:
-    found = d90.run_study(new_study(method="said"), d90.Store(tmp_path / "d90.db"))
-    assert (found.subspace.method, found.subspace.groups, found.m) == ("said", "layer", 4)
-    assert all(result.trial in (FULL, SMALL, LARGE) for result in found.trials)
+    summary = d90.run_study(new_study(method="said"), d90.Store(tmp_path / "d90.db"))
+    assert (summary.subspace.method, summary.subspace.groups, summary.m) == ("said", "layer", 4)
+    assert all(result.trial in (FULL, SMALL, LARGE) for result in summary.trials)
 
 
 def test_nothing_to_search_without_a_baseline(new_study: NewStudy, tmp_path: Path) -> None:
     """The head of this seed is wrong about every text, and this rate does not mend it."""
     search = replace(SEARCH, baseline_learning_rates=(1e-7,))
-    found = d90.run_study(new_study(protocol=search), d90.Store(tmp_path / "d90.db"))
-    assert found.d90 is None
-    assert found.status == "undefined-baseline"
+    summary = d90.run_study(new_study(protocol=search), d90.Store(tmp_path / "d90.db"))
+    assert summary.d90 is None
+    assert summary.status == "undefined-baseline"

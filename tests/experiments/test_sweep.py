@@ -53,22 +53,22 @@ def test_a_baseline_is_shared_and_nothing_is_repeated(
     ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
     store, first, second = Store(tmp_path / "a.db"), Counter(), Counter()
-    asked = items(ready_folder, toy_folder)
-    found = run_sweep(asked, store, folder=tmp_path / "studies", callback=first)
-    assert [s.subspace.method for s in found.summaries] == ["said", "did"]
+    requested = items(ready_folder, toy_folder)
+    result = run_sweep(requested, store, folder=tmp_path / "studies", callback=first)
+    assert [s.subspace.method for s in result.summaries] == ["said", "did"]
     assert (len(first.trained), first.reused) == (5, 1)  # One baseline and 2 x 2 subspace runs.
     assert first.items == [("said", 1, 2), ("did", 2, 2)]
-    assert not found.failures
-    again = run_sweep(asked, store, callback=second)
+    assert not result.failures
+    again = run_sweep(requested, store, callback=second)
     assert second.trained == []
-    assert [s.trials for s in again.summaries] == [s.trials for s in found.summaries]
+    assert [s.trials for s in again.summaries] == [s.trials for s in result.summaries]
     summaries = load_summaries([tmp_path / "studies", tmp_path])
     assert {s.subspace.method for s in summaries} == {"said", "did"} and len(summaries) == 2
     assert summaries[0].family == "bert"
     assert summaries[0].examples == {"train": 96, "train_metric": 64, "metric": 64}
 
 
-def test_an_interrupt_loses_the_run_in_flight_only(
+def test_an_interrupt_loses_only_the_running_trial(
     ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
     class Interrupting(Counter):
@@ -77,11 +77,11 @@ def test_an_interrupt_loses_the_run_in_flight_only(
             if len(self.trained) == 4:
                 raise KeyboardInterrupt
 
-    store, asked = Store(tmp_path / "a.db"), items(ready_folder, toy_folder)
+    store, requested = Store(tmp_path / "a.db"), items(ready_folder, toy_folder)
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(asked, store, callback=Interrupting())
+        run_sweep(requested, store, callback=Interrupting())
     rest = Counter()
-    run_sweep(asked, store, callback=rest)
+    run_sweep(requested, store, callback=rest)
     assert len(rest.trained) == 2
 
 
@@ -89,7 +89,7 @@ def test_dimensions_that_a_model_lacks_are_left_out(ready_folder: Path, toy_fold
     wide = ListProtocol(dims=(1, 3, 10, 10**9), learning_rates=(0.01,))
     said, did = items(ready_folder, toy_folder, protocol=wide)
     assert did.protocol.dimensions() == (1, 3, 10)
-    assert said.protocol.dimensions() == (10,)  # m = 4 scales are among the d numbers.
+    assert said.protocol.dimensions() == (10,)  # m = 4 of the d parameters are scales.
     (grid,) = items(ready_folder, toy_folder, methods=["did"], protocol=GridProtocol(max_dim=10**6))
     assert max(grid.protocol.dimensions()) == grid.open_study().problem.D
     with pytest.raises(D90Error, match=r"DID: none of the dimensions lies from 1 to"):
@@ -106,14 +106,14 @@ def test_dimensions_that_a_model_lacks_are_left_out(ready_folder: Path, toy_fold
         ({"metric": "f2"}, "unknown metric 'f2'"),
     ],
 )
-def test_bad_input_is_found_before_training(
+def test_bad_input_is_refused_before_training(
     changes: dict[str, object], message: str, ready_folder: Path, toy_folder: Path
 ) -> None:
     with pytest.raises(D90Error, match=message):
         items(ready_folder, toy_folder, **changes)
 
 
-def test_a_cell_that_cannot_be_measured_is_named(
+def test_an_item_that_cannot_be_measured_is_named(
     ready_folder: Path, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = TrialRunner.__init__
@@ -124,7 +124,7 @@ def test_a_cell_that_cannot_be_measured_is_named(
         original(self, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(TrialRunner, "__init__", too_large)
-    found = run_sweep(items(ready_folder, toy_folder), Store(tmp_path / "a.db"))
-    assert [s.subspace.method for s in found.summaries] == ["did"]
-    (name,) = found.failures
-    assert name.endswith("SAID") and "not enough memory" in found.failures[name]
+    result = run_sweep(items(ready_folder, toy_folder), Store(tmp_path / "a.db"))
+    assert [s.subspace.method for s in result.summaries] == ["did"]
+    (name,) = result.failures
+    assert name.endswith("SAID") and "not enough memory" in result.failures[name]

@@ -8,7 +8,7 @@ from d90.experiments.trajectory import label_checkpoints
 from d90.report.paper.figure2 import trajectory
 
 
-def test_a_series_of_models_stands_in_its_order_under_its_names() -> None:
+def test_a_series_of_models_keeps_its_order_and_names() -> None:
     models = ["org/model@step1000", "org/model@step2000", "runs/final/"]
     summaries = [study(runs(EIGHT), model=model) for model in reversed(models)]
     points = label_checkpoints(models, summaries)

@@ -24,7 +24,7 @@ def trained(ready_folder: Path, toy_folder: Path) -> AdapterTuner:
     return run
 
 
-def test_the_file_is_of_the_best_epoch(trained: AdapterTuner) -> None:
+def test_the_adapter_is_of_the_best_epoch(trained: AdapterTuner) -> None:
     result = trained.result
     assert result is not None and result.metric is not None
     file = trained.train()
@@ -54,7 +54,7 @@ def test_auto_takes_the_smallest_file_within_the_tolerance(
         assert run.choose_codec(file, bits).file.codec == code
 
 
-def test_candidates_cover_every_code_from_small_to_large(trained: AdapterTuner) -> None:
+def test_candidates_cover_every_codec_by_size(trained: AdapterTuner) -> None:
     file = trained.train()
     found = candidates(file)
     assert {candidate.adapter.codec for candidate in found} == set(CODECS)
@@ -66,14 +66,14 @@ def test_candidates_cover_every_code_from_small_to_large(trained: AdapterTuner) 
 
 
 @pytest.mark.parametrize("wrong", [("9", 0.1, 0), ("two", 0.1, 0), ("16", -1, 0), ("16", 0, -1)])
-def test_what_cannot_be_chosen(wrong: tuple[str, float, int]) -> None:
+def test_bad_arguments(wrong: tuple[str, float, int]) -> None:
     with pytest.raises(D90Error, match="expected"):
         check_choice(*wrong)
 
 
 def test_levels_are_the_best_of_a_hand_computed_case() -> None:
-    numbers = np.array([-1.0, -0.9, -1.1, 0.0, 0.1, 2.0, 2.2], dtype=np.float32)
-    assert kmeans_codebook(numbers, 3) == (-1.0, 0.05, 2.1)
+    values = np.array([-1.0, -0.9, -1.1, 0.0, 0.1, 2.0, 2.2], dtype=np.float32)
+    assert kmeans_codebook(values, 3) == (-1.0, 0.05, 2.1)
     assert kmeans_codebook(np.zeros(5, dtype=np.float32), 4) == (0.0,)
 
 
@@ -88,7 +88,7 @@ def test_rounding_is_straight_through() -> None:
     assert steps(torch.tensor([0.2, 0.3, -0.8])).tolist() == [0.0, 0.5, -1.0]
 
 
-def test_training_through_the_rounding(ready_folder: Path, toy_folder: Path) -> None:
+def test_quantization_aware_training(ready_folder: Path, toy_folder: Path) -> None:
     run = tuning(ready_folder, toy_folder, method="said", qat_epochs=2)
     file = run.train()
     plain = file.with_codec(encode_at_bits(file, 1).codec)
@@ -96,16 +96,16 @@ def test_training_through_the_rounding(ready_folder: Path, toy_folder: Path) -> 
     choice = run.choose_codec(file, "1")
     assert choice.metric >= before
     assert len(np.unique(departures(choice.file))) <= 2
-    # The parameters are as they were: z and lam, and exactly d numbers.
+    # The parameters are as they were: z and lam, and exactly d parameters.
     names = {name: p.numel() for name, p in run.model.named_parameters() if p.requires_grad}
     assert sum(names.values()) == 50 and "subspace.z" in names
 
 
-def test_a_uniform_code_rounds_as_training_did(trained: AdapterTuner) -> None:
-    numbers = np.array([0.1, -0.26, 0.049], dtype=np.float32)
-    decoded = UniformCodec.decode(UniformCodec(0.1).encode(numbers), 3)
+def test_a_uniform_codec_rounds_as_in_training(trained: AdapterTuner) -> None:
+    values = np.array([0.1, -0.26, 0.049], dtype=np.float32)
+    decoded = UniformCodec.decode(UniformCodec(0.1).encode(values), 3)
     assert decoded.tolist() == pytest.approx([0.1, -0.3, 0.0])
-    found = FakeQuantize(torch.tensor([0.1]), 0.0)(torch.from_numpy(numbers))
+    found = FakeQuantize(torch.tensor([0.1]), 0.0)(torch.from_numpy(values))
     np.testing.assert_allclose(found.numpy(), decoded, atol=1e-7)
 
 
@@ -113,7 +113,7 @@ class Stop(Exception):
     pass
 
 
-def test_stopped_it_goes_on_to_the_same_file(
+def test_a_stopped_run_resumes_to_the_same_adapter(
     ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
     whole = tuning(ready_folder, toy_folder).train()
@@ -121,7 +121,7 @@ def test_stopped_it_goes_on_to_the_same_file(
     folder = run.checkpoint_folder(tmp_path / "x.safetensors")
 
     def stop(progress: Progress) -> None:
-        if progress.step == 15:  # In the second of two epochs of 12 updates.
+        if progress.step == 15:  # In the second of two epochs of 12 steps.
             raise Stop
 
     with pytest.raises(Stop):

@@ -10,19 +10,19 @@ from d90.search.correlation import spearman
 
 def test_perfect_orders() -> None:
     for sign in (1, -1):
-        found = spearman([1, 2, 3, 4, 5], [sign * x**3 for x in range(1, 6)])
-        assert found is not None
-        assert (found.rho, found.n) == (sign, 5)
-        assert found.low is not None and found.high is not None
-        assert -1 <= found.low < found.high <= 1
-        assert (found.high if sign == 1 else found.low) == sign
+        result = spearman([1, 2, 3, 4, 5], [sign * x**3 for x in range(1, 6)])
+        assert result is not None
+        assert (result.rho, result.n) == (sign, 5)
+        assert result.low is not None and result.high is not None
+        assert -1 <= result.low < result.high <= 1
+        assert (result.high if sign == 1 else result.low) == sign
 
 
 def test_by_hand() -> None:
     """1 - 6 * (squares of rank differences: 0 + 1 + 1 + 1 + 1) / (5 * 24)."""
-    found = spearman([10, 20, 30, 40, 50], [1, 3, 2, 5, 4])
-    assert found is not None
-    assert found.rho == pytest.approx(1 - 6 * 4 / 120)
+    result = spearman([10, 20, 30, 40, 50], [1, 3, 2, 5, 4])
+    assert result is not None
+    assert result.rho == pytest.approx(1 - 6 * 4 / 120)
 
 
 def test_where_it_is_not_defined() -> None:
@@ -34,10 +34,10 @@ def test_where_it_is_not_defined() -> None:
 
 
 def test_three_points_have_no_interval() -> None:
-    found = spearman([1, 2, 3], [1, 2, 3])
-    assert found is not None
-    assert (found.rho, found.low, found.high) == (1, None, None)
-    assert str(found) == "Spearman's rho = 1.00, n = 3"
+    result = spearman([1, 2, 3], [1, 2, 3])
+    assert result is not None
+    assert (result.rho, result.low, result.high) == (1, None, None)
+    assert str(result) == "Spearman's rho = 1.00, n = 3"
 
 
 @pytest.mark.parametrize(("n", "correlation"), [(6, 0.0), (8, 0.6), (20, -0.5)])
@@ -50,7 +50,7 @@ def test_the_interval_covers(n: int, correlation: float) -> None:
     draws = 400
     for _ in range(draws):
         x, y = generator.multivariate_normal([0, 0], shape, size=n).T
-        found = spearman(x.tolist(), y.tolist())
-        assert found is not None and found.low is not None and found.high is not None
-        inside += found.low <= truth <= found.high
+        result = spearman(x.tolist(), y.tolist())
+        assert result is not None and result.low is not None and result.high is not None
+        inside += result.low <= truth <= result.high
     assert inside / draws > 0.92

@@ -26,7 +26,7 @@ def test_points_are_means_over_seeds_of_the_best_over_learning_rates() -> None:
     assert [point.best for point in curve(RECORDS)] == [0.55, 0.75]
 
 
-def test_only_usable_runs_count() -> None:
+def test_only_valid_runs_count() -> None:
     assert full_metric(RECORDS) == 0.80
     assert len(valid_results(RECORDS)) == 5
 
@@ -36,7 +36,7 @@ def test_nothing() -> None:
     assert full_metric([]) is None
 
 
-def test_reaching_forgives_rounding_only() -> None:
+def test_passes_tolerates_only_rounding() -> None:
     assert 0.9 * 0.8 > 0.72
     assert passes(0.72, 0.9 * 0.8)
     assert not passes(0.7199, 0.9 * 0.8)

@@ -30,7 +30,7 @@ def run(
 
 
 def study(by_seed: Mapping[int, Sequence[float | None]]) -> list[TrialResult]:
-    """A baseline of 0.8 and, at each d, the metrics of seeds 0, 1, ...; None is a lost run."""
+    """A baseline of 0.8 and, at each d, the metrics of seeds 0, 1, ...; None is a failed run."""
     return [full()] + [
         run(d, metric, seed=seed, status="collapsed" if metric is None else "ok")
         for d, metrics in by_seed.items()
@@ -63,7 +63,7 @@ class TestAnswer:
         better = [*results, run(20, 0.6, seed=1, rate=0.02)]
         assert ask(better, target_fraction=0.91).d90 == 20
 
-    def test_satisfaction(self) -> None:
+    def test_target_fraction(self) -> None:
         results = study({10: [0.6], 14: [0.68], 20: [0.8]})
         assert ask(results, target_fraction=0.8).d90 == 14
         assert ask(results, target_fraction=1.0).d90 == 20
@@ -210,7 +210,7 @@ class TestWarnings:
         assert ask(study({10: [0.6] * 3, 14: [0.75] * 3})).warnings == ()
         assert ask(study({10: [0.6], 14: [0.75]})).warnings == ()
 
-    def test_runs_that_are_no_data_points(self) -> None:
+    def test_excluded_runs(self) -> None:
         results = [
             *study({10: [0.6], 14: [0.75], 20: [None]}),
             run(20, None, status="failed", rate=0.02),
@@ -260,7 +260,7 @@ def test_an_answer_or_a_reason(results: list[TrialResult]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(studies, st.randoms())
-def test_the_order_of_the_records_does_not_matter(
+def test_the_order_of_the_results_does_not_matter(
     results: list[TrialResult], shuffler: random.Random
 ) -> None:
     shuffled = list(results)
@@ -270,7 +270,7 @@ def test_the_order_of_the_records_does_not_matter(
 
 @settings(max_examples=100, deadline=None)
 @given(studies, st.integers(1, 10**6))
-def test_a_lost_run_changes_no_number(results: list[TrialResult], d: int) -> None:
+def test_an_excluded_run_changes_no_value(results: list[TrialResult], d: int) -> None:
     before, after = ask(results), ask([*results, run(d, 0.99, status="collapsed", seed=9)])
     assert after.best == before.best
     if before.status == after.status:
@@ -279,7 +279,9 @@ def test_a_lost_run_changes_no_number(results: list[TrialResult], d: int) -> Non
 
 @settings(max_examples=100, deadline=None)
 @given(studies, st.floats(0.7, 1), st.floats(0.7, 1))
-def test_d90_grows_with_satisfaction(results: list[TrialResult], one: float, other: float) -> None:
+def test_d90_grows_with_the_target_fraction(
+    results: list[TrialResult], one: float, other: float
+) -> None:
     low, high = sorted((one, other))
     at_low, at_high = ask(results, target_fraction=low), ask(results, target_fraction=high)
     if at_low.d90 is not None and at_high.d90 is not None:

@@ -1,4 +1,4 @@
-"""summary.json: its keys, its round trip, and what it says of a broken file."""
+"""summary.json: its keys, its round trip, and the errors of a broken file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_full_fine_tuning_comes_first_with_null_for_d() -> None:
     assert [trial["d"] for trial in trials[:3]] == [None, None, 10]
 
 
-def test_what_json_lacks_becomes_null_and_numpy_becomes_plain() -> None:
+def test_nan_becomes_null_and_numpy_becomes_plain() -> None:
     result = TrialResult(Trial(10, 0.01), "diverged", math.nan, math.inf, 1.0, {"f1": math.nan})
     summary = study(
         [result], D=np.int64(7), full_metric=np.float32(0.5), settings={"path": Path("a")}

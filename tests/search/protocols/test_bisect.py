@@ -105,14 +105,14 @@ def test_one_fixed_learning_rate_from_ten_thousand_on() -> None:
 
 
 def test_a_dimension_where_nothing_trained_fails() -> None:
-    lost = [TrialResult(Trial(800, rate), "collapsed", metric=0.5) for rate in RATES]
+    collapsed = [TrialResult(Trial(800, rate), "collapsed", metric=0.5) for rate in RATES]
     protocol = small()
-    # No best rate is known after that: all are tried again.
-    assert protocol.next_trials([BASELINE, *lost]) == [Trial(3200, rate) for rate in RATES]
-    assert protocol.bounds([BASELINE, *lost]) == (800, None)
+    # No best rate is known after that: all are requested again.
+    assert protocol.next_trials([BASELINE, *collapsed]) == [Trial(3200, rate) for rate in RATES]
+    assert protocol.bounds([BASELINE, *collapsed]) == (800, None)
 
 
-def test_a_seed_that_did_not_train_asks_for_the_other_rates() -> None:
+def test_after_a_seed_that_did_not_train_the_other_rates_are_requested() -> None:
     protocol = small(seeds=(0, 1))
     results = [BASELINE]
     for seed in (0, 1):
@@ -129,7 +129,7 @@ def test_a_step_waits_for_all_its_trials() -> None:
     assert protocol.next_trials(results) == [Trial(800, 0.008), Trial(800, 0.016)]
 
 
-def test_the_threshold_is_a_share_of_the_best_full_metric() -> None:
+def test_the_threshold_is_a_fraction_of_the_best_full_metric() -> None:
     results = [BASELINE, *at(800, {0.004: 0.6, 0.008: 0.6, 0.016: 0.65})]
     assert small(target_fraction=0.8).bounds(results) == (None, 800)
     assert small(target_fraction=0.9).bounds(results) == (800, None)

@@ -71,12 +71,12 @@ class TestContract:
 
     @pytest.mark.parametrize("status", ["collapsed", "diverged", "failed"])
     def test_nothing_to_search_without_a_baseline(self, name: str, status: Status) -> None:
-        lost = [TrialResult(Trial(None, rate, 0), status, metric=0.5) for rate in FULL]
-        assert SMALL[name].next_trials(lost) == []
-        assert SMALL[name].max_trials(lost) == 0
-        assert SMALL[name].bounds(lost) == (None, None)
+        invalid = [TrialResult(Trial(None, rate, 0), status, metric=0.5) for rate in FULL]
+        assert SMALL[name].next_trials(invalid) == []
+        assert SMALL[name].max_trials(invalid) == 0
+        assert SMALL[name].bounds(invalid) == (None, None)
 
-    def test_no_trial_twice_whatever_comes_of_it(self, name: str) -> None:
+    def test_no_trial_is_requested_twice(self, name: str) -> None:
         statuses: Sequence[Status] = ("ok", "collapsed", "diverged", "failed")
 
         def run(trial: Trial) -> TrialResult:
@@ -134,7 +134,7 @@ class TestContract:
         assert "\n" not in str(error.value)
 
 
-def test_bracket_ignores_a_dimension_with_trials_left() -> None:
+def test_bounds_ignore_a_dimension_with_trials_left() -> None:
     protocol = SMALL["list"]
     results = finish(protocol, logistic(60))
     unfinished = [r for r in results if r.trial != Trial(100, 0.016, 1)]
@@ -142,7 +142,7 @@ def test_bracket_ignores_a_dimension_with_trials_left() -> None:
     assert protocol.bounds(unfinished) == (10, None)
 
 
-def test_bracket_of_a_curve_that_is_not_monotone() -> None:
+def test_bounds_of_a_curve_that_is_not_monotone() -> None:
     protocol = ListProtocol(
         dims=(10, 20, 40, 80), learning_rates=(0.01,), baseline_learning_rates=(1e-4,)
     )
@@ -151,7 +151,7 @@ def test_bracket_of_a_curve_that_is_not_monotone() -> None:
     assert protocol.bounds(results) == (10, 20)
 
 
-def test_make_passes_what_the_protocol_takes() -> None:
+def test_make_passes_the_arguments_of_the_protocol() -> None:
     assert make_protocol("list", dims=[100, 10]).dimensions() == (10, 100)
     assert make_protocol("grid", min_dim=10, max_dim=1000, num_dims=3).dimensions() == (
         10,
