@@ -21,7 +21,7 @@ from d90.projections import PROJECTIONS, Projection, make_projection
 from d90.projections.kernels import dispatch
 from d90.projections.kernels import triton as kernels
 from d90.projections.kernels.base import RowBlock
-from d90.projections.kernels.triton.fastfood import permuted, permuted_back, signed
+from d90.projections.kernels.triton.fastfood import permuted, permuted_back, signed, words_of_tile
 from d90.projections.kernels.triton.onehot import columns
 from d90.projections.kernels.triton.random import normals, philox4x32, row_words, tables
 from d90.rng import philox
@@ -71,7 +71,8 @@ def draw_normals(out, seed, low, lines, STREAM: tl.constexpr, T: tl.constexpr, T
 @triton.jit
 def draw_signs(out, seed, low, TILE: tl.constexpr):
     one = tl.full((TILE,), 1.0, tl.float32)
-    tl.store(out + tl.arange(0, TILE), signed(one, seed, low, TILE))
+    first, _ = words_of_tile(seed, low, TILE)
+    tl.store(out + tl.arange(0, TILE), signed(one, first, TILE))
 
 
 @triton.jit
@@ -83,9 +84,10 @@ def draw_columns(out, seed, low, d, orders, TILE: tl.constexpr):
 @triton.jit
 def permute(out, back, seed, low, orders, inverses, BITS: tl.constexpr, TILE: tl.constexpr):
     at = tl.arange(0, TILE)
-    x = permuted(at, seed, low, orders, BITS, TILE)
+    one, two = words_of_tile(seed, low, TILE)
+    x = permuted(at, seed, low, one, two, orders, BITS, TILE)
     tl.store(out + at, x)
-    tl.store(back + at, permuted_back(x, seed, low, inverses, BITS, TILE))
+    tl.store(back + at, permuted_back(x, seed, low, one, two, inverses, BITS, TILE))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

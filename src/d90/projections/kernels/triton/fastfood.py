@@ -23,7 +23,9 @@ from d90.projections.kernels.triton.random import (
     SQUARE,
     flipped,
     keys_of_blocks,
+    lane_of,
     normals,
+    once,
     order_of,
     row_words,
     scramble,
@@ -39,7 +41,7 @@ ROWS = tl.constexpr(int(philox.Stream.FASTFOOD_ROWS))
 LARGEST = 2**14
 """Largest d: a longer block does not fit the registers of a program."""
 
-_TILE = 2**12
+_TILE = 2**11
 
 _PARTIAL = 3 * 2**20
 """Numbers in the partial sums of the adjoint, at most: 12 MB."""
@@ -94,18 +96,24 @@ def hadamard(x: tl.tensor, BITS: tl.constexpr, TILE: tl.constexpr):
 
 
 @triton.jit
-def signed(x: tl.tensor, seed: tl.tensor, low: tl.tensor, TILE: tl.constexpr):
-    """`B x` for entries from `low` on, (TILE,)."""
-    row = low // LANES + tl.arange(0, TILE // LANES)
-    word, _ = row_words(seed, ROWS, tl.reshape(row, (TILE // 256, LANES)))
+def words_of_tile(seed: tl.tensor, low: tl.tensor, TILE: tl.constexpr):
+    """The two words of each row of a tile, (TILE / 16,): signs of B, and both orders of Pi."""
+    first, second = row_words(seed, ROWS, low // LANES + tl.arange(0, TILE // LANES))
+    return once(first), once(second)
+
+
+@triton.jit
+def signed(x: tl.tensor, first: tl.tensor, TILE: tl.constexpr):
+    """`B x` for the entries of a tile, (TILE,), by the first words of its rows."""
     x = tl.reshape(x, (TILE // 256, LANES, LANES))
-    return tl.reshape(flipped(x, word), (TILE,))
+    return tl.reshape(flipped(x, tl.reshape(first, (TILE // 256, LANES))), (TILE,))
 
 
 @triton.jit
 def places(
     row: tl.tensor,
-    order: tl.tensor,
+    low: tl.tensor,
+    high: tl.tensor,
     ACROSS: tl.constexpr,
     INTO: tl.constexpr,
     TILE: tl.constexpr,
@@ -113,17 +121,19 @@ def places(
     """Where rows in an order of their lanes come from, (TILE,).
 
     Args:
-        row, order: of the tile, and packed, (squares, 16).
+        row, low, high: of the tile, and their orders, packed, (TILE / 16,).
         ACROSS: whether the result is transposed square by square.
         INTO: whether the squares that it points into are.
     """
+    row = tl.reshape(row, (TILE // SQUARE, LANES))
+    low = tl.reshape(low, (TILE // SQUARE, LANES))
+    high = tl.reshape(high, (TILE // SQUARE, LANES))
     if ACROSS:
-        lane = order[:, None, :] >> 4 * tl.arange(0, LANES)[None, :, None]
+        lane = lane_of(low[:, None, :], high[:, None, :], tl.arange(0, LANES)[None, :, None])
         row = row[:, None, :]
     else:
-        lane = order[:, :, None] >> 4 * tl.arange(0, LANES)[None, None, :]
+        lane = lane_of(low[:, :, None], high[:, :, None], tl.arange(0, LANES)[None, None, :])
         row = row[:, :, None]
-    lane = (lane & (LANES - 1)).to(tl.int32)
     if INTO:
         return tl.reshape(row // LANES * SQUARE + lane * LANES + row % LANES, (TILE,))
     else:
@@ -135,6 +145,8 @@ def permuted(
     x: tl.tensor,
     seed: tl.tensor,
     low: tl.tensor,
+    first: tl.tensor,
+    second: tl.tensor,
     orders: tl.tensor,
     BITS: tl.constexpr,
     TILE: tl.constexpr,
@@ -145,14 +157,12 @@ def permuted(
         place = scramble(_within(BITS), keys, 0, 8, BITS)
         x = tl.gather(x, tl.reshape(_of_tile(place, BITS), (TILE,)), 0)
     else:
-        rows = low // LANES + tl.arange(0, TILE // LANES)
-        first, second = row_words(seed, ROWS, tl.reshape(rows, (TILE // SQUARE, LANES)))
-        row = _of_tile(scramble(_within(BITS - 4), keys, 0, 4, BITS - 4), BITS - 4)
-        row = tl.reshape(row, (TILE // SQUARE, LANES))
-        x = tl.gather(x, places(row, order_of(first, orders), True, True, TILE), 0)
-        row = _of_tile(scramble(_within(BITS - 4), keys, 4, 4, BITS - 4), BITS - 4)
-        row = tl.reshape(row, (TILE // SQUARE, LANES))
-        x = tl.gather(x, places(row, order_of(second, orders), True, False, TILE), 0)
+        row = _rows_of_tile(scramble(_within(BITS - 4), keys, 0, 4, BITS - 4), BITS - 4, TILE)
+        left, right = order_of(first, orders)
+        x = tl.gather(x, places(row, left, right, True, True, TILE), 0)
+        row = _rows_of_tile(scramble(_within(BITS - 4), keys, 4, 4, BITS - 4), BITS - 4, TILE)
+        left, right = order_of(second, orders)
+        x = tl.gather(x, places(row, left, right, True, False, TILE), 0)
     return x
 
 
@@ -161,6 +171,8 @@ def permuted_back(
     x: tl.tensor,
     seed: tl.tensor,
     low: tl.tensor,
+    first: tl.tensor,
+    second: tl.tensor,
     inverses: tl.tensor,
     BITS: tl.constexpr,
     TILE: tl.constexpr,
@@ -171,14 +183,12 @@ def permuted_back(
         place = unscramble(_within(BITS), keys, 0, 8, BITS)
         x = tl.gather(x, tl.reshape(_of_tile(place, BITS), (TILE,)), 0)
     else:
-        row = _of_tile(unscramble(_within(BITS - 4), keys, 4, 4, BITS - 4), BITS - 4)
-        row = tl.reshape(row, (TILE // SQUARE, LANES))
-        _, second = row_words(seed, ROWS, low // LANES + row)
-        x = tl.gather(x, places(row, order_of(second, inverses), False, True, TILE), 0)
-        row = _of_tile(unscramble(_within(BITS - 4), keys, 0, 4, BITS - 4), BITS - 4)
-        row = tl.reshape(row, (TILE // SQUARE, LANES))
-        first, _ = row_words(seed, ROWS, low // LANES + row)
-        x = tl.gather(x, places(row, order_of(first, inverses), True, True, TILE), 0)
+        row = _rows_of_tile(unscramble(_within(BITS - 4), keys, 4, 4, BITS - 4), BITS - 4, TILE)
+        left, right = order_of(tl.gather(second, row, 0), inverses)
+        x = tl.gather(x, places(row, left, right, False, True, TILE), 0)
+        row = _rows_of_tile(unscramble(_within(BITS - 4), keys, 0, 4, BITS - 4), BITS - 4, TILE)
+        left, right = order_of(tl.gather(first, row, 0), inverses)
+        x = tl.gather(x, places(row, left, right, True, True, TILE), 0)
     return x
 
 
@@ -192,6 +202,12 @@ def _within(BITS: tl.constexpr):
 def _of_tile(place: tl.tensor, BITS: tl.constexpr):
     """Places in blocks, (blocks, 2^BITS), as places in the tile."""
     return place.to(tl.int32) + (tl.arange(0, place.shape[0])[:, None] << BITS)
+
+
+@triton.jit
+def _rows_of_tile(row: tl.tensor, BITS: tl.constexpr, TILE: tl.constexpr):
+    """Rows in blocks as rows in the tile, (TILE / 16,)."""
+    return once(tl.reshape(_of_tile(row, BITS), (TILE // LANES,)))
 
 
 @triton.jit(do_not_specialize=["seed", "first_tile", "d"])
@@ -215,8 +231,9 @@ def apply_tiles(
     if first == last:
         return
     at = tl.arange(0, TILE) & ((1 << BITS) - 1)
-    x = signed(tl.load(z + at, mask=at < d, other=0.0), seed, low, TILE)
-    x = permuted(hadamard(x, BITS, TILE), seed, low, orders, BITS, TILE)
+    one, two = words_of_tile(seed, low, TILE)
+    x = signed(tl.load(z + at, mask=at < d, other=0.0), one, TILE)
+    x = permuted(hadamard(x, BITS, TILE), seed, low, one, two, orders, BITS, TILE)
     x = hadamard(x * normals(seed, STREAM, low, lines, BITS >= 8, TILE), BITS, TILE)
     emit(segments, first, last, low, x * norm, TYPE, TILE)
 
@@ -244,6 +261,7 @@ def adjoint_tiles(
         # Rows without a gradient, as of words that a batch lacks, cost no projection.
         if tl.max((x != 0).to(tl.int32)) > 0:
             x = hadamard(x, BITS, TILE) * normals(seed, STREAM, low, lines, BITS >= 8, TILE)
-            x = hadamard(permuted_back(x, seed, low, inverses, BITS, TILE), BITS, TILE)
-            total += signed(x, seed, low, TILE)
+            one, two = words_of_tile(seed, low, TILE)
+            x = permuted_back(x, seed, low, one, two, inverses, BITS, TILE)
+            total += signed(hadamard(x, BITS, TILE), one, TILE)
     tl.store(partial + tl.program_id(0) * TILE + tl.arange(0, TILE), total)

@@ -14,7 +14,15 @@ import triton.language as tl
 from torch import Tensor
 
 from d90.projections.kernels.base import RowBlock
-from d90.projections.kernels.triton.random import LANES, flipped, order_of, row_words, tables
+from d90.projections.kernels.triton.random import (
+    LANES,
+    flipped,
+    lane_of,
+    once,
+    order_of,
+    row_words,
+    tables,
+)
 from d90.projections.kernels.triton.segments import collect, emit, launches, overlap
 from d90.rng import philox
 
@@ -81,11 +89,14 @@ def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) ->
 def columns(seed: tl.tensor, low: tl.tensor, d: tl.tensor, orders: tl.tensor, TILE: tl.constexpr):
     """Columns of the tile's rows, before they wrap at d, and the words with their signs."""
     row = low // LANES + tl.arange(0, TILE // LANES)
-    shape, base = row_words(seed, STREAM, tl.reshape(row, (TILE // 256, LANES)))
-    start = tl.umulhi((base >> 1) << 1, tl.zeros_like(base) + d.to(tl.uint32))
-    order = order_of(shape, orders)[:, :, None]
-    lane = (order >> 4 * tl.arange(0, LANES)[None, None, :]) & (LANES - 1)
-    return start.to(tl.int32)[:, :, None] + lane.to(tl.int32), shape
+    shape, base = row_words(seed, STREAM, row)
+    start = once(tl.umulhi((base >> 1) << 1, tl.zeros_like(base) + d.to(tl.uint32)).to(tl.int32))
+    left, right = order_of(shape, orders)
+    left = tl.reshape(left, (TILE // 256, LANES))[:, :, None]
+    right = tl.reshape(right, (TILE // 256, LANES))[:, :, None]
+    lane = lane_of(left, right, tl.arange(0, LANES)[None, None, :])
+    start = tl.reshape(start, (TILE // 256, LANES))[:, :, None]
+    return start + lane, tl.reshape(once(shape), (TILE // 256, LANES))
 
 
 @triton.jit(do_not_specialize=["seed", "first_tile", "d"])

@@ -29,11 +29,12 @@ PERMUTATION = tl.constexpr(int(philox.Stream.PERMUTATION))
 
 @cache
 def tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The constants of the scheme on a device.
+    """The constants of the scheme on a device, int32.
 
     Returns:
-        The 128 lines of the normal distribution, int32, `intercept << 16 | fall`, tail last; the
-        240 orders of the lanes, int64, four bits a lane; and the inverse of each order.
+        The 128 lines of the normal distribution, `intercept << 16 | fall`, tail last; the 240
+        orders of the lanes, shape (240, 2): lanes 0 to 7 and 8 to 15, four bits a lane; and the
+        inverse of each order.
     """
     intercepts, falls = (*INTERCEPTS, *TAIL_INTERCEPTS), (*FALLS, *TAIL_FALLS)
     lines = [height << 16 | fall for height, fall in zip(intercepts, falls, strict=True)]
@@ -41,15 +42,17 @@ def tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     inverses = [[order.index(lane) for lane in range(philox.LANES)] for order in orders]
     return (
         torch.tensor(lines, dtype=torch.int32, device=device),
-        torch.tensor([_packed(order) for order in orders], device=device),
-        torch.tensor([_packed(order) for order in inverses], device=device),
+        torch.tensor([_packed(order) for order in orders], dtype=torch.int32, device=device),
+        torch.tensor([_packed(order) for order in inverses], dtype=torch.int32, device=device),
     )
 
 
-def _packed(order: list[int]) -> int:
-    """Four bits a lane in one signed 64-bit number."""
-    packed = sum(place << 4 * lane for lane, place in enumerate(order))
-    return packed - 2**64 if packed >= 2**63 else packed
+def _packed(order: list[int]) -> list[int]:
+    """Four bits a lane, eight lanes in a signed 32-bit number."""
+    halves = (
+        sum(place << 4 * lane for lane, place in enumerate(half)) for half in (order[:8], order[8:])
+    )
+    return [half - 2**32 if half >= 2**31 else half for half in halves]
 
 
 @triton.jit
@@ -84,9 +87,26 @@ def flipped(x: tl.tensor, word: tl.tensor):
 
 
 @triton.jit
+def once(x: tl.tensor):
+    """x itself, (rows,), computed once.
+
+    Without it the compiler computes numbers of rows again in the layout of the entries that use
+    them, Philox and all, four times over. It does not do so through a gather.
+    """
+    return tl.gather(x, tl.arange(0, x.shape[0]), 0)
+
+
+@triton.jit
 def order_of(word: tl.tensor, orders: tl.tensor):
-    """The packed order of lanes that bits 16..31 of each row's word choose."""
-    return tl.load(orders + ((word >> 16) * ORDERS >> 16))
+    """The packed order of lanes that bits 16..31 of each row's word choose: two int32."""
+    line = orders + 2 * ((word >> 16) * ORDERS >> 16)
+    return once(tl.load(line)), once(tl.load(line + 1))
+
+
+@triton.jit
+def lane_of(low: tl.tensor, high: tl.tensor, lane: tl.tensor):
+    """Where an order sends a lane, int32; its packed halves broadcast with the lane's number."""
+    return (tl.where(lane < 8, low, high) >> 4 * (lane & 7)) & (LANES - 1)
 
 
 @triton.jit
@@ -154,11 +174,12 @@ def unscramble(
     x: tl.tensor, keys: tl.tensor, FIRST: tl.constexpr, ROUNDS: tl.constexpr, BITS: tl.constexpr
 ):
     """The inverse of `scramble`."""
+    inverses = odd_inverse(keys | 1)
     for r in tl.static_range(ROUNDS - 1, -1, -1):
         key = key_of_round(keys, FIRST + r)
         # Its own inverse, because twice the shift is all the bits.
         x = x ^ (x >> (BITS // 2 + 1 if r % 2 else (BITS + 1) // 2))
-        x = ((x * odd_inverse(key | 1)) ^ (key >> 16)) & ((1 << BITS) - 1)
+        x = ((x * key_of_round(inverses, FIRST + r)) ^ (key >> 16)) & ((1 << BITS) - 1)
     return x
 
 

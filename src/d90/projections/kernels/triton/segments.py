@@ -22,8 +22,15 @@ from d90.projections.kernels.base import RowBlock
 
 FIELDS = tl.constexpr(5)
 
-_TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16}
+_TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 _NOWHERE = 2**62
+
+_FEWEST_LINES = 32
+"""A table is filled up to so many lines: its length is a constant of the kernel, and each length
+takes another compilation."""
+
+ALIGNED = tl.constexpr(16)
+"""Bytes of a vector access, of which its address is a multiple."""
 
 
 class Launch(NamedTuple):
@@ -57,7 +64,7 @@ def launches(rows: Sequence[RowBlock], tile: int, device: torch.device) -> Itera
 def _table(rows: Sequence[RowBlock], device: torch.device) -> Tensor:
     """Lines of no rows are added up to a power of two: a tile reads all of them at once."""
     lines = [_line(run) for run in rows]
-    missing = triton.next_power_of_2(len(lines)) - len(lines)
+    missing = max(_FEWEST_LINES, triton.next_power_of_2(len(lines))) - len(lines)
     lines += missing * [[_NOWHERE, _NOWHERE, 0, 0, 0]]
     return torch.tensor(lines, dtype=torch.int64).to(device, non_blocking=True)
 
@@ -100,19 +107,13 @@ def emit(
     TILE: tl.constexpr,
 ):
     """`target = source + scale * value` for the rows of a tile, value (TILE,)."""
-    i = tl.arange(0, TILE)
     for s in range(first, last):
         line = segments + s * FIELDS
-        scale = tl.load(line + 4).to(tl.int32).to(tl.float32, bitcast=True)
-        # Rows count from the tile's first: 64 bits only for what all entries share.
-        start, inside = low - tl.load(line), _inside(line, low, TILE)
+        moved = _scale(line) * value
         source, target = tl.load(line + 2), tl.load(line + 3)
-        moved = scale * value
         if source != 0:
-            pointer = source.to(tl.pointer_type(TYPE)) + start
-            moved = tl.load(pointer + i, mask=inside, other=0.0).to(tl.float32) + moved
-        pointer = target.to(tl.pointer_type(TYPE)) + start
-        tl.store(pointer + i, moved.to(TYPE), mask=inside)
+            moved = _read(line, source, low, TYPE, TILE) + moved
+        _write(line, target, low, moved, TYPE, TILE)
 
 
 @triton.jit
@@ -125,15 +126,68 @@ def collect(
     TILE: tl.constexpr,
 ):
     """`scale * source` for the rows of a tile, (TILE,), zero where no tensor is."""
-    i = tl.arange(0, TILE)
     found = tl.zeros((TILE,), tl.float32)
     for s in range(first, last):
         line = segments + s * FIELDS
-        scale = tl.load(line + 4).to(tl.int32).to(tl.float32, bitcast=True)
-        source = tl.load(line + 2).to(tl.pointer_type(TYPE)) + (low - tl.load(line))
-        value = tl.load(source + i, mask=_inside(line, low, TILE), other=0.0)
-        found += scale * value.to(tl.float32)
+        found += _scale(line) * _read(line, tl.load(line + 2), low, TYPE, TILE)
     return found
+
+
+@triton.jit
+def _scale(line: tl.tensor):
+    return tl.load(line + 4).to(tl.int32).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _read(
+    line: tl.tensor, base: tl.tensor, low: tl.tensor, TYPE: tl.constexpr, TILE: tl.constexpr
+):
+    """The rows of a tile that are in the tensor at this address, (TILE,), float32; else 0."""
+    i = tl.arange(0, TILE)
+    address = _address(line, base, low, TYPE)
+    if _is_whole(line, address, low, TILE):
+        pointer = tl.multiple_of(address.to(tl.pointer_type(TYPE)), ALIGNED)
+        x = tl.load(pointer + i)
+    else:
+        pointer = address.to(tl.pointer_type(TYPE))
+        x = tl.load(pointer + i, mask=_inside(line, low, TILE), other=0.0)
+    return x.to(tl.float32)
+
+
+@triton.jit
+def _write(
+    line: tl.tensor,
+    base: tl.tensor,
+    low: tl.tensor,
+    x: tl.tensor,
+    TYPE: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Write the rows of a tile that are in the tensor at this address."""
+    i = tl.arange(0, TILE)
+    address = _address(line, base, low, TYPE)
+    if _is_whole(line, address, low, TILE):
+        pointer = tl.multiple_of(address.to(tl.pointer_type(TYPE)), ALIGNED)
+        tl.store(pointer + i, x.to(TYPE))
+    else:
+        pointer = address.to(tl.pointer_type(TYPE))
+        tl.store(pointer + i, x.to(TYPE), mask=_inside(line, low, TILE))
+
+
+@triton.jit
+def _address(line: tl.tensor, base: tl.tensor, low: tl.tensor, TYPE: tl.constexpr):
+    """Of the tile's first row in the tensor at `base`, which may lie before or behind it.
+
+    Rows count from the tile's first: 64 bits only for what all entries share.
+    """
+    return base + (low - tl.load(line)) * (TYPE.primitive_bitwidth // 8)
+
+
+@triton.jit
+def _is_whole(line: tl.tensor, address: tl.tensor, low: tl.tensor, TILE: tl.constexpr):
+    """Whether all of a tile lies in one tensor, at an address that vectors may be read from."""
+    inside = (tl.load(line) <= low) & (tl.load(line + 1) >= low + TILE)
+    return inside & (address % ALIGNED == 0)
 
 
 @triton.jit
