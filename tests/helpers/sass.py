@@ -38,6 +38,7 @@ class Sass:
         weights: entries of the tile a thread; instructions / weights is the issue cost of a weight.
         opcodes: how often each opcode occurs, without its modifiers.
         atomics: the atomic and reduction instructions, in full.
+        vector_accesses: loads and stores of global memory of 16 bytes.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Sass:
     weights: int
     opcodes: Counter[str]
     atomics: tuple[str, ...]
+    vector_accesses: int
 
     @property
     def instructions_per_weight(self) -> float:
@@ -109,6 +111,7 @@ def disassemble(kernel: Any, tile: int) -> Sass:
         weights=tile // (32 * kernel.metadata.num_warps),
         opcodes=opcodes,
         atomics=tuple(op for op in found if op.startswith(("ATOM", "RED"))),
+        vector_accesses=sum(op.startswith(("LDG.E.128", "STG.E.128")) for op in found),
     )
 
 

@@ -139,9 +139,7 @@ def _scale(line: tl.tensor):
 
 
 @triton.jit
-def _read(
-    line: tl.tensor, base: tl.tensor, low: tl.tensor, TYPE: tl.constexpr, TILE: tl.constexpr
-):
+def _read(line: tl.tensor, base: tl.tensor, low: tl.tensor, TYPE: tl.constexpr, TILE: tl.constexpr):
     """The rows of a tile that are in the tensor at this address, (TILE,), float32; else 0."""
     i = tl.arange(0, TILE)
     address = _address(line, base, low, TYPE)
