@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+
 import pytest
 import torch
 
@@ -32,6 +36,8 @@ def nothing(name: str) -> bool:
         ("auto", "cuda", WIDE, "reference"),
         ("auto", "cpu", WRONG, "reference"),
         ("auto", "cpu", [*PLAIN, torch.float16], "reference"),
+        ("auto", "cuda", [*PLAIN, torch.float16], "triton"),
+        ("native", "cpu", [*PLAIN, torch.float16], "reference"),
         ("reference", "cpu", PLAIN, "reference"),
         ("reference", "cuda", PLAIN, "reference"),
         ("native", "cpu", PLAIN, "native"),
@@ -51,7 +57,7 @@ def test_without_kernels_the_reference_serves(device: str) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "device", "remedy"),
-    [("native", "cpu", "C\\+\\+ compiler"), ("triton", "cuda", "pip install triton")],
+    [("native", "cpu", "C\\+\\+ compiler"), ("triton", "cuda", "install triton 3.3")],
 )
 def test_a_missing_kernel_asked_for_by_name_is_an_error(
     wanted: str, device: str, remedy: str
@@ -103,3 +109,48 @@ def test_an_unknown_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("D90_KERNEL", "tritn")
     with pytest.raises(D90Error, match="did you mean 'triton'"):
         dispatch.requested_kernel()
+
+
+@pytest.fixture
+def triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The Triton kernels, looked up again after the test."""
+    kernels = pytest.importorskip("d90.projections.kernels.triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    dispatch._triton.cache_clear()
+    yield kernels
+    dispatch._triton.cache_clear()
+
+
+def test_a_triton_without_gather_is_left_to_the_reference(
+    triton: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch 2.6 brings it: the kernels would fail at their first launch."""
+    monkeypatch.delattr(triton.tl, "gather")
+    with pytest.warns(RuntimeWarning, match=r"has no gather.*reference runs on the GPU"):
+        assert dispatch._triton() is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dispatch._triton() is None, "one warning is enough"
+
+
+def test_without_a_compiler_triton_is_left_to_the_reference(
+    triton: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.warns(RuntimeWarning, match="C compiler"):
+        assert dispatch._triton() is None
+
+
+def test_long_blocks_on_a_gpu_get_one_warning(
+    triton: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "select_kernel", lambda *_: "triton")
+    monkeypatch.setattr(dispatch, "_load", lambda name: triton)
+    dispatch._warn_of_long_blocks.cache_clear()
+    with pytest.warns(RuntimeWarning, match="choose the projection onehot"):
+        assert dispatch.kernel("fastfood", 2**14 + 1, torch.zeros(1)) is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dispatch.kernel("fastfood", 2**14 + 1, torch.zeros(1)) is None
+    assert dispatch.kernel("fastfood", 2**14, torch.zeros(1)) is triton

@@ -14,7 +14,7 @@ KERNELS = ("auto", "native", "reference", "triton")
 
 
 class RowBlock(NamedTuple):
-    """Consecutive rows of P that belong to one contiguous tensor, float32 or bfloat16.
+    """Consecutive rows of P that belong to one contiguous tensor, of a dtype that the kernel takes.
 
     Attributes:
         start: its first row.

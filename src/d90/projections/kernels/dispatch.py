@@ -16,10 +16,13 @@ from torch import Tensor
 from d90.projections.kernels.base import Kernel, requested_kernel
 
 _DEVICES = {"native": "cpu", "triton": "cuda"}
-_DTYPES = (torch.float32, torch.bfloat16)
+_DTYPES = {
+    "native": {torch.float32, torch.bfloat16},
+    "triton": {torch.float32, torch.bfloat16, torch.float16},
+}
 _REMEDIES = {
     "native": "reinstall d90 with a C++ compiler available",
-    "triton": "pip install triton",
+    "triton": "install triton 3.3 or newer, and a C compiler",
 }
 
 
@@ -37,8 +40,8 @@ def implementation(
         requested: a name in `KERNELS`.
         device: type of the device that all tensors are on.
         dtypes: of z, or of the output of the adjoint; then of theta_0, theta or gradients. Kernels
-            support float32 for the first and float32 or bfloat16 for the others; other dtypes go
-            to the reference.
+            support float32 for the first, and float32 or bfloat16 for the others, Triton's float16
+            too; other dtypes go to the reference.
         is_available: whether native or triton can be loaded; called only if it would run.
         interpreted: whether Triton kernels run in its interpreter, on the CPU.
 
@@ -48,11 +51,14 @@ def implementation(
     >>> implementation("auto", "cuda", [torch.float32], lambda name: True)
     'triton'
     """
-    if requested == "reference" or dtypes[0] != torch.float32 or not set(dtypes) <= set(_DTYPES):
+    suitable = [name for name, accepted in _DTYPES.items() if {*dtypes} <= accepted]
+    if requested == "reference" or dtypes[0] != torch.float32 or not suitable:
         return "reference"
     if requested == "auto":
-        usable = [name for name in _DEVICES if _DEVICES[name] == device and is_available(name)]
+        usable = [name for name in suitable if _DEVICES[name] == device and is_available(name)]
         return usable[0] if usable else "reference"
+    if requested not in suitable:
+        return "reference"
     device_type = "cpu" if requested == "triton" and interpreted else _DEVICES[requested]
     if device != device_type:
         hint = ", set TRITON_INTERPRET=1 for its interpreter" if requested == "triton" else ""
@@ -99,7 +105,21 @@ def kernel(name: str, d: int, vector: Tensor, *others: Tensor) -> Kernel | None:
     """
     choice = select_kernel(vector, *others) if name else "reference"
     loaded = None if choice == "reference" else _load(choice)
-    return loaded if loaded is not None and loaded.supports(name, d) else None
+    if loaded is not None and loaded.supports(name, d):
+        return loaded
+    if choice == "triton" and name == "fastfood":
+        _warn_of_long_blocks()
+    return None
+
+
+@cache
+def _warn_of_long_blocks() -> None:
+    warnings.warn(
+        "on a GPU, fastfood has kernels up to d = 16,384; above it the torch reference runs, which "
+        "is hundreds of times slower: choose the projection onehot.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def _load(name: str) -> Kernel | None:
@@ -116,13 +136,14 @@ def _native() -> Kernel | None:
 def _triton() -> Kernel | None:
     try:
         from d90.projections.kernels import triton
-    except ImportError as problem:
-        if requested_kernel() == "auto":
-            warnings.warn(
-                f"triton cannot be imported ({problem}): the slower torch reference runs on the "
-                "GPU.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        return None
-    return triton
+    except ImportError as error:
+        problem = f"triton cannot be imported ({error})"
+    else:
+        problem = triton.find_problem()
+        if not problem:
+            return triton
+    if requested_kernel() == "auto":
+        warnings.warn(
+            f"{problem}: the slower torch reference runs on the GPU.", RuntimeWarning, stacklevel=3
+        )
+    return None

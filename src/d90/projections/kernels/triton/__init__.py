@@ -7,9 +7,13 @@ needs triton.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from d90.projections.kernels.base import RowBlock
@@ -17,6 +21,20 @@ from d90.projections.kernels.triton import fastfood, onehot
 from d90.projections.kernels.triton.segments import stop
 
 _PROJECTIONS = {"fastfood": fastfood, "onehot": onehot}
+
+
+def find_problem() -> str:
+    """Why no kernel could be launched here; empty where nothing speaks against it.
+
+    Found out before the first launch, where either would be an error in the middle of a run.
+    """
+    if not hasattr(tl, "gather"):
+        return f"triton {triton.__version__} has no gather, which came with 3.3 (torch 2.7)"
+    compilers = [os.environ.get("CC"), "gcc", "clang"]
+    is_interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if not is_interpreted and not any(shutil.which(name) for name in compilers if name):
+        return "triton builds its launchers with a C compiler, and there is none: install gcc"
+    return ""
 
 
 def supports(name: str, d: int) -> bool:
