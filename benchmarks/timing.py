@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
+
 Work = Callable[[], object]
 
 
@@ -47,10 +49,18 @@ def side_by_side(
 
 
 def _seconds(call: Work, calls: int) -> float:
+    _synchronize()
     start = time.perf_counter()
     for _ in range(calls):
         call()
+    _synchronize()
     return (time.perf_counter() - start) / calls
+
+
+def _synchronize() -> None:
+    """Wait for the GPU, if there is one: its work outlasts the calls that queue it."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -17,6 +17,7 @@ from d90.pretraining.plan import PretrainJob
 from d90.pretraining.tokenizer import SPECIAL, Vocabulary
 from d90.pretraining.trainer import PretrainTrainer
 from d90.rng import philox
+from d90.training.cost import WARMUP_STEPS
 from d90.training.memory import estimate_memory
 
 LOGIT_COPIES = 3
@@ -51,8 +52,9 @@ def estimate_cost(job: PretrainJob, *, timed_steps: int = 3) -> CostEstimate:
     blocks = TokenBlocks(ids.astype(np.uint32), config.max_length, tokens.start)
     model = new_model(job.fields, tokens, config.max_length, config.seed)
     run = PretrainTrainer(model, tokens, blocks, blocks, config, identity={})
-    run.optimizer_step()  # The first step also allocates.
+    _seconds(run.optimizer_step, WARMUP_STEPS)
     step = _seconds(run.optimizer_step, timed_steps)
+    run.validation_loss(max_batches=1)
     batch = _seconds(lambda: run.validation_loss(max_batches=1), 1)
     run.close()
     evaluations = len({*range(0, config.max_steps, config.evaluate_every), *config.checkpoints})

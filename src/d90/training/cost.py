@@ -13,6 +13,10 @@ from d90.training.data import TokenizedTask, evaluation_batches
 from d90.training.evaluation import predict
 from d90.training.trainer import Trainer
 
+WARMUP_STEPS = 2
+"""Optimizer steps before the timed ones. The first allocates; it is at z = 0, where nothing is
+projected, so that on a GPU the kernels of the projection compile in the second."""
+
 
 def estimate_seconds(
     model: nn.Module,
@@ -31,11 +35,12 @@ def estimate_seconds(
     run = Trainer(
         model,
         data,
-        replace(config, max_steps=timed_steps + 1),
+        replace(config, max_steps=WARMUP_STEPS + timed_steps),
         learning_rate=subspace_learning_rate(learning_rate, d),
         seed=seed,
     )
-    run.optimizer_step()  # The first step also allocates.
+    for _ in range(WARMUP_STEPS):
+        run.optimizer_step()
     start = perf_counter()
     for _ in range(timed_steps):
         run.optimizer_step()
@@ -43,6 +48,7 @@ def estimate_seconds(
     primary = data.evaluation[data.primary]
     batches = evaluation_batches(primary.lengths, run.evaluation_batch_size)
     middle = batches[len(batches) // 2]
+    predict(model, data, primary, [middle], run.accelerator, run.process_group)
     start = perf_counter()
     predict(model, data, primary, [middle], run.accelerator, run.process_group)
     row_seconds = (perf_counter() - start) / len(middle)
