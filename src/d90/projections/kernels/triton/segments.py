@@ -6,7 +6,7 @@ the addresses of source (0 where there is none) and target, and the bits of its 
 
 # Triton's language only looks like Python: the compiler checks its types, in the tests.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportInvalidTypeForm=false
-# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import struct
