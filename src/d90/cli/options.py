@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d90.cli.config import read_defaults
+from d90.cli.option_groups import with_options
 from d90.cli.parsing import integers, names, numbers
 from d90.search.protocols import BASELINE_LEARNING_RATES, LEARNING_RATES, Protocol, make_protocol
 
@@ -352,3 +353,13 @@ class RunOptions:
         from d90.executors import make_executor
 
         return make_executor(runner=runner, **self.execution)
+
+
+study_options = with_options(
+    subspace=subspace_options,
+    protocol=protocol_options,
+    training=training_options,
+    data=data_options,
+    run=run_options,
+)
+"""Decorator of the commands that measure: all groups of options, by the name of the argument."""

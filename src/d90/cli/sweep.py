@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from d90.cli.option_groups import with_options
 from d90.cli.options import (
     MODEL_HELP,
     TASK_HELP,
     ProtocolOptions,
     RunOptions,
     TrainingOptions,
-    data_options,
     option,
-    protocol_options,
-    run_options,
-    subspace_options,
-    training_options,
+    study_options,
 )
 from d90.cli.output import check_dry_run, command_line, open_store, show_report, silence
 from d90.cli.parsing import names
@@ -67,13 +62,7 @@ def sweep_command(
     """
     default_methods, default_protocol = methods, protocol
 
-    @with_options(
-        subspace=subspace_options,
-        protocol=protocol_options,
-        training=training_options,
-        data=data_options,
-        run=run_options,
-    )
+    @study_options
     def command(
         models: Models,
         *,

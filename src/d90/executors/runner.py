@@ -93,12 +93,7 @@ class TrialRunner:
         self.baseline_config = replace(full, precision=full.autocast)
         self.subspace = subspace or SubspaceConfig()
         self.checkpoint_dir, self.checkpoint_every = checkpoint_dir, checkpoint_every
-        self.data_settings = {
-            "head_seed": head_seed,
-            "dtype": dtype,
-            "max_length": max_length,
-            "max_train_eval_samples": max_train_eval_samples,
-        }
+        self.head_seed = head_seed
         self.precision = config.autocast
         if self.baseline_config.autocast != self.precision:
             raise D90Error(

@@ -109,7 +109,7 @@ class AdapterTuner:
             revision=getattr(self.model.config, "_commit_hash", None) or "",
             fingerprint=fingerprint(self.model),
             D=problem.D,
-            head_seed=runner.data_settings["head_seed"],
+            head_seed=runner.head_seed,
             dtype=str(self.model.dtype).removeprefix("torch."),
         )
         self.process_group = get_process_group()

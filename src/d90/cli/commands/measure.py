@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from d90.cli.option_groups import with_options
 from d90.cli.options import (
     MODEL_HELP,
     TASK_HELP,
@@ -17,11 +16,7 @@ from d90.cli.options import (
     ProtocolOptions,
     RunOptions,
     TrainingOptions,
-    data_options,
-    protocol_options,
-    run_options,
-    subspace_options,
-    training_options,
+    study_options,
 )
 from d90.distributed.launcher import rank
 
@@ -29,13 +24,7 @@ if TYPE_CHECKING:
     from d90.experiments.study import Study
 
 
-@with_options(
-    subspace=subspace_options,
-    protocol=protocol_options,
-    training=training_options,
-    data=data_options,
-    run=run_options,
-)
+@study_options
 def measure(
     model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar="MODEL")],
     task: Annotated[str, typer.Argument(help=TASK_HELP, metavar="TASK")],

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from d90.cli.option_groups import with_options
 from d90.cli.options import (
     ProtocolOptions,
     RunOptions,
     TrainingOptions,
-    data_options,
     option,
-    protocol_options,
-    run_options,
-    subspace_options,
-    training_options,
+    study_options,
 )
 from d90.cli.output import silence
 from d90.cli.parsing import integers
@@ -30,13 +25,7 @@ if TYPE_CHECKING:
     from d90.report.document import Document
 
 
-@with_options(
-    subspace=subspace_options,
-    protocol=protocol_options,
-    training=training_options,
-    data=data_options,
-    run=run_options,
-)
+@study_options
 def trajectory(
     models: Annotated[
         list[str],
