@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
 from d90.cli.output import format_seconds, print_line
+from d90.cli.progress.live import LiveDisplay
 from d90.pretraining.checkpoints import Evaluation
 from d90.pretraining.config import PretrainConfig
 from d90.pretraining.dataset import Corpus
@@ -23,39 +21,22 @@ from d90.pretraining.summary import Summary
 from d90.training.memory import available_memory
 
 
-class PretrainProgress(PretrainCallback, AbstractContextManager["PretrainProgress"]):
+class PretrainProgress(PretrainCallback, LiveDisplay):
     """Optimizer steps done, loss, validation perplexity, tokens per second and the time left.
 
     `quiet` prints nothing at all.
     """
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console, self._quiet = console, quiet
+        super().__init__(console, quiet=quiet)
         self._bars = Bars(
             TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()
         )
         self._steps = self._bars.add_task("step", total=None, visible=False)
         self._losses, self._speed = Text(), Text()
-        self._live: Live | None = None
-        if console.is_terminal and not quiet:
-            shown = Group(self._bars, self._losses, self._speed)
-            self._live = Live(shown, console=console, transient=True)
+        self._show_live(Group(self._bars, self._losses, self._speed))
         self._began, self._first, self._tokens = monotonic(), 0, 0
         self._perplexity = ""
-
-    def __enter__(self) -> PretrainProgress:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def on_corpus_progress(self, what: str, documents: int, size: int) -> None:
         self._losses.plain = (
@@ -91,10 +72,6 @@ class PretrainProgress(PretrainCallback, AbstractContextManager["PretrainProgres
             f"{evaluation.validation_loss:.3f}  perplexity {evaluation.perplexity:,.1f}  "
             f"({format_seconds(evaluation.seconds)})"
         )
-
-    def _print(self, line: str) -> None:
-        if not self._quiet:
-            print_line(line, self._console)
 
 
 def show_summary(summary: Summary, folder: Path) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import fmean
 from threading import Lock
 from time import monotonic
-from types import TracebackType
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from d90.cli.output import format_seconds, print_line
+from d90.cli.output import format_seconds
+from d90.cli.progress.live import LiveDisplay
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepCallback, SweepItem
 from d90.search.trial import Trial, TrialResult
@@ -86,7 +84,7 @@ def seconds_left(
     return max([work / max(len(left), 1), *left])
 
 
-class StudyProgress(SweepCallback, AbstractContextManager["StudyProgress"]):
+class StudyProgress(SweepCallback, LiveDisplay):
     """Studies and trials done and left, the trials under way, the bracket of d and the time left.
 
     Args:
@@ -98,29 +96,14 @@ class StudyProgress(SweepCallback, AbstractContextManager["StudyProgress"]):
     def __init__(
         self, console: Console, *, quiet: bool = False, clock: Callable[[], float] = monotonic
     ) -> None:
-        self._console, self._quiet, self._clock = console, quiet, clock
+        super().__init__(console, quiet=quiet)
+        self._clock = clock
         self._lock = Lock()  # Executors report progress from threads of their own.
         self._running: dict[Trial, RunningTrial] = {}
         self._studies: tuple[int, int] | None = None
         self._finished: list[float] = []
         self._done, self._remaining, self._bracket = 0, 0, ""
-        self._live: Live | None = None
-        if console.is_terminal and not quiet:
-            self._live = Live(self, console=console, transient=True)
-
-    def __enter__(self) -> StudyProgress:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._show_live(self)
 
     def on_item_begin(self, item: SweepItem, number: int, count: int) -> None:
         self._print(f"study {number} of {count}: {item.name}")
@@ -193,10 +176,6 @@ class StudyProgress(SweepCallback, AbstractContextManager["StudyProgress"]):
         self._done, self._remaining = len(results), study.protocol.max_trials(results)
         name = f"d{100 * study.protocol.target_fraction:g}"
         self._bracket = _bracket(name, *study.protocol.bounds(results))
-
-    def _print(self, line: str) -> None:
-        if not self._quiet:
-            print_line(line, self._console)
 
 
 def _add_bar(table: Table, name: str, done: int, total: int, *details: str) -> None:
