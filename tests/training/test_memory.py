@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from d90.errors import D90Error
 from d90.models import loading
-from d90.training.memory import available_memory, check_memory, estimate_memory
+from d90.training.memory import available_memory, check_memory, estimate_memory, is_out_of_memory
 
 BATCH = {"batch_size": 8, "max_length": 16}
 
@@ -50,3 +51,40 @@ def test_check_stops_what_cannot_fit(tiny_folder: Path):
     monstrous = estimate_memory(model, d=None, optimizer="adam", batch_size=2**30, max_length=16)
     with pytest.raises(D90Error, match="model 'tiny' needs about"):
         check_memory("tiny", monstrous, cpu)
+
+
+class FakeAcceleratorError(RuntimeError):
+    """As torch.AcceleratorError, which torch before 2.8 does not have."""
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    FakeAcceleratorError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"),
+    RuntimeError("CUDA driver error: out of memory"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes."),
+]
+OTHER = [
+    OSError(errno.ENOENT, "out of memory"),
+    ValueError("out of memory"),
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+    RuntimeError("out of resource: shared memory, Required: 262144, Hardware limit: 232448"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
+def test_errors_that_mean_out_of_memory(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("error", OTHER, ids=str)
+def test_errors_that_mean_something_else(error: Exception) -> None:
+    assert not is_out_of_memory(error)

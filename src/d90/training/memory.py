@@ -22,7 +22,15 @@ from d90.subspace.grouping import by_layer
 STATE_VALUES = {"adam": 2, "adamw": 2, "sgd": 0}
 """Values of optimizer state per trained parameter."""
 
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = (
+    "out of memory",  # CUDA's runtime and driver outside of torch's allocator, Triton's launches
+    "can't allocate memory",  # torch's CPU allocator
+    "not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",  # no memory for the handle
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "ALLOCATION_FAILED",  # cuDNN 9: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED, HOST_
+)
 """Messages of the torch errors that have no class of their own."""
 
 
@@ -95,7 +103,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means out of memory, on the host or on the device."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # torch's CPU allocator and cuBLAS raise plain RuntimeErrors.
+    # Only torch's allocator of device memory has its own class. The others raise a RuntimeError, or
+    # its subclass torch.AcceleratorError.
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and any(message in str(error) for message in OUT_OF_MEMORY)
     )
