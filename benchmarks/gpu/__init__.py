@@ -1,0 +1,1 @@
+"""One check of everything on a GPU, for a machine where nothing can be installed: `--help`."""
