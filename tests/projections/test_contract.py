@@ -193,6 +193,43 @@ def test_displace_and_collect_are_apply_and_adjoint_by_tensor(
     torch.testing.assert_close(P.pull_back(gradients, starts, scales), expected)
 
 
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.view(kinds[tensor.dtype.itemsize])
+
+
+@names
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str
+)
+def test_theta_at_zero_is_theta_0_bit_for_bit(kernel: str, name: str, dtype: torch.dtype) -> None:
+    P = make_projection(name, d=12, D=400, seed=10)
+    tiny = torch.finfo(dtype).smallest_normal / 2
+    theta_0 = torch.tensor([0.0, -0.0, tiny, -tiny, 1 / 3, -3.0], dtype=dtype).repeat(20)
+    shifted = torch.zeros(121, dtype=dtype)[1:]
+    for z in (torch.zeros(12), -torch.zeros(12)):
+        (theta,) = P.add_projected(z, [theta_0], [17], [-2.0])
+        P.add_projected(z, [theta_0], [17], [1.5], out=[shifted])
+        assert torch.equal(bits(theta), bits(theta_0))
+        assert torch.equal(bits(shifted), bits(theta_0))
+
+
+@names
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_step_of_zero_is_added_where_z_is_not_zero(
+    kernel: str, name: str, dtype: torch.dtype
+) -> None:
+    """-0.0 + 0.0 is 0.0, unless all of z is zero."""
+    P = make_projection(name, d=12, D=400, seed=10)
+    z = torch.zeros(12)
+    z[5] = 1e-20
+    step = 2 * P.apply(z, 17, 137)
+    theta_0 = torch.full((120,), -0.0, dtype=dtype)
+    (theta,) = P.add_projected(z, [theta_0], [17], [2.0])
+    assert torch.equal(bits(theta), bits((-0.0 + step).to(dtype)))
+    assert name != "onehot" or bool(((theta == 0) & ~theta.signbit()).any())
+
+
 @names
 def test_collect_takes_the_gradient_of_a_sum(kernel: str, name: str) -> None:
     """Such a gradient is one number with stride 0."""

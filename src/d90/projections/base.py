@@ -106,6 +106,9 @@ class Projection(ABC):
     ) -> list[Tensor]:
         """`theta_0 + s (P z)` for several tensors, in one pass over memory.
 
+        Where all of z is zero, the result is theta_0 bit for bit: -0.0 + 0 would be 0.0. No value
+        is read from the device for it.
+
         Args:
             z: shape (d,).
             theta_0: tensors of any shape and floating dtype; sums have z's dtype.
@@ -122,9 +125,10 @@ class Projection(ABC):
             rows = map(RowBlock, row_offsets, theta_0, out, scales)
             kernel.apply(self.name, self.d, self.D, self.seed, z.contiguous(), list(rows))
             return out
+        nonzero = z.any()
         for tensor, target, start, scale in zip(theta_0, out, row_offsets, scales, strict=True):
             step = self.apply(z, start, start + tensor.numel()).view(tensor.shape)
-            target.copy_(tensor.to(z.dtype) + scale * step)
+            target.copy_(torch.where(nonzero, tensor.to(z.dtype) + scale * step, tensor))
         return out
 
     def pull_back(

@@ -64,11 +64,6 @@ class GroupRows:
     ) -> None:
         """Write theta to `out`, tensors like theta_0, without a graph."""
         step = z if lam is None else lam[self.group] * z
-        # theta_0 + 0 is theta_0, except that it turns -0.0 into 0.0.
-        if not step.any():
-            for target, tensor in zip(out, theta_0, strict=True):
-                target.copy_(tensor)
-            return
         step = step.to(torch.promote_types(step.dtype, torch.float32))
         P = _projection(self.projection, len(z), self.D, self.seed)
         with torch.autocast(z.device.type, enabled=False):

@@ -214,6 +214,33 @@ def test_several_tensors_at_once(name: str, d: int, monkeypatch: pytest.MonkeyPa
 
 
 @names
+@pytest.mark.parametrize("d", [5, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_theta_at_zero_is_theta_0_bit_for_bit(name: str, d: int, dtype: torch.dtype) -> None:
+    P = make_projection(name, d=d, D=5000, seed=10)
+    # The interpreter turns subnormal bfloat16 into zero, which a GPU does not.
+    tiny = torch.finfo(dtype).smallest_normal / (1 if dtype == torch.bfloat16 else 2)
+    theta_0 = torch.tensor([0.0, -0.0, tiny, -tiny, 1 / 3, -3.0], dtype=dtype).repeat(500)
+    bits = torch.int32 if dtype == torch.float32 else torch.int16
+    for z in (torch.zeros(d), -torch.zeros(d)):
+        (theta,) = P.add_projected(z, [theta_0], [17], [-2.0])
+        assert torch.equal(theta.view(bits), theta_0.view(bits))
+
+
+@names
+def test_a_step_of_zero_is_added_where_z_is_not_zero(name: str) -> None:
+    """-0.0 + 0.0 is 0.0, unless all of z is zero."""
+    P = make_projection(name, d=300, D=5000, seed=10)
+    z = torch.zeros(300)
+    z[5] = 1e-20
+    theta_0 = torch.full((5000,), -0.0)
+    (theta,) = P.add_projected(z, [theta_0], [0], [2.0])
+    expected = -0.0 + 2 * P.apply(z, 0, P.D)
+    assert torch.equal(theta.view(torch.int32), expected.view(torch.int32))
+    assert name != "onehot" or bool(((theta == 0) & ~theta.signbit()).any())
+
+
+@names
 def test_rows_outside_the_tensors_are_not_written(name: str) -> None:
     P = make_projection(name, d=300, D=5000, seed=1)
     memory = torch.full((5000,), 7.0)

@@ -39,7 +39,10 @@ class Kernel(Protocol):
     def apply(
         self, name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]
     ) -> None:
-        """`target = source + scale * (P z)[start:...]` for each block of rows, in order."""
+        """`target = source + scale * (P z)[start:...]` for each block of rows, in order.
+
+        Where all of z is zero, a target gets the bits of its source.
+        """
         ...
 
     def adjoint(

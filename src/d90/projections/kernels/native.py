@@ -89,7 +89,15 @@ def _path() -> Path:
 
 
 def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> None:
-    """`target = source + scale * (P z)[start:...]` for each block of rows, in order."""
+    """`target = source + scale * (P z)[start:...]` for each block of rows, in order.
+
+    Where all of z is zero, a target gets the bits of its source.
+    """
+    if not z.any():
+        for block in rows:
+            if block.source is not None and block.target is not None:
+                block.target.copy_(block.source)
+        rows = [block for block in rows if block.source is None]
     _call("d90_apply", name, d, D, seed, z, rows)
 
 

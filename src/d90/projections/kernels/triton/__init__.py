@@ -43,7 +43,10 @@ def supports(name: str, d: int) -> bool:
 
 
 def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> None:
-    """`target = source + scale * (P z)[start:...]` for each block of rows, in order."""
+    """`target = source + scale * (P z)[start:...]` for each block of rows, in order.
+
+    Where all of z is zero, a target gets the bits of its source.
+    """
     _check(D, rows)
     with torch.cuda.device_of(z):
         _PROJECTIONS[name].apply(d, D, seed, z, rows)

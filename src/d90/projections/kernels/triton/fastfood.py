@@ -51,11 +51,11 @@ def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> Non
     """See `d90.projections.kernels.triton.apply`."""
     lines, orders, _ = tables(z.device)
     bits, tile, warps = _shape(d)
-    norm = 1 / math.sqrt((1 << bits) * D)
+    norm, nonzero = 1 / math.sqrt((1 << bits) * D), z.any()
     for launch in launches(rows, tile, z.device):
         where = (launch.table, lines, orders, seed, launch.first)
         apply_tiles[(launch.tiles,)](
-            z, *where, d, norm, BITS=bits, num_warps=warps, **launch.options
+            z, nonzero, *where, d, norm, BITS=bits, num_warps=warps, **launch.options
         )
 
 
@@ -213,6 +213,7 @@ def _rows_of_tile(row: tl.tensor, BITS: tl.constexpr, TILE: tl.constexpr):
 @triton.jit(do_not_specialize=["seed", "first_tile", "d"])
 def apply_tiles(
     z: tl.tensor,
+    nonzero: tl.tensor,
     segments: tl.tensor,
     lines: tl.tensor,
     orders: tl.tensor,
@@ -235,7 +236,7 @@ def apply_tiles(
     x = signed(tl.load(z + at, mask=at < d, other=0.0), one, TILE)
     x = permuted(hadamard(x, BITS, TILE), seed, low, one, two, orders, BITS, TILE)
     x = hadamard(x * normals(seed, STREAM, low, lines, BITS >= 8, TILE), BITS, TILE)
-    emit(segments, first, last, low, x * norm, TYPE, TILE)
+    emit(segments, first, last, low, x * norm, tl.load(nonzero), TYPE, TILE)
 
 
 @triton.jit(do_not_specialize=["seed", "first_tile", "tiles"])

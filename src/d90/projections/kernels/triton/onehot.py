@@ -49,11 +49,10 @@ def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> Non
     _, orders, _ = tables(z.device)
     # Sixteen neighbors from any column on, without a remainder.
     wrapped = z.repeat(1 + -(-_WRAP // d))[: d + _WRAP]
-    norm = math.sqrt(d / D)
+    norm, nonzero = math.sqrt(d / D), z.any()
     for launch in launches(rows, _TILE, z.device):
-        apply_tiles[(launch.tiles,)](
-            wrapped, launch.table, orders, seed, launch.first, d, norm, **launch.options
-        )
+        where = (launch.table, orders, seed, launch.first)
+        apply_tiles[(launch.tiles,)](wrapped, nonzero, *where, d, norm, **launch.options)
 
 
 def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) -> None:
@@ -102,6 +101,7 @@ def columns(seed: tl.tensor, low: tl.tensor, d: tl.tensor, orders: tl.tensor, TI
 @triton.jit(do_not_specialize=["seed", "first_tile", "d"])
 def apply_tiles(
     z: tl.tensor,
+    nonzero: tl.tensor,
     segments: tl.tensor,
     orders: tl.tensor,
     seed: tl.uint64,
@@ -119,7 +119,8 @@ def apply_tiles(
         return
     column, shape = columns(seed, low, d, orders, TILE)
     value = flipped(tl.load(z + column), shape) * norm
-    emit(segments, first, last, low, tl.reshape(value, (TILE,)), TYPE, TILE)
+    value = tl.reshape(value, (TILE,))
+    emit(segments, first, last, low, value, tl.load(nonzero), TYPE, TILE)
 
 
 @triton.jit(do_not_specialize=["first_tile"])

@@ -103,16 +103,23 @@ def emit(
     last: tl.tensor,
     low: tl.tensor,
     value: tl.tensor,
+    nonzero: tl.tensor,
     TYPE: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """`target = source + scale * value` for the rows of a tile, value (TILE,)."""
+    """`target = source + scale * value` for the rows of a tile, value (TILE,).
+
+    Args:
+        nonzero: scalar; if false, a target gets the bits of its source.
+    """
+    # The one number that leaves all others alone. Its bits, because -0.0 may compile to 0.0.
+    nothing = tl.full((), -(2**31), tl.int32).to(tl.float32, bitcast=True)
     for s in range(first, last):
         line = segments + s * FIELDS
         moved = _scale(line) * value
         source, target = tl.load(line + 2), tl.load(line + 3)
         if source != 0:
-            moved = _read(line, source, low, TYPE, TILE) + moved
+            moved = _read(line, source, low, TYPE, TILE) + tl.where(nonzero, moved, nothing)
         _write(line, target, low, moved, TYPE, TILE)
 
 
