@@ -24,6 +24,7 @@ from d90.executors.base import (
     throttle,
     worker_died,
 )
+from d90.executors.device import DeviceLostError
 from d90.executors.runner import TrialRunner
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
@@ -36,9 +37,9 @@ STOP = "stop"
 class ProcessExecutor:
     """An executor with several workers that share nothing but the machine.
 
-    A worker that dies, for example because memory ran out, is replaced and its trial is restarted;
-    the other workers are not affected. If the main process dies, its workers exit at their next
-    progress report.
+    A worker that dies, for example because memory ran out, or that can no longer use its GPU, is
+    replaced and its trial is restarted; the other workers are not affected. If the main process
+    dies, its workers exit at their next progress report.
 
     Args:
         runner: runs a trial; each worker constructs its own from the same arguments.
@@ -95,7 +96,7 @@ class ProcessExecutor:
 
     def _run(self, trial: Trial, on_progress: OnProgress) -> TrialResult:
         worker = self._idle.get()
-        started = monotonic()
+        started, reason = monotonic(), ""
         try:
             for _ in range(ATTEMPTS):
                 if worker is None:
@@ -106,14 +107,16 @@ class ProcessExecutor:
                     if self._pool is None:
                         raise EOFError
                     return worker.run(trial, on_progress, self._cancelled)
-                except (EOFError, OSError):
+                except (EOFError, OSError, DeviceLostError) as error:
+                    lost = isinstance(error, DeviceLostError)
+                    reason = error.reason if lost else "too little memory?"
                     self._alive.discard(worker)
                     worker.kill()
                     worker.close()
                     worker = None
                     if self._pool is None:  # The study has ended.
                         raise study_ended() from None
-            return worker_died(trial, ATTEMPTS, "too little memory?", seconds=monotonic() - started)
+            return worker_died(trial, ATTEMPTS, reason, seconds=monotonic() - started)
         finally:
             self._idle.put(worker)
 
@@ -155,6 +158,7 @@ class _Worker:
 
         Raises:
             EOFError, OSError: the process died.
+            DeviceLostError: the process has exited, because it could no longer use its GPU.
             Cancelled: the trial was cancelled; the worker is idle again.
             D90Error: as `TrialRunner`.
         """
@@ -171,6 +175,8 @@ class _Worker:
                 raise Cancelled
             elif isinstance(message, TrialResult):
                 return replace(message, trial=trial)
+            elif isinstance(message, DeviceLostError):
+                raise message
             else:
                 raise D90Error(message)
 
@@ -198,6 +204,9 @@ def _serve(connection: Connection, init_kwargs: Mapping[str, Any], threads: int)
                 connection.send(runner.run(trial, _send_through(connection)))
             except Cancelled:
                 connection.send(STOP)
+    except DeviceLostError as error:
+        connection.send(error)
+        os._exit(1)  # Python's own exit would call CUDA once more.
     except D90Error as error:
         connection.send(str(error))
     except (EOFError, OSError):

@@ -30,9 +30,12 @@ from d90.executors.base import (
     throttle,
     worker_died,
 )
+from d90.executors.device import DeviceLostError
 from d90.executors.runner import TrialRunner
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
+
+_log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 """How often the driver checks for newly submitted trials, and a worker for cancellation."""
@@ -44,7 +47,8 @@ UNLIMITED = 100_000
 class RayExecutor:
     """An executor on a Ray cluster, or on one that is started here and shut down at the end.
 
-    A trial whose worker or node dies is restarted elsewhere, three attempts in all.
+    A trial whose worker or node dies is restarted elsewhere, three attempts in all. A worker that
+    can no longer use its GPU exits.
 
     Args:
         runner: runs a trial; loaded in this process.
@@ -317,6 +321,9 @@ def _run(shared: list[Any], trial: Trial, threads: int) -> Iterator[Progress | T
             messages.put(_runners[name].run(trial, throttle(report)))
         except Cancelled:
             pass
+        except DeviceLostError as error:
+            _log.error("%s", error)  # In Ray's log of this worker.
+            os._exit(1)  # The next trial gets another process, which can use the GPU.
         except Exception as error:
             messages.put(error)
 

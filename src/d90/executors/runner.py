@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from d90.distributed.process_group import get_process_group
 from d90.errors import DISK_FULL_ERRNOS, D90Error, disk_full, single_line
+from d90.executors.device import DeviceLostError, is_lost
 from d90.models import loading
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial, TrialResult
@@ -133,6 +134,7 @@ class TrialRunner:
 
         Raises:
             D90Error: an argument of the study is invalid, or the disk is full.
+            DeviceLostError: this process can no longer use its GPU.
         """
         start = perf_counter()
         folder = self._folder(trial)
@@ -145,10 +147,12 @@ class TrialRunner:
                 raise disk_full(
                     f"'{error.filename or 'a file of the run'}'", error.errno
                 ) from error
+            message = single_line(f"{type(error).__name__}: {error}")[:300]
+            if is_lost(self.device):
+                raise DeviceLostError(message) from error
             if self.process_group.world_size > 1:
                 raise
             _log.debug("trial %s failed", trial, exc_info=True)
-            message = single_line(f"{type(error).__name__}: {error}")[:300]
             result = TrialResult(trial, "failed", seconds=perf_counter() - start, message=message)
         if folder is not None and self.process_group.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)

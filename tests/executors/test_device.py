@@ -1,0 +1,185 @@
+"""A GPU that a process can no longer use: the study goes on in another process, or is resumed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import nullcontext
+from multiprocessing import Pipe
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from tests.helpers.executors import CONFIG, MakeRunner, ignore_progress, without_time
+
+import d90
+from d90.executors import ProcessExecutor, TrialRunner, processes, ray
+from d90.executors import runner as runner_module
+from d90.executors.device import DeviceLostError, is_lost
+from d90.search.protocols import ListProtocol
+from d90.search.summary import Summary
+from d90.search.trial import Trial, TrialResult
+
+TRIAL = Trial(20, 0.01)
+CUDA = torch.device("cuda")
+ILLEGAL = "CUDA error: an illegal memory access was encountered"
+
+
+class Exited(SystemExit):
+    """Raised instead of leaving the process."""
+
+
+class BrokenRunner:
+    """Of a process that can no longer use its GPU."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def run(self, *_: Any) -> TrialResult:
+        raise DeviceLostError(ILLEGAL)
+
+
+@pytest.fixture
+def exit_codes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    codes: list[int] = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        raise Exited
+
+    monkeypatch.setattr(os, "_exit", leave)
+    return codes
+
+
+def fail_to_synchronize(*_: object) -> None:
+    raise RuntimeError(ILLEGAL)
+
+
+def test_a_device_is_lost_when_it_cannot_be_synchronized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "synchronize", fail_to_synchronize)
+    assert is_lost(CUDA)
+    assert not is_lost(torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    assert not is_lost(CUDA)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_trial_fails_alone_unless_it_lost_the_device(
+    runner: MakeRunner, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    def train(*_: object, **__: object) -> None:
+        raise RuntimeError(f"{ILLEGAL}\nCUDA kernel errors might be asynchronously reported")
+
+    one = runner()
+    one.device = CUDA
+    monkeypatch.setattr(one, "_prepared", lambda _: nullcontext(one.model))
+    monkeypatch.setattr(runner_module, "train", train)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", fail_to_synchronize if lost else lambda *_: None)
+    if not lost:
+        assert one.run(TRIAL).status == "failed"
+        return
+    with pytest.raises(DeviceLostError, match=f"^RuntimeError: {ILLEGAL}.*Rerun the command"):
+        one.run(TRIAL)
+
+
+def test_a_study_without_its_device_ends_and_is_resumed(
+    ready_folder: Path, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(store: str) -> Summary:
+        return d90.measure(
+            str(ready_folder),
+            toy_folder,
+            store=tmp_path / store,
+            protocol=ListProtocol(
+                dims=(10, 50), learning_rates=(0.01,), baseline_learning_rates=(0.01,), seeds=(0,)
+            ),
+            training=CONFIG,
+            max_length=16,
+        )
+
+    expected = measured("expected.db")
+    train, calls = runner_module.train, []
+
+    def lose_device(*args: Any, **options: Any) -> TrialResult:
+        calls.append(options["d"])
+        if len(calls) == 2:
+            raise RuntimeError(ILLEGAL)
+        return train(*args, **options)
+
+    monkeypatch.setattr(runner_module, "train", lose_device)
+    monkeypatch.setattr(runner_module, "is_lost", lambda _: True)
+    with pytest.raises(DeviceLostError):
+        measured("resumed.db")
+    assert len(calls) == 2
+    resumed = measured("resumed.db")
+    assert len(calls) == 4
+    assert calls[2] == calls[1]
+    assert [*map(without_time, resumed.trials)] == [*map(without_time, expected.trials)]
+
+
+def test_a_worker_without_its_device_exits(
+    monkeypatch: pytest.MonkeyPatch, exit_codes: list[int]
+) -> None:
+    monkeypatch.setattr(processes, "TrialRunner", BrokenRunner)
+    monkeypatch.setattr(processes.signal, "signal", lambda *_: None)
+    ours, theirs = Pipe()
+    ours.send(TRIAL)
+    with pytest.raises(Exited):
+        processes._serve(theirs, {}, torch.get_num_threads())
+    message = ours.recv()
+    assert isinstance(message, DeviceLostError)
+    assert message.reason == ILLEGAL
+    assert exit_codes == [1]
+
+
+class FakeWorker:
+    """A worker whose first processes lose their GPU."""
+
+    losses = 0
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def run(self, trial: Trial, *_: object) -> TrialResult:
+        if FakeWorker.losses == 0:
+            return TrialResult(trial, "ok", metric=0.5)
+        FakeWorker.losses -= 1
+        raise DeviceLostError(ILLEGAL)
+
+    def kill(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("losses", "status", "message"),
+    [(1, "ok", ""), (3, "failed", f"its worker died 3 times: {ILLEGAL}")],
+)
+def test_a_worker_without_its_device_is_replaced(
+    runner: MakeRunner,
+    monkeypatch: pytest.MonkeyPatch,
+    losses: int,
+    status: str,
+    message: str,
+) -> None:
+    monkeypatch.setattr(processes, "_Worker", FakeWorker)
+    monkeypatch.setattr(FakeWorker, "losses", losses)
+    with ProcessExecutor(runner(), 1) as one:
+        result = one.submit(TRIAL, ignore_progress).result(10)
+        assert (result.status, result.message) == (status, message)
+        assert one.submit(Trial(30, 0.01), ignore_progress).result(10).status == "ok"
+
+
+def test_a_ray_worker_without_its_device_exits(
+    monkeypatch: pytest.MonkeyPatch, exit_codes: list[int]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    monkeypatch.setattr(ray, "_runners", {"1": cast(TrialRunner, BrokenRunner())})
+    reference = SimpleNamespace(hex=lambda: "1")
+    assert [*ray._run([reference], TRIAL, torch.get_num_threads())] == []
+    assert exit_codes == [1]
