@@ -35,7 +35,7 @@ def describe(*, quick: bool, skipped: Mapping[str, str]) -> Entry:
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "instructions": _instructions(),
         "python": platform.python_version(),
-        **{package: _version(package) for package in PACKAGES},
+        **{package: package_version(package) for package in PACKAGES},
         "commit": _commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "quick": quick,
@@ -61,7 +61,7 @@ def _instructions() -> str:
     return library.d90_isa().decode()
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
