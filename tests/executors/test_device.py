@@ -73,7 +73,7 @@ def test_a_trial_fails_alone_unless_it_lost_the_device(
         raise RuntimeError(f"{ILLEGAL}\nCUDA kernel errors might be asynchronously reported")
 
     one = runner()
-    one.device = CUDA
+    monkeypatch.setattr(one, "device", CUDA)
     monkeypatch.setattr(one, "_prepared", lambda _: nullcontext(one.model))
     monkeypatch.setattr(runner_module, "train", train)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
@@ -175,6 +175,7 @@ def test_a_worker_without_its_device_is_replaced(
         assert one.submit(Trial(30, 0.01), ignore_progress).result(10).status == "ok"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_ray_worker_without_its_device_exits(
     monkeypatch: pytest.MonkeyPatch, exit_codes: list[int]
 ) -> None:

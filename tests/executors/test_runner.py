@@ -20,7 +20,7 @@ from d90.errors import D90Error
 from d90.executors import runner as module
 from d90.executors.runner import TrialRunner
 from d90.search.subspace_config import SubspaceConfig
-from d90.search.trial import Trial
+from d90.search.trial import Trial, TrialResult
 from d90.tasks import Task
 from d90.training import Progress, TrainConfig
 from d90.utils.digest import state_digest
@@ -73,8 +73,8 @@ def test_a_trial_leaves_no_model_behind(new_runner, monkeypatch: pytest.MonkeyPa
     """The model is freed without a garbage collection."""
     runner, copies = new_runner(), []
 
-    def recording_deepcopy(model):
-        copies.append(weakref.ref(copied := deepcopy(model)))
+    def recording_deepcopy(model, memo):
+        copies.append(weakref.ref(copied := deepcopy(model, memo)))
         return copied
 
     monkeypatch.setattr("d90.executors.runner.deepcopy", recording_deepcopy)
@@ -85,6 +85,65 @@ def test_a_trial_leaves_no_model_behind(new_runner, monkeypatch: pytest.MonkeyPa
     finally:
         gc.enable()
     assert [copy() for copy in copies] == [None, None, None]
+
+
+@pytest.mark.parametrize("trial", [FULL, SMALL])
+def test_a_subspace_shares_theta_0_and_full_fine_tuning_copies_it(
+    new_runner, monkeypatch: pytest.MonkeyPatch, trial: Trial
+):
+    """Buffers are copied in both: a batch norm writes to its own."""
+    runner = new_runner()
+    theta_0 = {p.data_ptr() for p in runner.model.parameters()}
+    buffers = {b.data_ptr() for b in runner.model.buffers()}
+    seen = []
+
+    def train(model, *args, **options):
+        trained = getattr(model, "subspace", None)
+        read = model.parameters() if trained is None else trained.theta_0.values()
+        seen.append(({t.data_ptr() for t in read}, {b.data_ptr() for b in model.buffers()}))
+        return real(model, *args, **options)
+
+    real = module.train
+    monkeypatch.setattr(module, "train", train)
+    fingerprint = state_digest(runner.model)
+    assert runner.run(trial).status != "failed"
+    [(weights, own_buffers)] = seen
+    assert weights == theta_0 if trial.d else not weights & theta_0
+    assert buffers
+    assert not buffers & own_buffers
+    assert state_digest(runner.model) == fingerprint
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_theta_0_moves_to_the_device_once_if_there_is_room(
+    new_runner, monkeypatch: pytest.MonkeyPatch, has_room: bool
+):
+    runner, devices, moved = new_runner(), [], []
+    to = torch.nn.Module.to
+
+    def recording_to(model, device):
+        moved.append(model is runner.model)
+        return to(model, device)
+
+    def train(model, *args, **options):
+        devices.append((model.device.type, runner.model.device.type))
+        return TrialResult(FULL, "ok")
+
+    monkeypatch.setattr(torch.nn.Module, "to", recording_to)
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(runner, "device", torch.device("meta"))
+    need = runner.estimate_memory(None).total
+    monkeypatch.setattr(module, "available_memory", lambda _: need - (not has_room))
+    assert [runner.run(FULL).status for _ in range(2)] == ["ok", "ok"]
+    assert devices == [("meta", "meta" if has_room else "cpu")] * 2
+    assert moved.count(True) == has_room
+
+
+def test_theta_0_is_pickled_on_the_host(new_runner, monkeypatch: pytest.MonkeyPatch):
+    runner, moved = new_runner(), []
+    monkeypatch.setattr(runner.model, "cpu", lambda: moved.append("cpu"))
+    runner.__getstate__()
+    assert moved == ["cpu"]
 
 
 def test_options_reach_the_subspace(new_runner, monkeypatch: pytest.MonkeyPatch):

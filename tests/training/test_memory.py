@@ -10,6 +10,7 @@ import torch
 
 from d90.errors import D90Error
 from d90.models import loading
+from d90.training import memory
 from d90.training.memory import available_memory, check_memory, estimate_memory, is_out_of_memory
 
 BATCH = {"batch_size": 8, "max_length": 16}
@@ -30,11 +31,11 @@ def test_full_fine_tuning_keeps_five_numbers_a_weight_with_adam(tiny_folder: Pat
     assert need.activations == 2 * 2 * 16 * 8 * 16 * (34 + 5 * 2 * 16 // 16)
 
 
-def test_subspace_keeps_theta_and_theta_0_but_d_numbers_of_state(tiny_folder: Path):
+def test_subspace_keeps_theta_and_theta_0_once_but_d_numbers_of_state(tiny_folder: Path):
     model = loading.load_meta(str(tiny_folder), num_labels=2, dtype="bfloat16")
     weights = 2 * sum(p.numel() for p in model.parameters())
     need = estimate_memory(model, d=100, optimizer="adam", **BATCH)
-    assert need.theta == need.weights == weights
+    assert (need.base, need.weights, need.theta) == (weights, 0, weights)
     assert need.optimizer == 800
     # One layer's gradient at a time, and the d numbers' own.
     block = sum(p.numel() for n, p in model.named_parameters() if "encoder.layer.0." in n)
@@ -51,6 +52,17 @@ def test_check_stops_what_cannot_fit(tiny_folder: Path):
     monstrous = estimate_memory(model, d=None, optimizer="adam", batch_size=2**30, max_length=16)
     with pytest.raises(D90Error, match="model 'tiny' needs about"):
         check_memory("tiny", monstrous, cpu)
+
+
+def test_theta_0_may_stay_on_the_host_of_a_gpu(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loading.load_meta(str(tiny_folder), num_labels=2)
+    need = estimate_memory(model, d=None, optimizer="adam", **BATCH)
+    monkeypatch.setattr(memory, "available_memory", lambda _: need.total - need.base)
+    check_memory("tiny", need, torch.device("cuda"))
+    with pytest.raises(D90Error, match="model 'tiny' needs about"):
+        check_memory("tiny", need, torch.device("cpu"))
 
 
 class FakeAcceleratorError(RuntimeError):

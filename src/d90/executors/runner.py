@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 from transformers import PreTrainedModel
 
 from d90.distributed.process_group import get_process_group
@@ -27,7 +28,13 @@ from d90.subspace import attach, detach
 from d90.tasks import Task
 from d90.training import Progress, TrainConfig, estimate_seconds, train
 from d90.training.data import tokenize
-from d90.training.memory import Memory, check_memory, estimate_memory, is_out_of_memory
+from d90.training.memory import (
+    Memory,
+    available_memory,
+    check_memory,
+    estimate_memory,
+    is_out_of_memory,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +42,9 @@ _log = logging.getLogger(__name__)
 class TrialRunner:
     """Runs trials in this process: weights are loaded once, examples are tokenized once.
 
-    Every trial starts from a copy of theta_0, so it does not depend on the trials before it. On one
-    device, with one thread, the same trial gives the same result. `init_kwargs` are the arguments
-    that construct an equal runner in another process.
+    Every trial starts from theta_0, so it does not depend on the trials before it. On a CPU, with
+    one thread, the same trial gives the same result. `init_kwargs` are the arguments that construct
+    an equal runner in another process.
     """
 
     def __init__(
@@ -118,6 +125,11 @@ class TrialRunner:
         self.data = tokenize(
             task, tokenizer, max_length=max_length, max_train_eval_samples=max_train_eval_samples
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle with theta_0 on the host: the other process may have no such device."""
+        self.model.cpu()
+        return self.__dict__
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle in another process, which may have another device."""
@@ -217,8 +229,10 @@ class TrialRunner:
 
     @contextmanager
     def _prepared(self, trial: Trial) -> Iterator[PreTrainedModel]:
-        """A fresh copy of the model on the device, in its subspace; its memory is freed at exit."""
-        model = deepcopy(self.model).to(self.device)
+        """A copy of the model on the device, in its subspace; its memory is freed at exit."""
+        self._move_theta_0()
+        # A subspace reads theta_0 and never writes it; full fine-tuning trains the copy.
+        model = _copy(self.model, share_parameters=trial.d is not None).to(self.device)
         if trial.d is not None:
             attach(model, **replace(self.subspace, d=trial.d, seed=trial.seed).to_dict())
         try:
@@ -231,6 +245,15 @@ class TrialRunner:
             del model
             self._empty_cache()
 
+    def _move_theta_0(self) -> None:
+        """Move theta_0 to the device, to stay there, if full fine-tuning fits beside it.
+
+        If not, it stays on the host, and every trial transfers it.
+        """
+        is_elsewhere = self.model.device.type != self.device.type
+        if is_elsewhere and self.estimate_memory(None).total <= available_memory(self.device):
+            self.model.to(self.device)
+
     def _empty_cache(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -240,3 +263,9 @@ class TrialRunner:
             return None
         d = "full" if trial.d is None else trial.d
         return self.checkpoint_dir / f"d-{d}-rate-{trial.learning_rate!r}-seed-{trial.seed}"
+
+
+def _copy(model: PreTrainedModel, *, share_parameters: bool) -> PreTrainedModel:
+    """A copy with its own modules and buffers, whose parameters may share the model's memory."""
+    shared = model.parameters() if share_parameters else ()
+    return deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in shared})

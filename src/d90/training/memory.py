@@ -39,8 +39,8 @@ class Memory:
     """Bytes that a training run takes.
 
     Attributes:
-        base: the pretrained weights, which stay loaded for the next run.
-        weights: the run's own copy of them: theta, or theta_0 in a subspace.
+        base: theta_0, which stays loaded for the next run.
+        weights: the run's own copy of it, which full fine-tuning trains.
         theta: in a subspace, theta_0 + P z.
         gradients: of every parameter, or in a subspace of the largest layer.
         optimizer: the optimizer's state.
@@ -78,7 +78,7 @@ def estimate_memory(
     trained = weights if d is None else 4 * d
     return Memory(
         base=weights,
-        weights=weights,
+        weights=weights if d is None else 0,
         theta=0 if d is None else weights,
         gradients=weights if d is None else largest + trained,
         optimizer=STATE_VALUES[optimizer] * trained,
@@ -127,15 +127,17 @@ def _read(file: str) -> int | None:
 
 
 def check_memory(name: str, need: Memory, device: torch.device) -> None:
-    """Fail before training if it cannot fit.
+    """Fail before full fine-tuning if it cannot fit.
 
     Raises:
         D90Error: more memory is needed than is available.
     """
+    # theta_0 stays on the host if a GPU has no room for it.
+    total = need.total - (need.base if device.type == "cuda" else 0)
     available = available_memory(device)
-    if need.total > available:
+    if total > available:
         raise D90Error(
-            f"model '{name}' needs about {need.total / 1e9:.1f} GB to train and "
+            f"model '{name}' needs about {total / 1e9:.1f} GB to train and "
             f"{available / 1e9:.1f} GB of memory is free on {device}: lower the batch size or "
             "the maximum length, use dtype bfloat16, or take a smaller model."
         )
