@@ -99,10 +99,10 @@ def _parts(text: str) -> list[Part]:
     known = {part.number: part for part in PARTS}
     numbers: list[int] = []
     for piece in text.split(","):
-        first, _, last = piece.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal():
+        ends = piece.split("-")
+        if len(ends) > 2 or not all(end.isdecimal() for end in ends):
             raise argparse.ArgumentTypeError(f"'{piece}': a number or a range such as 3-5")
-        numbers += range(int(first), int(last or first) + 1)
+        numbers += range(int(ends[0]), int(ends[-1]) + 1)
     unknown = [number for number in numbers if number not in known]
     if unknown:
         raise argparse.ArgumentTypeError(f"there is no part {unknown[0]}: see --help")

@@ -49,7 +49,7 @@ def _run(part: Part, setup: Setup, pipe: Connection) -> bool:
             pipe.send(replace(result, ok=ok, part=part.number, seconds=now - before))
             before = now
         setup.synchronize()
-    except Exception as error:  # A broken part must not cost the others.
+    except (Exception, OutOfTime) as error:  # A broken part must not cost the others.
         text = "".join(traceback.format_exception(error)).strip()
         lines = "\n".join(text.splitlines()[-_LAST_LINES:])
         seconds = time.monotonic() - before
@@ -69,14 +69,18 @@ def _recover(setup: Setup) -> bool:
     try:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
-    except RuntimeError as error:
+    except Exception as error:
         print(f"the GPU cannot be used any more: {error}", file=sys.stderr)
         return False
     return True
 
 
+class OutOfTime(BaseException):
+    """A part is at its limit. No Exception: what survives those must not survive this."""
+
+
 def _on_alarm(number: int, frame: object) -> None:
-    raise TimeoutError("the part's time limit")
+    raise OutOfTime("the part's time limit")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -60,6 +60,15 @@ class Result:
     expected: str = ""
     part: int = -1
     seconds: float = 0.0
+
+
+def check(name: str, expected: str, measure: Callable[[], tuple[bool | None, Value]]) -> Result:
+    """The `ok` and the value that a function returns; an exception in it is one failed check."""
+    try:
+        ok, value = measure()
+    except Exception as error:
+        return Result(name, f"{type(error).__name__}: {error}", False, expected)
+    return Result(name, value, ok, expected)
 
 
 @dataclass(frozen=True)

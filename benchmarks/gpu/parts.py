@@ -4,4 +4,13 @@ from __future__ import annotations
 
 from benchmarks.gpu.part import Part
 
-PARTS = (Part(0, "machine", 60, "benchmarks.gpu.machine:describe"),)
+PARTS = (
+    Part(0, "machine", 60, "benchmarks.gpu.machine:describe"),
+    Part(1, "compilation", 150, "benchmarks.gpu.compilation:compile_kernels"),
+    Part(2, "generator", 60, "benchmarks.gpu.generator:check_bits"),
+    Part(3, "apply", 60, "benchmarks.gpu.apply:check_tensors"),
+    Part(4, "far rows", 40, "benchmarks.gpu.apply:check_far_rows"),
+    Part(5, "adjoint", 60, "benchmarks.gpu.adjoint:check_sums"),
+    Part(6, "adjoint, twice", 40, "benchmarks.gpu.adjoint:check_identities"),
+    Part(7, "long blocks and the reference", 60, "benchmarks.gpu.fallback:check_errors"),
+)

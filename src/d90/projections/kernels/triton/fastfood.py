@@ -227,7 +227,7 @@ def apply_tiles(
     TILE: tl.constexpr,
 ):
     """`H G Pi H B z` for the blocks of a tile, added to what its tensors hold."""
-    low = (first_tile + tl.program_id(0)) * TILE
+    low = (first_tile + tl.program_id(0)).to(tl.int64) * TILE
     first, last = overlap(segments, low, TILE, COUNT)
     if first == last:
         return
@@ -256,7 +256,7 @@ def adjoint_tiles(
     """The sum over every `programs`-th tile, in its order, to a part of its own, (TILE,)."""
     total = tl.zeros((TILE,), tl.float32)
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-        low = (first_tile + tile) * TILE
+        low = (first_tile + tile).to(tl.int64) * TILE
         first, last = overlap(segments, low, TILE, COUNT)
         x = collect(segments, first, last, low, TYPE, TILE)
         # Rows without a gradient, as of words that a batch lacks, cost no projection.

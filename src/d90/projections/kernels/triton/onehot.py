@@ -113,7 +113,7 @@ def apply_tiles(
     TILE: tl.constexpr,
 ):
     """One-hot rows of a tile, added to what its tensors hold."""
-    low = (first_tile + tl.program_id(0)) * TILE
+    low = (first_tile + tl.program_id(0)).to(tl.int64) * TILE
     first, last = overlap(segments, low, TILE, COUNT)
     if first == last:
         return
@@ -133,7 +133,7 @@ def largest_of_tiles(
     TILE: tl.constexpr,
 ):
     """The bits of the largest size of a gradient; as whole numbers, NaN is larger than all."""
-    low = (first_tile + tl.program_id(0)) * TILE
+    low = (first_tile + tl.program_id(0)).to(tl.int64) * TILE
     first, last = overlap(segments, low, TILE, COUNT)
     if first == last:
         return
@@ -158,7 +158,7 @@ def adjoint_tiles(
     TILE: tl.constexpr,
 ):
     """Adds gradients in whole units of 2^(exponent - bits): such sums have no order."""
-    low = (first_tile + tl.program_id(0)) * TILE
+    low = (first_tile + tl.program_id(0)).to(tl.int64) * TILE
     first, last = overlap(segments, low, TILE, COUNT)
     if first == last:
         return
