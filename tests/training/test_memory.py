@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from d90.errors import D90Error
 from d90.models import loading
@@ -40,7 +41,73 @@ def test_subspace_keeps_theta_and_theta_0_once_but_d_numbers_of_state(tiny_folde
     # One layer's gradient at a time, and the d numbers' own.
     block = sum(p.numel() for n, p in model.named_parameters() if "encoder.layer.0." in n)
     assert need.gradients == 2 * block + 400
-    assert need.total == sum(vars(need).values())
+    assert (need.temporaries, need.casts) == (800, 0)
+    assert need.total == 2 * weights + need.gradients + 800 + need.activations
+
+
+# The tiny model: 2 layers of width 16 and 32, 2 heads; a pooler and a head for 2 classes.
+MATRICES = 2 * (4 * 16 * 16 + 2 * 16 * 32) + 16 * 16 + 2 * 16
+
+
+def test_autocast_keeps_bf16_copies_of_matrices_and_of_activations(tiny_folder: Path):
+    model = loading.load_meta(str(tiny_folder), num_labels=2)
+    need = estimate_memory(model, d=100, optimizer="adam", precision="bf16", **BATCH)
+    assert need.casts == 2 * MATRICES
+    assert need.activations == 2 * 16 * 8 * (42 * 16 + 7 * 2 * 16)
+    assert need.total == need.base + need.theta + need.gradients + need.optimizer + (
+        need.casts + need.activations
+    )
+    half = loading.load_meta(str(tiny_folder), num_labels=2, dtype="bfloat16")
+    assert estimate_memory(half, d=100, optimizer="adam", precision="bf16", **BATCH).casts == 0
+
+
+def test_adam_has_temporaries_of_all_tensors_on_a_gpu_and_of_one_on_the_cpu(tiny_folder: Path):
+    model = loading.load_meta(str(tiny_folder), num_labels=2)
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    largest = 4 * max(p.numel() for p in model.parameters())
+    batch = {"batch_size": 1, "max_length": 1}
+
+    def temporaries(optimizer: str, device: str, d: int | None = None) -> int:
+        need = estimate_memory(
+            model, d=d, optimizer=optimizer, device=torch.device(device), **batch
+        )
+        kept = need.base + need.weights + need.theta + need.gradients + need.optimizer
+        assert need.total == kept + max(need.temporaries, need.activations)
+        return need.temporaries
+
+    assert temporaries("adamw", "cuda") == weights
+    assert temporaries("adamw", "cpu") == 2 * largest
+    assert temporaries("sgd", "cuda") == 0
+    assert temporaries("adam", "cuda", d=100) == 400
+
+
+class Allocations(TorchDispatchMode):
+    """Bytes of the tensors that operators return and that are not among those given."""
+
+    def __init__(self, known: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.known, self.bytes = {t.data_ptr() for t in known}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **kwargs or {})
+        for tensor in out if isinstance(out, list) else []:
+            if tensor.data_ptr() not in self.known:
+                self.bytes += tensor.numel() * tensor.element_size()
+        return out
+
+
+def test_foreach_adam_allocates_the_roots_of_all_tensors():
+    """What `temporaries` says of torch: on a GPU `foreach` is the default, here it is chosen."""
+    parameters = [torch.nn.Parameter(torch.randn(size)) for size in (30, 50)]
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.01, foreach=True)
+    for _ in range(2):
+        for parameter in parameters:
+            parameter.grad = torch.randn_like(parameter)
+        state = [t for values in optimizer.state.values() for t in values.values()]
+        known = [*parameters, *(p.grad for p in parameters if p.grad is not None), *state]
+        with Allocations(known) as allocations:
+            optimizer.step()
+    assert allocations.bytes == 4 * (30 + 50)
 
 
 def test_check_stops_what_cannot_fit(tiny_folder: Path):

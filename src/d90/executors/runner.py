@@ -209,6 +209,8 @@ class TrialRunner:
             optimizer=config.optimizer,
             batch_size=config.batch_size,
             max_length=self._max_length,
+            precision=self.precision,
+            device=self.device,
         )
 
     def estimate_seconds(self, trial: Trial) -> float:

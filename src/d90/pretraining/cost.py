@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
-import torch
 
 from d90.pretraining.dataset import TokenBlocks
 from d90.pretraining.masking import PERCENT
@@ -63,7 +62,7 @@ def estimate_cost(job: PretrainJob, *, timed_steps: int = 3) -> CostEstimate:
         D=num_parameters(job.fields),
         tokens=config.max_steps * config.tokens_per_step,
         seconds=config.max_steps * step + evaluations * batches * batch,
-        memory=_memory(job, model),
+        memory=_memory(job, run),
     )
 
 
@@ -74,10 +73,19 @@ def _seconds(action: Callable[[], object], times: int) -> float:
     return (perf_counter() - start) / times
 
 
-def _memory(job: PretrainJob, model: torch.nn.Module) -> int:
+def _memory(job: PretrainJob, run: PretrainTrainer) -> int:
     config = job.config
     batch, length = config.batch_size, config.max_length
-    need = estimate_memory(model, d=None, optimizer="adamw", batch_size=batch, max_length=length)
+    need = estimate_memory(
+        run.model,
+        d=None,
+        optimizer="adamw",
+        batch_size=batch,
+        max_length=length,
+        precision=config.train_config.autocast,
+        device=run.accelerator.device,
+    )
+    # Only the trained copy of the weights is in memory, and fused Adam has no temporaries.
+    need = replace(need, base=0, temporaries=0)
     chosen = batch * length * PERCENT // 100
-    # Only the trained copy of the weights is in memory.
-    return need.total - need.base + LOGIT_COPIES * 4 * chosen * job.fields["vocab_size"]
+    return need.total + LOGIT_COPIES * 4 * chosen * job.fields["vocab_size"]

@@ -2,14 +2,14 @@
 
 All sizes are in bytes. Weights, gradients and optimizer state are exact for the usual optimizers;
 activations are the estimate of Korthikanti et al., *Reducing Activation Recomputation in Large
-Transformer Models* (2022), equation 1.
+Transformer Models* (2022), equation 1. `docs/gpu.md` has an example.
 """
 
 from __future__ import annotations
 
 import errno
 from collections import Counter
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -19,8 +19,13 @@ from torch import nn
 from d90.errors import D90Error
 from d90.subspace.grouping import by_layer
 
+CPU = torch.device("cpu")
+
 STATE_VALUES = {"adam": 2, "adamw": 2, "sgd": 0}
 """Values of optimizer state per trained parameter."""
+
+CUDA_CONTEXT = 500_000_000
+"""What CUDA and its libraries take on a GPU for each process, about: not measured here."""
 
 OUT_OF_MEMORY = (
     "out of memory",  # CUDA's runtime and driver outside of torch's allocator, Triton's launches
@@ -44,7 +49,9 @@ class Memory:
         theta: in a subspace, theta_0 + P z.
         gradients: of every parameter, or in a subspace of the largest layer.
         optimizer: the optimizer's state.
-        activations: what a forward pass saves for the backward pass.
+        temporaries: what the optimizer allocates in a step and frees.
+        casts: under autocast, the bf16 copies of the matrices, saved for the backward pass.
+        activations: the rest of what a forward pass saves for the backward pass.
     """
 
     base: int
@@ -52,16 +59,26 @@ class Memory:
     theta: int
     gradients: int
     optimizer: int
+    temporaries: int
+    casts: int
     activations: int
 
     @property
     def total(self) -> int:
-        """The sum of all parts."""
-        return sum(astuple(self))
+        """The largest sum of what is allocated at a time: the optimizer steps after backward."""
+        kept = self.base + self.weights + self.theta + self.gradients + self.optimizer
+        return kept + max(self.temporaries, self.casts + self.activations)
 
 
 def estimate_memory(
-    model: nn.Module, *, d: int | None, optimizer: str, batch_size: int, max_length: int
+    model: nn.Module,
+    *,
+    d: int | None,
+    optimizer: str,
+    batch_size: int,
+    max_length: int,
+    precision: str = "no",
+    device: torch.device = CPU,
 ) -> Memory:
     """Estimate the memory of a run.
 
@@ -70,33 +87,65 @@ def estimate_memory(
         d: dimension of the subspace; None is full fine-tuning.
         optimizer: a key of `STATE_VALUES`.
         batch_size, max_length: examples of the largest batch, and their tokens.
+        precision: `no`, or `bf16` for autocast.
+        device: where the run is.
     """
     layer_of, layer_bytes = by_layer(model), Counter[str]()
     for name, p in model.named_parameters():
         layer_bytes[layer_of(name)] += p.numel() * p.element_size()
     weights, largest = layer_bytes.total(), max(layer_bytes.values())
     trained = weights if d is None else 4 * d
+    tensors = [p.numel() * p.element_size() for p in model.parameters()]
+    largest_tensor = max(tensors) if d is None else trained
     return Memory(
         base=weights,
         weights=weights if d is None else 0,
         theta=0 if d is None else weights,
         gradients=weights if d is None else largest + trained,
         optimizer=STATE_VALUES[optimizer] * trained,
-        activations=_activations(model, batch_size, max_length),
+        temporaries=_temporaries(optimizer, trained, largest_tensor, device),
+        casts=_casts(model) if precision == "bf16" else 0,
+        activations=_activations(model, batch_size, max_length, precision),
     )
 
 
-def _activations(model: nn.Module, batch: int, length: int) -> int:
-    """Equation 1: s b h (34 + 5 a s / h) bytes per layer with 2-byte activations."""
+def _temporaries(optimizer: str, trained: int, largest_tensor: int, device: torch.device) -> int:
+    """The square roots of Adam's second moments.
+
+    On a GPU torch updates all tensors at once (`foreach`), and has the roots of all of them. On the
+    CPU it updates one tensor after the other, and has its root and a quotient.
+    """
+    if not STATE_VALUES[optimizer]:
+        return 0
+    return trained if device.type == "cuda" else 2 * largest_tensor
+
+
+def _casts(model: nn.Module) -> int:
+    """Matrices enter products as bf16 copies; embeddings are looked up as they are."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    return sum(
+        2 * p.numel()
+        for p in model.parameters()
+        if p.ndim >= 2 and p.dtype != torch.bfloat16 and id(p) not in tables
+    )
+
+
+def _activations(model: nn.Module, batch: int, length: int, precision: str) -> int:
+    """Equation 1: s b h (34 + 5 a s / h) bytes per layer with 2-byte activations.
+
+    Autocast on a GPU keeps the inputs of layer norms and the probabilities of attention in float32
+    (4 + 2 a s / h more), and a bf16 copy of its input for each of Q, K and V (4 more).
+    """
     config = getattr(model, "config", None)
     hidden = getattr(config, "hidden_size", 0) or 0
     heads = getattr(config, "num_attention_heads", 0) or 0
     layers = getattr(config, "num_hidden_layers", 0) or 0
     if getattr(config, "is_encoder_decoder", False):
         layers += getattr(config, "decoder_layers", None) or layers
+    if precision == "bf16":
+        return layers * length * batch * (42 * hidden + 7 * heads * length)
     element_size = next(model.parameters()).element_size()
-    per_layer = length * batch * (34 * hidden + 5 * heads * length)
-    return layers * per_layer * element_size // 2
+    return layers * length * batch * (34 * hidden + 5 * heads * length) * element_size // 2
 
 
 def is_out_of_memory(error: BaseException) -> bool:
