@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from d90.models import loading
 from d90.training import memory
 from d90.training.memory import available_memory, check_memory, estimate_memory, is_out_of_memory
 
-BATCH = {"batch_size": 8, "max_length": 16}
+BATCH: dict[str, Any] = {"batch_size": 8, "max_length": 16}
 
 
 def test_full_fine_tuning_keeps_five_numbers_a_weight_with_adam(tiny_folder: Path):
@@ -65,7 +66,7 @@ def test_adam_has_temporaries_of_all_tensors_on_a_gpu_and_of_one_on_the_cpu(tiny
     model = loading.load_meta(str(tiny_folder), num_labels=2)
     weights = 4 * sum(p.numel() for p in model.parameters())
     largest = 4 * max(p.numel() for p in model.parameters())
-    batch = {"batch_size": 1, "max_length": 1}
+    batch: dict[str, Any] = {"batch_size": 1, "max_length": 1}
 
     def temporaries(optimizer: str, device: str, d: int | None = None) -> int:
         need = estimate_memory(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from time import perf_counter
 
 import numpy as np
+import torch
+from torch import nn
 
 from d90.pretraining.dataset import TokenBlocks
 from d90.pretraining.masking import PERCENT
@@ -16,7 +16,7 @@ from d90.pretraining.plan import PretrainJob
 from d90.pretraining.tokenizer import SPECIAL, Vocabulary
 from d90.pretraining.trainer import PretrainTrainer
 from d90.rng import philox
-from d90.training.cost import WARMUP_STEPS
+from d90.training.cost import WARMUP_STEPS, seconds_per_call
 from d90.training.memory import estimate_memory
 
 LOGIT_COPIES = 3
@@ -51,10 +51,11 @@ def estimate_cost(job: PretrainJob, *, timed_steps: int = 3) -> CostEstimate:
     blocks = TokenBlocks(ids.astype(np.uint32), config.max_length, tokens.start)
     model = new_model(job.fields, tokens, config.max_length, config.seed)
     run = PretrainTrainer(model, tokens, blocks, blocks, config, identity={})
-    _seconds(run.optimizer_step, WARMUP_STEPS)
-    step = _seconds(run.optimizer_step, timed_steps)
+    device = run.accelerator.device
+    seconds_per_call(run.optimizer_step, WARMUP_STEPS, device)
+    step = seconds_per_call(run.optimizer_step, timed_steps, device)
     run.validation_loss(max_batches=1)
-    batch = _seconds(lambda: run.validation_loss(max_batches=1), 1)
+    batch = seconds_per_call(lambda: run.validation_loss(max_batches=1), 1, device)
     run.close()
     evaluations = len({*range(0, config.max_steps, config.evaluate_every), *config.checkpoints})
     batches = -(-config.max_eval_blocks // config.batch_size)
@@ -62,28 +63,21 @@ def estimate_cost(job: PretrainJob, *, timed_steps: int = 3) -> CostEstimate:
         D=num_parameters(job.fields),
         tokens=config.max_steps * config.tokens_per_step,
         seconds=config.max_steps * step + evaluations * batches * batch,
-        memory=_memory(job, run),
+        memory=_memory(job, model, device),
     )
 
 
-def _seconds(action: Callable[[], object], times: int) -> float:
-    start = perf_counter()
-    for _ in range(times):
-        action()
-    return (perf_counter() - start) / times
-
-
-def _memory(job: PretrainJob, run: PretrainTrainer) -> int:
+def _memory(job: PretrainJob, model: nn.Module, device: torch.device) -> int:
     config = job.config
     batch, length = config.batch_size, config.max_length
     need = estimate_memory(
-        run.model,
+        model,
         d=None,
         optimizer="adamw",
         batch_size=batch,
         max_length=length,
         precision=config.train_config.autocast,
-        device=run.accelerator.device,
+        device=device,
     )
     # Only the trained copy of the weights is in memory, and fused Adam has no temporaries.
     need = replace(need, base=0, temporaries=0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
 
+import torch
 from torch import nn
 
 from d90.training.config import TrainConfig, subspace_learning_rate
@@ -39,20 +41,34 @@ def estimate_seconds(
         learning_rate=subspace_learning_rate(learning_rate, d),
         seed=seed,
     )
-    for _ in range(WARMUP_STEPS):
-        run.optimizer_step()
-    start = perf_counter()
-    for _ in range(timed_steps):
-        run.optimizer_step()
-    step_seconds = (perf_counter() - start) / timed_steps
+    device = run.accelerator.device
+    seconds_per_call(run.optimizer_step, WARMUP_STEPS, device)
+    step_seconds = seconds_per_call(run.optimizer_step, timed_steps, device)
     primary = data.evaluation[data.primary]
     batches = evaluation_batches(primary.lengths, run.evaluation_batch_size)
     middle = batches[len(batches) // 2]
-    predict(model, data, primary, [middle], run.accelerator, run.process_group)
-    start = perf_counter()
-    predict(model, data, primary, [middle], run.accelerator, run.process_group)
-    row_seconds = (perf_counter() - start) / len(middle)
+
+    def evaluate() -> None:
+        predict(model, data, primary, [middle], run.accelerator, run.process_group)
+
+    evaluate()
+    row_seconds = seconds_per_call(evaluate, 1, device) / len(middle)
     run.close()
     steps = config.max_steps or config.epochs * run.steps_per_epoch
     rows = sum(map(len, (data.train_eval_subset, *data.evaluation.values())))
     return steps * step_seconds + math.ceil(steps / run.steps_per_epoch) * rows * row_seconds
+
+
+def seconds_per_call(action: Callable[[], object], times: int, device: torch.device) -> float:
+    """Seconds of a call, the mean of so many; a GPU is waited for before the clock is read."""
+    _synchronize(device)
+    start = perf_counter()
+    for _ in range(times):
+        action()
+    _synchronize(device)
+    return (perf_counter() - start) / times
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
