@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -35,13 +36,45 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> D90Error:
     return D90Error(f"unknown {kind} '{name}': {hint}Choices: {', '.join(known)}.")
 
 
-def single_line(message: object) -> str:
-    """The text of an error of another library, without its line breaks.
+MAX_LINE = 1000
+"""Characters of the longest message that is printed."""
 
-    >>> single_line(ValueError("bad\\n  shape"))
-    'bad shape'
+_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+_DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal would act on, or cannot encode, escaped.
+
+    Those are control characters, overrides of the writing direction and lone surrogates; line ends
+    are kept.
+
+    >>> printable("red \\x1b[31m")
+    'red \\\\x1b[31m'
     """
-    return " ".join(str(message).split())
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    category, direction = unicodedata.category(character), unicodedata.bidirectional(character)
+    if character == "\n" or not (category in _UNPRINTABLE or direction in _DIRECTIONS):
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def single_line(message: object, limit: int = MAX_LINE) -> str:
+    """A message as one printable line of at most `limit` characters, cut in the middle.
+
+    >>> single_line(ValueError("bad\\n  shape")), single_line("0123456789ab", limit=11)
+    ('bad shape', '0123 ... ab')
+    """
+    line = printable(" ".join(str(message).split()))
+    if len(line) <= limit:
+        return line
+    tail = (limit - 5) // 3
+    return f"{line[: limit - 5 - tail]} ... {line[len(line) - tail :]}"
 
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)

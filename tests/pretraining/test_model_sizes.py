@@ -67,7 +67,7 @@ def test_files_that_are_no_fields(tmp_path: Path) -> None:
     file = tmp_path / "model.json"
     with pytest.raises(D90Error, match="cannot be read"):
         read_fields(file)
-    for text, message in (("[1]", "expected fields"), ("{", "is no TOML or JSON")):
+    for text, message in (("[1]", "expected fields"), ("{", "not valid JSON")):
         file.write_text(text)
         with pytest.raises(D90Error, match=message):
             read_fields(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tests.helpers.studies import every_kind, study
 
 from d90.errors import D90Error
+from d90.report import render_document, study_document
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
@@ -93,13 +96,16 @@ def test_loads_a_file_or_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[]", "format 'list'"),
         ('{"format": 99}', "format 99"),
         ('{"format": 2}', "'trials' is missing"),
         ('{"format": 2, "trials": [{}]}', "'d' is missing"),
         ('{"format": 2, "trials": [3]}', "summary.json"),
         ('{"format": 2, "trials": [], "warnings": [], "interval": null}', "missing"),
+        ('{"format": 2, "trials": ' + "1" * 5000 + "}", "a number of 5,000 digits"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"format": 2, "model": "\\ud800"}', "a lone surrogate"),
         (
             every_kind()["nothing"].to_json().replace('"fastfood"', '"slowfood"'),
             "summary.json: unknown projection 'slowfood'",
@@ -115,3 +121,39 @@ def test_a_broken_file_gets_one_line(text: str, message: str) -> None:
 def test_a_missing_file_gets_one_line(tmp_path: Path) -> None:
     with pytest.raises(D90Error, match="d90 measure"):
         Summary.load(tmp_path)
+
+
+def mutated(data: dict, path: tuple[str | int, ...], value: object) -> str:
+    again = json.loads(json.dumps(data))
+    inner = again
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return json.dumps(again)
+
+
+WRONG: list[object] = [
+    None, True, -1, 0, 1.5, -1.5, 10**299, 1e308, float("nan"), "", "x", [], ["x"], [1, 2, 3], {},
+    {"x": []}, [[]], "\x1b[31m",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+def test_a_value_of_another_type_or_range_is_refused_or_harmless(value: object) -> None:
+    """Whatever is accepted can be shown: nothing but `D90Error` in all the places of a value."""
+    data = json.loads(every_kind()["seeds"].to_json())
+    places: list[tuple[str | int, ...]] = [(key,) for key in data]
+    places += [("trials", 3, key) for key in data["trials"][3]]
+    places += [("examples", "train"), ("interval", 0), ("warnings", 0), ("trials", 0)]
+    data["warnings"] = ["a warning"]
+    refused = 0
+    for place in places:
+        try:
+            summary = Summary.from_json(mutated(data, place, value))
+        except D90Error:
+            refused += 1
+            continue
+        document = study_document(summary)
+        Console(file=io.StringIO()).print(render_document(document))
+        assert [table.csv() for table in document.tables]
+    assert refused >= 10

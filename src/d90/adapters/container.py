@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from d90.errors import D90Error
+from d90.utils.reading import parse_json
 
 TENSOR, METADATA, CHECK = "numbers", "__metadata__", "check"
 
@@ -93,8 +94,8 @@ def _split(file: bytes) -> tuple[dict[str, Any], bytes]:
     if len(file) < 8 + length:
         raise D90Error("it is not an adapter, or it is cut off.")
     try:
-        header = json.loads(file[8 : 8 + length])
-    except (ValueError, RecursionError) as error:
+        header = parse_json(file[8 : 8 + length], "header")
+    except D90Error as error:
         raise D90Error("it is not an adapter (its header is not JSON).") from error
     if not isinstance(header, dict) or set(header) != {METADATA, TENSOR}:
         raise D90Error("it is not an adapter: it may be another kind of safetensors file.")
@@ -105,6 +106,8 @@ def _metadata(header: Mapping[str, Any]) -> dict[str, str]:
     metadata = header[METADATA]
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise D90Error("it is not an adapter (its metadata are not strings).")
+    if not all(value.isascii() for value in metadata.values()):
+        raise D90Error("it is not an adapter (its metadata are not ASCII).")
     if CHECK not in metadata:
         raise D90Error("it is not an adapter (it has no checksum).")
     return dict(metadata)

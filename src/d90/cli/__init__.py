@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,7 +11,6 @@ from time import sleep
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 import d90
 from d90.cli.commands import (
@@ -31,10 +31,13 @@ from d90.cli.commands import (
     trajectory,
     tune,
 )
-from d90.distributed.launcher import destroy_process_group, rank, world_size
+from d90.cli.paths import check_paths
+from d90.cli.terminal import Terminal
+from d90.distributed.launcher import check_launch, destroy_process_group, rank, world_size
 from d90.errors import D90Error, single_line
+from d90.utils.redact import redact
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BROKEN_PIPE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 SECONDS_TO_REPORT = 2.0
 """A launcher ends all processes with the first one: ranks above 0 wait for the error of rank 0."""
@@ -81,7 +84,7 @@ DISTRIBUTED = ("measure", "table", "curves", "trajectory", "scaling", "tune")
 
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
-        app.command(name, rich_help_panel=panel)(command)
+        app.command(name, rich_help_panel=panel)(check_paths(command))
 
 
 @app.callback(invoke_without_command=True)
@@ -103,16 +106,23 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit codes: 0; 2 for bad input, with one line on standard error; 130 after an interrupt. Under a
-    launcher only rank 0 prints.
+    Exit codes: 0; 1 when nobody reads the output any more; 2 for bad input, with one line on
+    standard error; 130 after an interrupt. Under a launcher only rank 0 prints.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # Not every terminal encoding has ≤.
+    _open_streams()
     warnings.formatwarning = _one_line_warning
     try:
+        check_launch()
         # typer returns the code of an early exit: 0 after --help, 130 after an interrupt.
         code = app(args=arguments, prog_name="d90", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BROKEN_PIPE
+    except OSError as error:  # A path or a device that no command has checked.
+        where = "" if error.filename is None else f"'{error.filename}': "
+        _print_error(f"{where}{error.strerror or error}.")
+        code = BAD_INPUT
     except D90Error as error:
         _print_error(str(error))
         code = BAD_INPUT
@@ -127,13 +137,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _open_streams() -> None:
+    """Standard streams that can be written, whatever the terminal's encoding."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # It was closed when Python started.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # Not every terminal encoding has ≤.
+
+
 def _print_error(text: str) -> None:
     if rank() > 0:
         sleep(SECONDS_TO_REPORT)
         return
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print("[bold red]error:[/] ", end="")
-    console.print(single_line(text), markup=False)
+    console = Terminal(stderr=True, soft_wrap=True)
+    console.print("error: ", style="bold red", end="")
+    console.print(single_line(redact(text)))
 
 
 def _usage(error: Exception) -> str:
@@ -146,4 +166,4 @@ def _usage(error: Exception) -> str:
 
 
 def _one_line_warning(message: Warning | str, *_: object) -> str:
-    return f"warning: {single_line(message)}\n"
+    return f"warning: {single_line(redact(str(message)))}\n"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from d90.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from d90.adapters.predict import OnRows
@@ -32,7 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @contextmanager
 def progress_bar(description: str, *, quiet: bool = False) -> Iterator[OnRows]:
     """A progress bar of examples on standard error, if that is a terminal."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -10,11 +9,8 @@ import typer
 
 from d90.cli.parsing import names
 from d90.errors import D90Error, unknown_name
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from d90.utils.reading import parse_toml, read_text
+from d90.utils.redact import redact
 
 Kind = tuple[tuple[type, ...], str]
 """TOML types, and their name in an error."""
@@ -52,7 +48,7 @@ def read_defaults(context: typer.Context, file: Path | None) -> Path | None:
     options = get_type_hints(context.command.callback)
     del options["config"], options["return"]
     defaults: dict[str, Any] = {}
-    for key, value in _read(file).items():
+    for key, value in parse_toml(read_text(file, "--config"), f"--config '{file}'").items():
         name = key.replace("-", "_")
         if name not in options:
             raise unknown_name(
@@ -63,17 +59,6 @@ def read_defaults(context: typer.Context, file: Path | None) -> Path | None:
     return file
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise D90Error(f"--config '{file}' is not UTF-8 text ({error.reason}).") from error
-    except OSError as error:
-        raise D90Error(f"--config '{file}' cannot be read: {error.strerror}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise D90Error(f"--config '{file}' is not TOML: {error}.") from error
-
-
 def _value(where: str, value: Any, name: str, annotation: Any) -> Any:
     """The value as the command line would give it."""
     is_repeated = get_origin(annotation) is list
@@ -82,14 +67,14 @@ def _value(where: str, value: Any, name: str, annotation: Any) -> Any:
         items = value if isinstance(value, list) else [value]
         # A string is written as on the command line, with commas.
         if not isinstance(value, str) and not all(_is_a(item, types) for item in items):
-            raise D90Error(f"{where} is {value!r}: expected a list of {expected}.")
+            raise D90Error(f"{where} is {redact(repr(value))}: expected a list of {expected}.")
         if is_repeated:
             return list(names(value)) if isinstance(value, str) else items
         return ",".join(map(str, items))
     kinds = {*get_args(annotation)} - {type(None)} or {annotation}
     types, expected = TYPES[kinds.pop()]
     if not _is_a(value, types):
-        raise D90Error(f"{where} is {value!r}: expected {expected}.")
+        raise D90Error(f"{where} is {redact(repr(value))}: expected {expected}.")
     return value
 
 

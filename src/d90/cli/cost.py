@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.text import Text
 
 from d90.cli.output import format_seconds, print_line, rows_table
+from d90.cli.terminal import Terminal
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepItem
 from d90.search.trial import Trial
@@ -48,7 +48,7 @@ def estimate_costs(study: Study) -> dict[str, Cost]:
 
 def show_cost(study: Study) -> None:
     """Print the trials of a study, their memory and their time."""
-    console = Console()
+    console = Terminal()
     protocol, runner = study.protocol, study.problem.runner
     table = rows_table("trials", "at most", "each", "memory")
     with console.status("timing a few steps"):
@@ -80,7 +80,7 @@ def show_sweep_cost(items: Sequence[SweepItem]) -> None:
 
     A baseline that several studies share is counted for each of them.
     """
-    console = Console()
+    console = Terminal()
     table = rows_table("study", "D", "d", "trials", "memory", "time")
     trials, total, memory = 0, 0.0, 0
     for item in items:

@@ -4,54 +4,36 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from d90.cli.terminal import Terminal
 from d90.distributed.launcher import rank, world_size
 from d90.errors import D90Error
+from d90.utils.files import check_output_folder
+from d90.utils.redact import redact_argument
 
 if TYPE_CHECKING:
     from d90.report import Document
     from d90.storage.store import Store
 
-PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
-"""User name and password in a URL."""
-
 
 def command_line(arguments: Sequence[str] | None = None) -> str:
-    """The command as it was typed, without the password of a database URL.
+    """The command as it was typed, without the secrets of a database URL.
 
     >>> command_line(["measure", "my model", "--store", "postgresql://me:secret@host/d90"])
     "d90 measure 'my model' --store postgresql://me@host/d90"
     """
     given = sys.argv[1:] if arguments is None else arguments
-    return shlex.join(["d90", *(PASSWORD.sub(r"\1@", argument) for argument in given)])
-
-
-def check_folder(folder: Path) -> None:
-    """Create the folder and check that it is writable, before hours of training.
-
-    Raises:
-        D90Error: it cannot be created or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise D90Error(
-            f"--output '{folder}' cannot be written ({error.strerror}): choose a writable folder."
-        ) from error
+    return shlex.join(["d90", *map(redact_argument, given)])
 
 
 def open_store(url: str, folder: Path) -> Store | None:
@@ -66,14 +48,13 @@ def open_store(url: str, folder: Path) -> Store | None:
     with raise_on_all_ranks():
         if rank() > 0:
             return None
-        store = Store(url)
-        check_folder(folder)
-        return store
+        check_output_folder(folder)
+        return Store(url)
 
 
 def print_line(line: str, console: Console | None = None) -> None:
-    """Print one line as it is: not wrapped, not highlighted, no markup in names."""
-    (console or Console()).print(line, soft_wrap=True, highlight=False, markup=False)
+    """Print one line as it is: not wrapped, and nothing in it read as markup."""
+    (console or Terminal()).print(line.replace("\n", " "), soft_wrap=True)
 
 
 def rows_table(*headers: str) -> Table:
@@ -99,9 +80,9 @@ def show_report(document: Document, page: Path, *, quiet: bool) -> None:
     """Print a report and the path of its page; only the answer when quiet."""
     from d90.report import render_document
 
-    console = Console()
+    console = Terminal()
     if quiet:
-        console.print(document.answer, highlight=False, soft_wrap=True)
+        print_line(document.answer, console)
         return
     console.print(render_document(document))
     print_line(f"report: {page}", console)

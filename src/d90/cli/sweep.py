@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from d90.cli.options import (
     MODEL_HELP,
@@ -20,6 +19,7 @@ from d90.cli.options import (
 )
 from d90.cli.output import check_dry_run, command_line, open_store, show_report, silence
 from d90.cli.parsing import names
+from d90.cli.terminal import Terminal
 from d90.distributed.launcher import rank
 from d90.search.protocols import Protocol
 
@@ -127,7 +127,7 @@ def run_items(items: Sequence[SweepItem], options: RunOptions, name: str, report
     folder = options.output or Path("reports") / name
     store = open_store(options.store, folder)
     command = command_line()
-    with StudyProgress(Console(), quiet=options.quiet or rank() > 0) as progress:
+    with StudyProgress(Terminal(), quiet=options.quiet or rank() > 0) as progress:
         result = run_sweep(
             items,
             store,

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
-from d90.distributed.launcher import world_size
+from d90.distributed.launcher import check_address, world_size
 from d90.errors import D90Error
 
 SHORT = 2**20
@@ -174,6 +174,7 @@ def get_process_group() -> ProcessGroup:
     if not dist.is_initialized():
         if world_size() == 1:
             return ProcessGroup()
+        check_address()
         # accelerate joins processes without a GPU only with `cpu=True`.
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         PartialState(cpu=cpu)

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from d90.errors import D90Error
+from d90.utils.files import as_path
+from d90.utils.reading import check_fields, check_keys, parse_json, read_text
 
 SUMMARY = "pretraining.json"
 CHECKPOINTS = "checkpoints"
 STATE = "state.safetensors"
+
+MAX_LOSS = 700
+"""Nats whose exponential a float can hold."""
+
+KEYS: dict[str, Any] = {
+    "settings": Mapping[str, Any],
+    "corpus": Mapping[str, Any],
+    "D": int,
+    "command": str,
+    "versions": Mapping[str, str],
+    "started": str,
+    "finished": str | None,
+    "step": int,
+    "seconds": float,
+    "history": tuple[Mapping[str, Any], ...],
+}
+"""Keys of the summary and their types."""
 
 _STEP = re.compile(r"step-(\d{8,})")
 
@@ -54,7 +73,16 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, result: dict[str, Any]) -> Evaluation:
-        return cls(**{k: v for k, v in result.items() if k != "validation_perplexity"})
+        """The evaluation that `to_json` wrote.
+
+        Raises:
+            D90Error: a field is missing or of another type, or the loss is no loss.
+        """
+        values = {k: v for k, v in result.items() if k != "validation_perplexity"}
+        found = cls(**check_fields(cls, values, "history"))
+        if not 0 <= found.validation_loss < MAX_LOSS or found.step < 0:
+            raise D90Error(f"history: validation_loss is {found.validation_loss} at {found.step}.")
+        return found
 
 
 def checkpoint_name(step: int) -> str:
@@ -72,16 +100,18 @@ def read(folder: Path | str) -> dict[str, Any]:
     Raises:
         D90Error: it is not the folder of a pretraining run.
     """
-    file = Path(folder) / SUMMARY
+    file = as_path(folder, "run") / SUMMARY
     if not file.is_file():
         raise D90Error(
             f"'{folder}' is no pre-training folder (it has no {SUMMARY}): give one that "
             "`d90 pretrain` wrote."
         )
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-        _ = [Evaluation.from_json(values) for values in summary["history"]], summary["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        summary = parse_json(read_text(file, "run"), SUMMARY)
+        check_keys(summary, KEYS, ["history", "settings"], SUMMARY)
+        for evaluation in summary["history"]:
+            Evaluation.from_json(evaluation)
+    except D90Error as error:
         raise D90Error(
             f"'{file}' is damaged, or of another version of d90 ({error}): rerun its command in a "
             "new folder."

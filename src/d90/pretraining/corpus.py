@@ -7,7 +7,6 @@ single spaces, since RoBERTa's tokens have no line ends.
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Any, Protocol
 
 from d90.errors import D90Error
 from d90.utils.digest import json_digest
+from d90.utils.files import as_path
+from d90.utils.reading import parse_json, read_lines
 
 MAX_CHARACTERS = 50_000
 """A longer document is split at the next line end."""
@@ -103,7 +104,7 @@ class HubDataset:
             D90Error: it cannot be streamed from the hub, or has no `text` column.
         """
         import datasets  # takes a second to import
-        from datasets import config, exceptions
+        from datasets import config
 
         from d90.utils.hub import first_line, is_reachable
 
@@ -115,7 +116,7 @@ class HubDataset:
                 yield from _row(_text_of(row, self.identity))
         except D90Error:
             raise
-        except (OSError, ValueError, exceptions.DatasetsError) as error:
+        except Exception as error:  # `datasets` and its readers raise many kinds
             raise D90Error(
                 f"cannot stream {self.identity} from {config.HF_ENDPOINT}: check the name and the "
                 f"connection, or give text files ({first_line(error)})."
@@ -139,7 +140,7 @@ def documents(sources: Iterable[Source], limit: int | None = None) -> Iterator[s
 
 
 def _open_source(argument: str) -> Source:
-    path = Path(argument).expanduser()
+    path = as_path(argument, "corpus")
     if path.is_dir():
         paths = sorted(p for p in path.rglob("*") if p.is_file() and _ending(p))
         if not paths:
@@ -190,20 +191,16 @@ def _row(text: str) -> Iterator[str]:
 
 def _read_text(path: Path) -> Iterator[str]:
     with _open(path) as file:
-        yield from _split_documents(file)
+        yield from _split_documents(read_lines(file, str(path)))
 
 
 def _read_json_lines(path: Path) -> Iterator[str]:
     with _open(path) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(read_lines(file, str(path)), 1):
             where = f"{path}, line {number}"
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise D90Error(f"{where}: not valid JSON ({error.msg}).") from error
-            yield from _row(_text_of(row, where))
+            yield from _row(_text_of(parse_json(line, where), where))
 
 
 def _read_parquet(path: Path) -> Iterator[str]:

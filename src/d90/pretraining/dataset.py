@@ -21,6 +21,7 @@ from torch import Tensor
 
 from d90.errors import D90Error
 from d90.utils.files import atomic_path, atomic_write
+from d90.utils.reading import check_fields, parse_json, read_text
 
 CORPUS = "corpus.json"
 PARTS = ("train", "validation")
@@ -58,7 +59,9 @@ class Corpus:
     def load(cls, folder: Path) -> Corpus | None:
         """The saved corpus, or None if it is not complete yet."""
         file = folder / CORPUS
-        return cls(**json.loads(file.read_text())) if file.exists() else None
+        if not file.exists():
+            return None
+        return cls(**check_fields(cls, parse_json(read_text(file, "corpus"), CORPUS), CORPUS))
 
 
 def is_validation(document: str, fraction: float) -> bool:
@@ -112,7 +115,7 @@ def write_tokens(
             encoded = encode.encode_batch_fast(chunk, add_special_tokens=False)
             for document, encoding in zip(chunk, encoded, strict=True):
                 part = int(is_validation(document, validation_fraction))
-                np.array([*encoding.ids, end], dtype).tofile(files[part])
+                files[part].write(np.array([*encoding.ids, end], dtype).tobytes())
                 counts[part] += 1
                 tokens[part] += len(encoding.ids) + 1
                 size += len(document.encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from d90.errors import D90Error, unknown_name
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from d90.utils.reading import parse_json, parse_toml, read_text
 
 SMALL_VOCABULARY, FULL_VOCABULARY = 4_096, 50_265
 """Vocabulary sizes of the small models, where embeddings would otherwise dominate; of RoBERTa."""
@@ -118,13 +112,8 @@ def read_fields(file: Path) -> dict[str, Any]:
     Raises:
         D90Error: the file cannot be read or is not a table.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-        fields = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise D90Error(f"model_config '{file}' cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # of both parsers, and of the decoder
-        raise D90Error(f"model_config '{file}' is no TOML or JSON: {error}.") from error
+    parse = parse_json if file.suffix == ".json" else parse_toml
+    fields = parse(read_text(file, "model_config"), f"model_config '{file}'")
     if not isinstance(fields, dict):
         raise D90Error(f"model_config '{file}': expected fields of RobertaConfig by name.")
     return fields

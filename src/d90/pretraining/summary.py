@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from d90.errors import D90Error
-from d90.pretraining.checkpoints import SUMMARY, Evaluation, read
+from d90.pretraining.checkpoints import KEYS, SUMMARY, Evaluation, read
 from d90.pretraining.dataset import Corpus
 from d90.pretraining.plan import PretrainJob
 from d90.pretraining.trainer import PretrainState
 from d90.utils.files import atomic_write
+from d90.utils.reading import check_fields, check_keys
 
 VERSIONED = ("d90", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 
@@ -74,9 +75,11 @@ class Summary:
         """
         if not (folder / SUMMARY).exists():
             return None
-        values = read(folder)
+        values = check_keys(read(folder), {}, [*KEYS], f"'{folder / SUMMARY}'")
         history = tuple(map(Evaluation.from_json, values["history"]))
-        return cls(**{**values, "corpus": Corpus(**values["corpus"]), "history": history})
+        corpus = Corpus(**check_fields(Corpus, values["corpus"], f"'{folder / SUMMARY}': corpus"))
+        known = {name: values[name] for name in KEYS}
+        return cls(**{**known, "corpus": corpus, "history": history})
 
     def after(self, state: PretrainState, *, is_over: bool) -> Summary:
         """The summary with the results so far."""

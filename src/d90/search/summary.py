@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from d90.errors import D90Error
 from d90.search.curve import Point, curve
 from d90.search.subspace_config import SubspaceConfig
-from d90.search.trial import Trial, TrialResult
+from d90.search.trial import Status, Trial, TrialResult
+from d90.utils.files import as_path
+from d90.utils.reading import check_keys, check_ranges, parse_json, read_text
 
 FORMAT = 2
 """Version of the JSON form; increased when a key changes its meaning or is removed."""
@@ -25,6 +27,32 @@ FILE_NAME = "summary.json"
 
 SUBSPACE_KEYS = ("method", "groups", "projection", "scale")
 """Fields of `Summary.subspace` that the JSON form has as keys of their own."""
+
+TRIAL_KEYS: Mapping[str, Any] = {
+    "d": int | None,
+    "learning_rate": float,
+    "seed": int,
+    "metric": float | None,
+    "train_metric": float | None,
+    "status": Status,
+    "seconds": float,
+    "message": str,
+    "metrics": Mapping[str, float | None],
+}
+"""Keys of a trial in the JSON form and their types."""
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("D", "d", "d90"), (1, 2**53)),
+    **dict.fromkeys(("metric", "train_metric", "majority", "full_metric", "threshold"), (0, 1)),
+    "m": (0, 2**53),
+    "target_fraction": (1e-9, 1),
+    "learning_rate": (1e-30, 1e30),
+    "seed": (0, 2**64 - 1),
+    "seconds": (0, 1e12),
+}
+"""Smallest and largest values of the numbers in the JSON form."""
+
+REQUIRED = ("model", "task", "D", "majority", "status")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,23 +124,24 @@ class Summary:
         """The summary that `to_json` wrote.
 
         Raises:
-            D90Error: if the text is not JSON, lacks a key, or is of another format.
+            D90Error: if the text is not JSON or of another format; if a key is missing, of another
+                type or out of its range.
         """
         data = _parse(text)
-        known = {f.name for f in fields(cls)}
+        known = [f.name for f in fields(cls)]
+        check_keys(data, {"trials": tuple[Any, ...]}, ["trials"], FILE_NAME)
+        trials = tuple(map(_result, data["trials"]))
+        hints = {**get_type_hints(cls), **dict.fromkeys(SUBSPACE_KEYS, str), "trials": Any}
+        check_keys(data, hints, ["warnings", "interval", *SUBSPACE_KEYS, *REQUIRED], FILE_NAME)
+        check_ranges({**data, "metric": None}, RANGES, FILE_NAME)  # `metric` is a name here.
         try:
-            values = {key: value for key, value in data.items() if key in known}
-            values["trials"] = tuple(_result(trial) for trial in data["trials"])
-            values["warnings"] = tuple(data["warnings"])
-            values["interval"] = None if data["interval"] is None else tuple(data["interval"])
-            values["subspace"] = SubspaceConfig(**{name: data[name] for name in SUBSPACE_KEYS})
-            return cls(**values)
-        except KeyError as error:
-            raise D90Error(f"{FILE_NAME}: key {error} is missing.") from error
-        except TypeError as error:
-            raise D90Error(f"{FILE_NAME}: {error}.") from error
+            subspace = SubspaceConfig(**{name: data[name] for name in SUBSPACE_KEYS})
         except D90Error as error:
             raise D90Error(f"{FILE_NAME}: {error}") from error
+        values = {name: data[name] for name in known if name in data}
+        interval = None if data["interval"] is None else tuple(data["interval"])
+        values |= {"warnings": tuple(data["warnings"]), "interval": interval}
+        return cls(**{**values, "trials": trials, "subspace": subspace})
 
     @classmethod
     def load(cls, path: str | Path) -> Summary:
@@ -121,11 +150,11 @@ class Summary:
         Raises:
             D90Error: if the file cannot be read or is not a summary.
         """
-        path = Path(path)
+        path = as_path(path, "study")
         file = path / FILE_NAME if path.is_dir() else path
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(file, FILE_NAME)
+        except D90Error as error:
             raise D90Error(
                 f"cannot read '{file}': expected the {FILE_NAME} that `d90 measure` writes, or "
                 f"its folder ({error})."
@@ -205,7 +234,10 @@ def _trial_keys(result: TrialResult) -> dict[str, Any]:
     }
 
 
-def _result(keys: Mapping[str, Any]) -> TrialResult:
+def _result(keys: Any) -> TrialResult:
+    required = [name for name in TRIAL_KEYS if name not in ("message", "metrics")]
+    keys = check_keys(keys, TRIAL_KEYS, required, f"{FILE_NAME}, trials")
+    check_ranges(keys, RANGES, f"{FILE_NAME}, trials")
     return TrialResult(
         Trial(keys["d"], keys["learning_rate"], keys["seed"]),
         keys["status"],
@@ -219,16 +251,18 @@ def _result(keys: Mapping[str, Any]) -> TrialResult:
 
 def _plain(value: Any) -> Any:
     """The value in JSON's types; NaN and infinities, which JSON lacks, become None."""
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):  # A path may have bytes that are no UTF-8.
+        return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, Path):
-        return str(value)
+        return _plain(str(value))
     return [_plain(item) for item in value]
 
 
@@ -248,14 +282,11 @@ def _value(value: Any) -> str:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise D90Error(f"{FILE_NAME} is not JSON: {error}.") from error
+    data = parse_json(text, FILE_NAME)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         version = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise D90Error(
-            f"{FILE_NAME} has format {version!r}: this d90 reads format {FORMAT}; "
+            f"{FILE_NAME} has format {version!r:.20}: this d90 reads format {FORMAT}; "
             "measure again, or use the d90 that wrote it."
         )
     return data

@@ -25,6 +25,8 @@ from sqlalchemy.exc import (
 )
 
 from d90.errors import StorageError, disk_full
+from d90.utils.files import as_path
+from d90.utils.redact import HIDDEN, is_url, redact_url
 
 T = TypeVar("T")
 
@@ -69,20 +71,23 @@ def parse_url(url: str | Path) -> URL:
     >>> parse_url("postgresql://user@host/d90").drivername
     'postgresql+psycopg'
     """
-    if "://" not in str(url):
-        return URL.create("sqlite", database=os.path.abspath(Path(url).expanduser()))
+    if not is_url(str(url)):
+        return URL.create("sqlite", database=os.path.abspath(as_path(url, "store")))
+    shown = redact_url(str(url))
     try:
         database = make_url(str(url))
-    except (SQLAlchemyError, ValueError) as error:
+    except (SQLAlchemyError, ValueError):
+        database = None
+    if database is None or HIDDEN in shown:
         raise StorageError(
-            f"store '{url}' is not a database URL: expected a path or a URL such as "
-            "postgresql://user@host/name."
-        ) from error
+            f"store '{shown}' is not a database URL: expected a path or a URL such as "
+            "postgresql://user@host/name, with / and @ in a password as %2F and %40."
+        )
     if database.drivername in ("postgresql", "postgres"):
         database = database.set(drivername="postgresql+psycopg")
     if database.get_backend_name() not in BACKENDS:
         raise StorageError(
-            f"store '{database.render_as_string()}' is neither an SQLite file nor a PostgreSQL "
+            f"store '{shown}' is neither an SQLite file nor a PostgreSQL "
             "database: give a path or a URL such as postgresql://user@host/name."
         )
     return database
@@ -147,11 +152,11 @@ def _storage(database: URL) -> BaseStorage:
         if database.drivername == "postgresql+psycopg":
             what = "'d90[postgres]'"
         raise StorageError(
-            f"store '{database.render_as_string()}' needs a database driver: pip install {what}."
+            f"store '{redact_url(url)}' needs a database driver: pip install {what}."
         ) from error
     except RuntimeError as error:
         # Its schema is of another version of Optuna; the message says how to upgrade.
-        raise StorageError(f"store '{database.render_as_string()}': {error}") from error
+        raise StorageError(f"store '{redact_url(url)}': {error}") from error
     # As `optuna.create_study` does: finished trials are read from the database only once.
     return get_storage(storage)
 

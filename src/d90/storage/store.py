@@ -35,6 +35,7 @@ from d90.storage.database import (
 from d90.storage.index import KEY, RECORD, KeyIndex
 from d90.storage.locks import AdvisoryLock, FileLock, Lock
 from d90.utils.digest import canonical_json, text_digest
+from d90.utils.redact import is_url, redact_url
 
 T = TypeVar("T")
 
@@ -90,7 +91,8 @@ class Store:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._database = parse_url(url)
-        self.label = self._database.render_as_string() if "://" in str(url) else str(url)
+        full = self._database.render_as_string(hide_password=False)
+        self.label = redact_url(full) if is_url(str(url)) else str(url)
         self._file = sqlite_file(self._database, self.label, create=create)
         self._retry_seconds = retry_seconds
         with single_line_errors(self.label, self._file):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, TextIO
 
 from d90.errors import D90Error
 from d90.tasks.tables import Table, Tables
+from d90.utils.reading import parse_json, read_lines
 
 Columns = dict[str, list[Any]]
 
@@ -91,42 +91,37 @@ def _ending(path: Path) -> str:
 def _read_json_lines(path: Path) -> Columns:
     with _open(path) as file:
         rows = [
-            _json_row(path, number, line) for number, line in enumerate(file, 1) if line.strip()
+            _json_row(f"{path}, line {number}", line)
+            for number, line in enumerate(read_lines(file, str(path)), 1)
+            if line.strip()
         ]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise D90Error(
-            f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno}); "
-            "expected one JSON object per line."
-        ) from error
+def _json_row(where: str, line: str) -> dict[str, Any]:
+    row = parse_json(line, where)
     if not isinstance(row, dict):
-        raise D90Error(
-            f"{path}, line {number}: expected one JSON object per line, got {line[:20]!r}."
-        )
+        raise D90Error(f"{where}: expected one JSON object per line, got {line[:20]!r}.")
     return row
 
 
 def _read_csv(path: Path) -> Columns:
     with _open(path) as file:
-        return _read_delimited(path, csv.reader(file, strict=True))
+        return _read_delimited(path, csv.reader(read_lines(file, str(path)), strict=True))
 
 
 def _read_tsv(path: Path) -> Columns:
     # GLUE's TSV files are not quoted: a quotation mark is a character of the text.
     with _open(path) as file:
-        return _read_delimited(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        lines = read_lines(file, str(path))
+        return _read_delimited(path, csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def _read_delimited(path: Path, lines: Any) -> Columns:
     rows: list[list[str]] = []
     try:
-        header = next(lines, [])
+        header = _different(next(lines, []), path)
         for row in lines:
             if row and len(row) != len(header):
                 raise D90Error(
@@ -144,9 +139,26 @@ def _read_parquet(path: Path) -> Columns:
     from pyarrow import parquet
 
     try:
-        return parquet.read_table(path).to_pydict()
+        table = parquet.read_table(path)
+        names = _different(table.column_names, path)
+        return {name: _values(column) for name, column in zip(names, table.columns, strict=True)}
     except pyarrow.ArrowException as error:
         raise D90Error(f"{path}: not a Parquet file.") from error
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a Parquet column; as text where Python has no such value, as a far date."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError):
+        return [str(value) for value in column.cast("int64").to_pylist()]
+
+
+def _different(names: Sequence[str], path: Path) -> Sequence[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise D90Error(f"{path}: two columns are called '{name[:50]}': rename one.")
+    return names
 
 
 def _open(path: Path) -> TextIO:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from d90.errors import D90Error, single_line
 from d90.utils.files import atomic_path
+from d90.utils.reading import check_keys, parse_json
 
 
 def save_checkpoint(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -56,8 +57,8 @@ def load_checkpoint(
         return None
     try:
         with safe_open(file, framework="pt") as opened:
-            state = json.loads(opened.metadata()["state"])
-            saved = state["identity"]
+            state = parse_json((opened.metadata() or {})["state"], "state")
+            saved = check_keys(state["identity"], {}, [], "identity")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise D90Error(f"checkpoint '{file}' is damaged ({error}): remove it.") from error

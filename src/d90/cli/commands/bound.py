@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from d90.cli.adapter_options import AdapterFile, AsJson, BaseModel, BatchSize, progress_bar
 from d90.cli.options import TASK_HELP
 from d90.cli.output import print_line, rows_table, silence
+from d90.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from d90.adapters.certificate import Certificate
@@ -78,7 +78,7 @@ def _show(certificate: Certificate) -> None:
     bounds = rows_table(f"bound, holds with probability {1 - certificate.delta:g}", "", "")
     for name, value in certificate.bounds.items():
         bounds.add_row(name, f"{value:.4f}", "vacuous" if certificate.is_vacuous(value) else "")
-    console = Console()
+    console = Terminal()
     for table in (lengths, errors, bounds):
         console.print(table)
         console.print()

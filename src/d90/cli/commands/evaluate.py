@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from d90.cli.adapter_options import AdapterFile, BaseModel, BatchSize, progress_bar
 from d90.cli.options import LABEL_COLUMN_HELP, TASK_HELP, TEXT_COLUMNS_HELP
 from d90.cli.output import rows_table, silence
 from d90.cli.parsing import names
+from d90.cli.terminal import Terminal
 
 
 def evaluate(
@@ -61,4 +61,4 @@ def evaluate(
     for name, split in scores.items():
         values = (f"{split.metrics[metric]:.4f}" for metric in metrics)
         table.add_row(name, f"{split.rows:,}", *values, f"{split.majority:.4f}")
-    Console().print(table)
+    Terminal().print(table)

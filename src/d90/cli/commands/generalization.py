@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from d90.cli.output import check_folder, command_line
+from d90.cli.output import command_line
 from d90.cli.sweep import show_document
+from d90.utils.files import check_output_folder
 
 
 def generalization(
@@ -44,7 +45,7 @@ def generalization(
 
     check_runs(runs)
     summaries = load_summaries(studies)
-    check_folder(output)
+    check_output_folder(output)
     command = command_line()
     report = document(summaries, runs=runs, delta=delta, command=command)
     show_document(report, output, quiet=quiet)

@@ -7,11 +7,10 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-
 from d90.adapters import Adapter
 from d90.cli.adapter_options import AdapterFile, AsJson
 from d90.cli.output import rows_table
+from d90.cli.terminal import Terminal
 
 
 def inspect(file: AdapterFile, as_json: AsJson = False) -> None:
@@ -32,7 +31,7 @@ def inspect(file: AdapterFile, as_json: AsJson = False) -> None:
     table.columns[1].justify, table.columns[1].no_wrap = "left", False
     for name, value in _rows(adapter, size):
         table.add_row(name, value)
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _to_dict(adapter: Adapter, size: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from d90.cli.options import (
     MODEL_HELP,
@@ -18,6 +17,7 @@ from d90.cli.options import (
     TrainingOptions,
     study_options,
 )
+from d90.cli.terminal import Terminal
 from d90.distributed.launcher import rank
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _measure(study: Study, options: RunOptions) -> None:
     folder = options.output or Path("reports") / study.name
     executor = options.make_executor(study.problem.runner)
     store = open_store(options.store, folder)
-    with StudyProgress(Console(), quiet=options.quiet or rank() > 0) as progress:
+    with StudyProgress(Terminal(), quiet=options.quiet or rank() > 0) as progress:
         summary = run_study(
             study, store, executor=executor, callback=progress, command=command_line()
         )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from d90.cli.option_groups import with_options
 from d90.cli.options import FILES, TRAINING, Config, option
@@ -17,6 +16,7 @@ from d90.cli.pretrain_options import (
     model_options,
     optimizer_options,
 )
+from d90.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from d90.pretraining.plan import PretrainJob
@@ -59,7 +59,7 @@ def pretrain(
         if dry_run:
             from d90.cli.progress.pretrain import show_cost
 
-            show_cost(job, Console())
+            show_cost(job, Terminal())
         else:
             _pretrain(job, output, max_minutes, quiet)
 
@@ -70,6 +70,6 @@ def _pretrain(job: PretrainJob, folder: Path, max_minutes: float | None, quiet: 
     from d90.pretraining.pretrain import pretrain
 
     command = command_line()
-    with PretrainProgress(Console(), quiet=quiet) as progress:
+    with PretrainProgress(Terminal(), quiet=quiet) as progress:
         summary = pretrain(job, folder, max_minutes=max_minutes, callback=progress, command=command)
     show_summary(summary, folder)

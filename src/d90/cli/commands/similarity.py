@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from d90.cli.adapter_options import AdapterFiles
 from d90.cli.output import rows_table
+from d90.cli.terminal import Terminal
 
 
 def similarity(
@@ -32,4 +32,4 @@ def similarity(
     table = rows_table("", *(f"({number})" for number in range(1, len(names) + 1)))
     for number, (name, row) in enumerate(zip(names, rows, strict=True), 1):
         table.add_row(f"({number}) {name}", *(f"{value:+.3f}" for value in row))
-    Console().print(table)
+    Terminal().print(table)

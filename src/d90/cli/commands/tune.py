@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from d90.cli.option_groups import with_options
 from d90.cli.options import (
@@ -24,9 +23,11 @@ from d90.cli.options import (
     subspace_options,
     training_options,
 )
-from d90.cli.output import check_folder, print_line, rows_table, silence
+from d90.cli.output import print_line, rows_table, silence
+from d90.cli.terminal import Terminal
 from d90.distributed.launcher import rank
 from d90.errors import D90Error
+from d90.utils.files import check_output_folder
 
 if TYPE_CHECKING:
     from d90.experiments.tune import AdapterTuner, CodecChoice
@@ -96,7 +97,7 @@ def tune(
 def _check_output(output: Path) -> None:
     if output.is_dir():
         raise D90Error(f"--output '{output}' is a folder: give a file name.")
-    check_folder(output.parent)
+    check_output_folder(output.parent)
 
 
 def _tune(tuner: AdapterTuner, output: Path, bits: str, tolerance: float, quiet: bool) -> None:
@@ -125,7 +126,7 @@ def _show(tuner: AdapterTuner, float32: float, choice: CodecChoice, *, show_tria
         for trial in choice.tried:
             kept = "yes" if trial.kept else "no"
             table.add_row(trial.name, f"{trial.size:,}", f"{trial.metric:.4f}", kept)
-        Console().print(table)
+        Terminal().print(table)
     print_line(f"float32 {float32:.4f}, majority {tuner.problem.majority:.4f}")
     if tuner.result is not None and tuner.result.status == "collapsed":
         print_line(

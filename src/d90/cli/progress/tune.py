@@ -6,11 +6,11 @@ import math
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from d90.cli.output import print_line
+from d90.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from d90.adapters.quantize import Candidate
@@ -23,7 +23,7 @@ class TuneProgress(AbstractContextManager["TuneProgress"]):
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._console = Console()
+        self._console = Terminal()
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),

@@ -1,0 +1,29 @@
+"""The terminal: whatever is printed on it, no name or text of others can act on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from d90.errors import printable
+
+
+class Terminal(Console):
+    """A console that shows text as it is: no markup, no emoji codes, no control characters.
+
+    Everything that is printed passes `render`, so a table, a progress bar or a title that is made
+    of a file's name needs no care of its own.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **settings)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """The segments of a renderable, their text printable."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
