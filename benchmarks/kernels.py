@@ -88,16 +88,16 @@ def cases(*, quick: bool) -> list[Case]:
 def operations(name: str, d: int, theta_0: Tensor, out: Tensor) -> dict[str, Work]:
     """Apply and adjoint of a projection over theta_0, which also serves as the gradient."""
     P = make_projection(name, d=d, D=len(theta_0))
-    z = torch.randn(d, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(d, generator=torch.Generator().manual_seed(0)).to(theta_0.device)
     return {
         "apply": lambda: P.add_projected(z, [theta_0], [0], [1.0], out=[out]),
         "adjoint": lambda: P.pull_back([theta_0], [0], [1.0]),
     }
 
 
-def weights(D: int) -> Tensor:
+def weights(D: int, device: str = "cpu") -> Tensor:
     """D float32 weights, with every page in memory."""
-    return torch.full((D,), 0.02)
+    return torch.full((D,), 0.02, device=device)
 
 
 def _measure(sizes: Sizes, name: str, d: int) -> list[Entry]:

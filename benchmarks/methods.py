@@ -99,10 +99,13 @@ def _minilm() -> PreTrainedModel:
     return loading.load("minilm-l6", num_labels=LABELS)[0]
 
 
-def bert(layers: int, width: int, heads: int) -> PreTrainedModel:
+def bert(
+    layers: int, width: int, heads: int, vocabulary: int = VOCABULARY, positions: int = 512
+) -> PreTrainedModel:
     """A BERT with random weights, two labels and feed-forward layers of four times the width."""
     config = BertConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
+        max_position_embeddings=positions,
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
@@ -125,27 +128,42 @@ class Trainer:
 
     Args:
         method: how to fine-tune.
-        model: what to fine-tune.
+        model: what to fine-tune, on the device on which it is trained.
         shape: examples and tokens of the batch; no padding.
+        autocast: whether to compute in bf16 by autocast.
     """
 
-    def __init__(self, method: Method, model: PreTrainedModel, shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        method: Method,
+        model: PreTrainedModel,
+        shape: tuple[int, int],
+        *,
+        autocast: bool = False,
+    ) -> None:
+        device = model.device
+        self.batch = batch(shape, model.config.vocab_size, device)
         self.model, self.optimizer = method.prepare(model)
         self.model.train()
-        self.batch = batch(shape)
+        self._autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=autocast)
 
     def step(self) -> None:
         """One optimizer step, with the dropout of the model's configuration."""
-        self.model(**self.batch).loss.backward()
+        with self._autocast():
+            loss = self.model(**self.batch).loss
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
 
-def batch(shape: tuple[int, int]) -> dict[str, Tensor]:
-    """Random tokens and labels."""
+def batch(
+    shape: tuple[int, int], vocabulary: int, device: str | torch.device = "cpu"
+) -> dict[str, Tensor]:
+    """Random tokens and labels, the same on every device."""
     generator = torch.Generator().manual_seed(0)
-    return {
-        "input_ids": torch.randint(0, VOCABULARY, shape, generator=generator),
+    tensors = {
+        "input_ids": torch.randint(0, vocabulary, shape, generator=generator),
         "attention_mask": torch.ones(shape, dtype=torch.int64),
         "labels": torch.randint(0, LABELS, shape[:1], generator=generator),
     }
+    return {name: tensor.to(device) for name, tensor in tensors.items()}

@@ -13,4 +13,10 @@ PARTS = (
     Part(5, "adjoint", 60, "benchmarks.gpu.adjoint:check_sums"),
     Part(6, "adjoint, twice", 40, "benchmarks.gpu.adjoint:check_identities"),
     Part(7, "long blocks and the reference", 60, "benchmarks.gpu.fallback:check_errors"),
+    Part(10, "an optimizer step", 60, "benchmarks.gpu.steps:count"),
+    Part(11, "kernels against the copy", 120, "benchmarks.gpu.speed:measure"),
+    Part(12, "training", 120, "benchmarks.gpu.training:measure"),
+    Part(13, "trials", 120, "benchmarks.gpu.trials:run"),
+    Part(14, "profiler", 125, "benchmarks.gpu.tools:profile"),
+    Part(15, "sanitizer", 155, "benchmarks.gpu.tools:sanitize"),
 )
