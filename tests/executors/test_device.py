@@ -1,23 +1,25 @@
-"""A GPU that a process can no longer use: the study goes on in another process, or is resumed."""
+"""GPUs: one for each worker; one that a process can no longer use does not spoil the study."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing import Pipe
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
 from tests.helpers.executors import CONFIG, MakeRunner, ignore_progress, without_time
 
 import d90
+from d90.errors import D90Error
 from d90.executors import ProcessExecutor, TrialRunner, processes, ray
 from d90.executors import runner as runner_module
-from d90.executors.device import DeviceLostError, is_lost
+from d90.executors.device import VISIBLE, DeviceLostError, is_lost, only_gpu, visible_gpus
 from d90.search.protocols import ListProtocol
 from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
@@ -139,9 +141,10 @@ class FakeWorker:
     """A worker whose first processes lose their GPU."""
 
     losses = 0
+    gpus: ClassVar[list[str | None]] = []
 
-    def __init__(self, *_: object) -> None:
-        pass
+    def __init__(self, init_kwargs: object, threads: int, gpu: str | None) -> None:
+        FakeWorker.gpus.append(gpu)
 
     def run(self, trial: Trial, *_: object) -> TrialResult:
         if FakeWorker.losses == 0:
@@ -184,3 +187,124 @@ def test_a_ray_worker_without_its_device_exits(
     reference = SimpleNamespace(hex=lambda: "1")
     assert [*ray._run([reference], TRIAL, torch.get_num_threads())] == []
     assert exit_codes == [1]
+
+
+@pytest.mark.parametrize(
+    ("variable", "count", "names"),
+    [
+        (None, 2, ["0", "1"]),
+        ("2,3", 2, ["2", "3"]),
+        ("GPU-8932f937, MIG-4b1c", 2, ["GPU-8932f937", "MIG-4b1c"]),
+        ("1,0,-1,2", 2, ["1", "0"]),  # CUDA stops at the first name that it does not know.
+        ("", 0, []),
+    ],
+)
+def test_names_of_the_visible_gpus(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, count: int, names: list[str]
+) -> None:
+    set_variable(monkeypatch, variable)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert visible_gpus() == names
+
+
+def set_variable(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    if value is None:
+        monkeypatch.delenv(VISIBLE, raising=False)
+    else:
+        monkeypatch.setenv(VISIBLE, value)
+
+
+@pytest.mark.parametrize("before", [None, "0,1"])
+def test_the_variable_is_set_while_a_process_starts(
+    monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    set_variable(monkeypatch, before)
+    with only_gpu("3"):
+        assert os.environ[VISIBLE] == "3"
+    assert os.environ.get(VISIBLE) == before
+    with only_gpu(None):
+        assert os.environ.get(VISIBLE) == before
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Gives the machine 16 cores and so many GPUs."""
+
+    def give(count: int) -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(16)})
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.delenv(VISIBLE, raising=False)
+        monkeypatch.setattr(FakeWorker, "gpus", [])
+        monkeypatch.setattr(processes, "_Worker", FakeWorker)
+        monkeypatch.setattr(processes, "available_memory", lambda _: 2**40)
+
+    return give
+
+
+@pytest.mark.parametrize(("count", "workers"), [(1, 4), (2, 8), (8, 16)])
+def test_four_workers_for_each_gpu(
+    runner: MakeRunner,
+    gpus: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    workers: int,
+) -> None:
+    one = runner()
+    gpus(count)
+    assert ProcessExecutor(one).workers == 16
+    monkeypatch.setattr(one, "device", CUDA)
+    assert ProcessExecutor(one).workers == workers
+    assert ProcessExecutor(one, 3).workers == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "seen"),
+    [(2, "cuda", ["0", "1", "0", "1"]), (1, "cuda", [None] * 4), (2, "cpu", [None] * 4)],
+)
+def test_each_worker_sees_one_gpu_also_after_it_was_replaced(
+    runner: MakeRunner,
+    gpus: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    device: str,
+    seen: list[str | None],
+) -> None:
+    one = runner()
+    gpus(count)
+    monkeypatch.setattr(one, "device", torch.device(device))
+    with ProcessExecutor(one, 4) as executor:
+        for d in range(20, 24):
+            executor.submit(Trial(d, 0.01), ignore_progress).result(10)
+        assert FakeWorker.gpus == seen
+        monkeypatch.setattr(FakeWorker, "losses", 1)
+        executor.submit(Trial(24, 0.01), ignore_progress).result(10)
+        assert FakeWorker.gpus == [*seen, seen[0]]
+
+
+def test_a_worker_starts_with_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str | None] = []
+    process = SimpleNamespace(start=lambda: started.append(os.environ.get(VISIBLE)))
+    end = SimpleNamespace(close=lambda: None)
+    context = SimpleNamespace(Pipe=lambda: (end, end), Process=lambda **_: process)
+    monkeypatch.setattr(processes, "get_context", lambda _: context)
+    monkeypatch.setenv(VISIBLE, "4,5")
+    processes._Worker({}, 1, "5")
+    processes._Worker({}, 1, None)
+    assert started == ["5", "4,5"]
+
+
+def test_the_memory_of_each_gpu_is_checked_with_its_contexts(
+    runner: MakeRunner, gpus: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = runner()
+    gpus(2)
+    monkeypatch.setattr(one, "device", CUDA)
+    each = one.estimate_memory(None).total + 500_000_000
+    free = {0: 2 * each, 1: each}
+    monkeypatch.setattr(processes, "available_memory", lambda device: free[device.index])
+    assert ProcessExecutor(one, 3).workers == 3
+    with pytest.raises(D90Error, match=r"^2 trials of .* free on cuda:1: lower workers"):
+        ProcessExecutor(one, 4)
+    free[0] -= 1
+    with pytest.raises(D90Error, match=r"^2 trials of .* free on cuda:0: lower workers"):
+        ProcessExecutor(one, 3)

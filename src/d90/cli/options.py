@@ -301,7 +301,7 @@ def run_options(
         option(
             "Number of trials at once, for processes and ray.",
             EXECUTION,
-            show_default="one per core; ray: as many as the cluster has room for",
+            show_default="one per core, at most 4 per GPU; ray: as many as there is room for",
         ),
     ] = None,
     address: Annotated[

@@ -36,8 +36,8 @@ def make_executor(
     Args:
         name: one of `EXECUTORS`.
         runner: runs a trial; loaded in this process.
-        workers: number of concurrent trials. For `processes`, None means one per core; for `ray`,
-            as many as the cluster has room for.
+        workers: number of concurrent trials. For `processes`, None means one per core, but at most
+            4 per GPU; for `ray`, as many as the cluster has room for.
         address, cpus_per_trial, gpus_per_trial: for `ray` only: see `RayExecutor`.
 
     Raises:

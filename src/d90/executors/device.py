@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
 import torch
 
 from d90.errors import D90Error
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+_environment = Lock()
 
 
 class DeviceLostError(D90Error):
@@ -39,3 +48,34 @@ def is_lost(device: torch.device) -> bool:
     except RuntimeError:
         return True
     return False
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them: by index or UUID."""
+    count = torch.cuda.device_count()
+    names = os.environ.get(VISIBLE)
+    if names is None:
+        return [str(index) for index in range(count)]
+    return [name.strip() for name in names.split(",")][:count]
+
+
+@contextmanager
+def only_gpu(name: str | None) -> Iterator[None]:
+    """Let processes that are started inside see one GPU only; None leaves them all.
+
+    The variable must be there when such a process starts, because its imports may call CUDA. This
+    process has read it already.
+    """
+    if name is None:
+        yield
+        return
+    with _environment:
+        before = os.environ.get(VISIBLE)
+        os.environ[VISIBLE] = name
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[VISIBLE]
+            else:
+                os.environ[VISIBLE] = before

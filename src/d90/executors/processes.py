@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -24,11 +24,14 @@ from d90.executors.base import (
     throttle,
     worker_died,
 )
-from d90.executors.device import DeviceLostError
+from d90.executors.device import DeviceLostError, only_gpu, visible_gpus
 from d90.executors.runner import TrialRunner
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
-from d90.training.memory import available_memory
+from d90.training.memory import CUDA_CONTEXT, available_memory
+
+WORKERS_PER_GPU = 4
+"""By default; small models leave a GPU idle between their kernels. Not measured yet."""
 
 STOP = "stop"
 """Sent to a worker whose trial is no longer needed, and back when it has ended."""
@@ -37,24 +40,29 @@ STOP = "stop"
 class ProcessExecutor:
     """An executor with several workers that share nothing but the machine.
 
+    On a machine with several GPUs, each worker sees one of them, in turn.
+
     A worker that dies, for example because memory ran out, or that can no longer use its GPU, is
     replaced and its trial is restarted; the other workers are not affected. If the main process
     dies, its workers exit at their next progress report.
 
     Args:
         runner: runs a trial; each worker constructs its own from the same arguments.
-        workers: number of concurrent trials; None means one per core.
+        workers: number of concurrent trials; None means one per core, but at most
+            `WORKERS_PER_GPU` for each GPU.
 
     Raises:
         D90Error: so many trials do not fit into memory.
     """
 
     def __init__(self, runner: TrialRunner, workers: int | None = None) -> None:
-        self.workers = workers or len(os.sched_getaffinity(0))
-        _check_memory(runner, self.workers)
+        gpus = visible_gpus() if runner.device.type == "cuda" else []
+        self.workers = workers or _default_workers(len(gpus))
+        _check_memory(runner, self.workers, len(gpus))
+        self._gpus = gpus if len(gpus) > 1 else [None]
         self._init_kwargs = runner.init_kwargs
         self._threads = max(torch.get_num_threads() // self.workers, 1)
-        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
+        self._idle: SimpleQueue[_Slot] = SimpleQueue()
         self._alive: set[_Worker] = set()
         self._futures: dict[Trial, Future[TrialResult]] = {}
         self._cancelled: set[Trial] = set()
@@ -67,8 +75,8 @@ class ProcessExecutor:
 
     def __enter__(self) -> ProcessExecutor:
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="d90-worker")
-        for _ in range(self.workers):
-            self._idle.put(None)
+        for index in range(self.workers):
+            self._idle.put(_Slot(self._gpus[index % len(self._gpus)]))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -95,12 +103,11 @@ class ProcessExecutor:
             self._cancelled.add(trial)
 
     def _run(self, trial: Trial, on_progress: OnProgress) -> TrialResult:
-        worker = self._idle.get()
+        slot = self._idle.get()
         started, reason = monotonic(), ""
         try:
             for _ in range(ATTEMPTS):
-                if worker is None:
-                    worker = self._new_worker()
+                worker = slot.worker = slot.worker or self._new_worker(slot.gpu)
                 try:
                     # Checked after the worker was added to `_alive`; `__exit__` clears `_pool`
                     # before it kills what is in `_alive`: no worker outlives the study.
@@ -113,44 +120,68 @@ class ProcessExecutor:
                     self._alive.discard(worker)
                     worker.kill()
                     worker.close()
-                    worker = None
+                    slot.worker = None
                     if self._pool is None:  # The study has ended.
                         raise study_ended() from None
             return worker_died(trial, ATTEMPTS, reason, seconds=monotonic() - started)
         finally:
-            self._idle.put(worker)
+            self._idle.put(slot)
 
-    def _new_worker(self) -> _Worker:
-        worker = _Worker(self._init_kwargs, self._threads)
+    def _new_worker(self, gpu: str | None) -> _Worker:
+        worker = _Worker(self._init_kwargs, self._threads, gpu)
         self._alive.add(worker)
         return worker
 
 
-def _check_memory(runner: TrialRunner, workers: int) -> None:
-    """Check that so many trials fit into memory at once.
+def _default_workers(gpus: int) -> int:
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, WORKERS_PER_GPU * gpus) if gpus else cores
+
+
+def _check_memory(runner: TrialRunner, workers: int, gpus: int) -> None:
+    """Check that so many trials fit into memory at once, on each GPU if there are GPUs.
 
     Raises:
         D90Error: they do not.
     """
-    need = workers * runner.estimate_memory(None).total
-    free = available_memory(runner.device)
+    each = runner.estimate_memory(None).total
+    if not gpus:
+        _check_device_memory(runner, workers, each, runner.device)
+    for index in range(min(gpus, workers)):
+        device = torch.device("cuda", index)
+        _check_device_memory(runner, len(range(index, workers, gpus)), each + CUDA_CONTEXT, device)
+
+
+def _check_device_memory(
+    runner: TrialRunner, workers: int, each: int, device: torch.device
+) -> None:
+    need, free = workers * each, available_memory(device)
     if need > free:
         raise D90Error(
             f"{workers} trials of '{runner.model_name}' at once need about {need / 1e9:.1f} GB and "
-            f"{free / 1e9:.1f} GB of memory is free: lower workers."
+            f"{free / 1e9:.1f} GB of memory is free on {device}: lower workers."
         )
+
+
+@dataclass
+class _Slot:
+    """The place of one worker, and the GPU that the processes in it see; None for all."""
+
+    gpu: str | None
+    worker: _Worker | None = None
 
 
 class _Worker:
     """A process that runs trials one after another."""
 
-    def __init__(self, init_kwargs: Mapping[str, Any], threads: int) -> None:
+    def __init__(self, init_kwargs: Mapping[str, Any], threads: int, gpu: str | None) -> None:
         context = get_context("spawn")  # A fork of a process with threads may hang.
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, init_kwargs, threads), daemon=True
         )
-        self._process.start()
+        with only_gpu(gpu):
+            self._process.start()
         theirs.close()
 
     def run(self, trial: Trial, on_progress: OnProgress, cancelled: Set[Trial]) -> TrialResult:
