@@ -1,4 +1,4 @@
-"""The thread that watches Ray's workers, with a fake `ray` module: no cluster is needed."""
+"""The Ray executor with a fake `ray` module, above all the thread that watches the workers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def fake_ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     monkeypatch.setitem(sys.modules, "ray", fake)
     monkeypatch.setitem(sys.modules, "ray.exceptions", errors)
     monkeypatch.setattr(module, "_connect", lambda address: False)
-    monkeypatch.setattr(module, "_slots", lambda cpus, gpus: 2)
+    monkeypatch.setattr(module, "_resources", lambda: [{"CPU": 2}])
     task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=fake.start))
     monkeypatch.setattr(module, "_task", lambda: task)
     return fake
@@ -132,3 +132,33 @@ def test_a_trial_cancelled_before_its_worker_dies_is_not_restarted(
     executor._retry(call, RuntimeError("killed"))
     assert stream.is_cancelled
     assert fake_ray.streams[FIRST] is stream and not executor._calls
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "slots"),
+    [
+        ([{"CPU": 2}, {"CPU": 8, "GPU": 4}], None, 4),
+        ([{"CPU": 2}, {"CPU": 8}], None, 10),
+        ([{"CPU": 2}, {"CPU": 8, "GPU": 4}], 0, 10),
+        ([{"CPU": 2}, {"CPU": 8, "GPU": 4}], 0.5, 8),
+    ],
+)
+def test_a_trial_takes_a_gpu_where_the_cluster_has_one(
+    fake_ray: FakeRay,
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: list[dict[str, float]],
+    gpus: float | None,
+    slots: int,
+) -> None:
+    asked: list[float] = []
+
+    def options(num_cpus: float, num_gpus: float) -> SimpleNamespace:
+        asked.append(num_gpus)
+        return SimpleNamespace(remote=fake_ray.start)
+
+    monkeypatch.setattr(module, "_resources", lambda: nodes)
+    monkeypatch.setattr(module, "_task", lambda: SimpleNamespace(options=options))
+    with RayExecutor(cast(TrialRunner, None), gpus_per_trial=gpus) as executor:
+        assert executor.slots == slots
+        executor.submit(FIRST, ignore)
+    assert asked == [gpus if gpus is not None else float(slots == 4)]

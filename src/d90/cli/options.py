@@ -313,7 +313,10 @@ def run_options(
         ),
     ] = None,
     cpus_per_trial: Annotated[float, option("CPU cores per trial, for ray.", EXECUTION)] = 1,
-    gpus_per_trial: Annotated[float, option("GPUs per trial, for ray.", EXECUTION)] = 0,
+    gpus_per_trial: Annotated[
+        float | None,
+        option("GPUs per trial, for ray.", EXECUTION, show_default="1 if the cluster has GPUs"),
+    ] = None,
 ) -> RunOptions:
     """Where trials run and are stored, where the report goes, and what is printed."""
     execution = {

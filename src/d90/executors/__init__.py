@@ -29,7 +29,7 @@ def make_executor(
     workers: int | None = None,
     address: str | None = None,
     cpus_per_trial: float = 1,
-    gpus_per_trial: float = 0,
+    gpus_per_trial: float | None = None,
 ) -> Executor:
     """The executor with this name.
 
@@ -54,7 +54,7 @@ def make_executor(
         raise D90Error(f"workers {workers}: expected at least 1.")
     if name == "ray":
         return _make_ray(runner, workers, address, cpus_per_trial, gpus_per_trial)
-    if address is not None or cpus_per_trial != 1 or gpus_per_trial != 0:
+    if address is not None or cpus_per_trial != 1 or gpus_per_trial is not None:
         raise D90Error(
             f"executor '{name}' takes no address, cpus_per_trial or gpus_per_trial: choose 'ray'."
         )
@@ -68,9 +68,13 @@ def make_executor(
 
 
 def _make_ray(
-    runner: TrialRunner, workers: int | None, address: str | None, cpus: float, gpus: float
+    runner: TrialRunner,
+    workers: int | None,
+    address: str | None,
+    cpus: float,
+    gpus: float | None,
 ) -> RayExecutor:
-    for name, amount in (("cpus_per_trial", cpus), ("gpus_per_trial", gpus)):
+    for name, amount in (("cpus_per_trial", cpus), ("gpus_per_trial", gpus or 0)):
         if amount < 0 or (amount > 1 and amount != int(amount)):
             raise D90Error(f"{name} {amount:g}: expected a fraction of 1, or a whole number.")
     return RayExecutor(runner, workers, address=address, cpus_per_trial=cpus, gpus_per_trial=gpus)

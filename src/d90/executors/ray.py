@@ -56,7 +56,8 @@ class RayExecutor:
         address: of a cluster, as `ray.init` takes it (`auto`, `host:port`, `ray://host:port`). None
             for the one that RAY_ADDRESS names, or for a new one on this machine.
         cpus_per_trial: cores per trial, and its number of threads; below 1 it has one thread.
-        gpus_per_trial: GPUs per trial; with a fraction, trials share a GPU.
+        gpus_per_trial: GPUs per trial; with a fraction, trials share a GPU. None for one if the
+            cluster has GPUs, as the other executors use the GPU of their machine, else 0.
 
     Raises:
         D90Error: ray is not installed, the cluster cannot be reached, or no node of it has room.
@@ -69,17 +70,19 @@ class RayExecutor:
         *,
         address: str | None = None,
         cpus_per_trial: float = 1,
-        gpus_per_trial: float = 0,
+        gpus_per_trial: float | None = None,
     ) -> None:
         self.workers = workers or UNLIMITED
-        self._cpus, self._gpus = cpus_per_trial, gpus_per_trial
         self._runner = runner
         self._owns_cluster = _connect(address)
+        self._cpus = cpus_per_trial
+        # Ray hides the GPUs of a node from a task that asks for none.
+        self._gpus = float(_has_gpus()) if gpus_per_trial is None else gpus_per_trial
         self._slots_checked, self._slots = -math.inf, 0
         if self.slots == 0:
             self._disconnect()
             raise D90Error(
-                f"no node of the Ray cluster has {cpus_per_trial:g} CPU and {gpus_per_trial:g} GPU "
+                f"no node of the Ray cluster has {self._cpus:g} CPU and {self._gpus:g} GPU "
                 "for a trial: lower cpus_per_trial or gpus_per_trial, or add nodes."
             )
         self._calls: dict[Trial, _Call] = {}
@@ -271,16 +274,26 @@ def _connect(address: str | None) -> bool:
     return True
 
 
+def _resources() -> list[dict[str, float]]:
+    """What each node of the cluster has, in use or not."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _has_gpus() -> bool:
+    return any(resources.get("GPU", 0) >= 1 for resources in _resources())
+
+
 def _slots(cpus: float, gpus: float) -> int:
     """How many trials the nodes of the cluster have room for."""
-    import ray
 
     def room(resources: dict[str, float]) -> int:
         required = {"CPU": cpus, "GPU": gpus}
         fits = [resources.get(name, 0) / need for name, need in required.items() if need > 0]
         return int(min(fits)) if fits else 0
 
-    return sum(room(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    return sum(map(room, _resources()))
 
 
 @cache

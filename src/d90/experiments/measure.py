@@ -59,7 +59,7 @@ def measure(
     workers: int | None = None,
     address: str | None = None,
     cpus_per_trial: float = 1,
-    gpus_per_trial: float = 0,
+    gpus_per_trial: float | None = None,
     callback: Callback | None = None,
 ) -> Summary:
     """Measure d90 of a model on a task.
