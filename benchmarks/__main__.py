@@ -13,13 +13,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import entries as files
-from benchmarks import kernels, machine, memory, plots, report, scaling, tables, training
+from benchmarks import (
+    gpu_cases,
+    kernels,
+    machine,
+    memory,
+    plots,
+    report,
+    scaling,
+    tables,
+    training,
+)
 from benchmarks.cases import Case, Skip
 from benchmarks.entries import Entry
 
 BUILD = machine.ROOT / "build"
 FILE = BUILD / "bench.json"
-PARTS = (kernels, scaling, memory, training)
+PARTS = (kernels, scaling, memory, training, gpu_cases)
 
 console = Console()
 app = typer.Typer(add_completion=False)

@@ -34,6 +34,19 @@ TARGETS: dict[tuple[str, str, int], float] = {
 }
 """Largest cost of (projection, operation, d) at D = 125M, in copies."""
 
+GPU_TARGETS: dict[tuple[str, str, int], float] = {
+    ("onehot", "apply", 1_000): 1.35,
+    ("onehot", "adjoint", 1_000): 2.0,
+    ("fastfood", "apply", 1_000): 2.7,
+    ("fastfood", "adjoint", 1_000): 3.7,
+    ("fastfood", "apply", 1_000_000): 6.0,
+    ("fastfood", "adjoint", 1_000_000): 6.0,
+}
+"""The same on an H100."""
+
+GPU_DIMS = {"onehot": (1_000, 1_000_000), "fastfood": (200, 1_000, 10_000, 1_000_000)}
+"""Values of d that are measured on a GPU."""
+
 
 @dataclass(frozen=True)
 class Sizes:

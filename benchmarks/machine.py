@@ -34,6 +34,7 @@ def describe(*, quick: bool, skipped: Mapping[str, str]) -> Entry:
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "instructions": _instructions(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         **{package: package_version(package) for package in PACKAGES},
         "commit": _commit(),

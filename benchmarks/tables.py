@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from benchmarks import gpu_cases as gpu
 from benchmarks.entries import Entry, find
 from benchmarks.training import PEAK, WEIGHTS_LIKE
 
@@ -38,6 +39,7 @@ def markdown(entries: Sequence[Entry]) -> str:
         *_part("Growth with d", "Nanoseconds per weight.", _scaling(entries, "d")),
         *_part("Extra memory of apply and adjoint", "In MB.", _memory(entries)),
         *[part for model in _models(entries) for part in _training(entries, model)],
+        *_gpu(entries),
         *_skipped(entries),
     ]
     return "\n\n".join(parts)
@@ -91,8 +93,8 @@ def _with_spread(entry: Entry) -> str:
     return f"{number(entry.value)} {entry.unit}{spread}"
 
 
-def _kernels(entries: Sequence[Entry]) -> Rows:
-    selected = find(entries, kind="kernel")
+def _kernels(entries: Sequence[Entry], kind: str = "kernel") -> Rows:
+    selected = find(entries, kind=kind)
     dims = sorted({entry.about["d"] for entry in selected})
     rows = [["", *(f"d = {d:,}" for d in dims)]]
     for projection, op in _keys(selected, "projection", "operation"):
@@ -138,6 +140,23 @@ def _training(entries: Sequence[Entry], model: str) -> list[str]:
         step, times, weights, peak = (_cell(find(line, kind=kind)) for kind in kinds)
         rows.append([method, step, times, weights, "" if target is None else number(target), peak])
     return _part(f"Training {model}", "Time of a step, and memory.", rows)
+
+
+def _gpu(entries: Sequence[Entry]) -> list[str]:
+    """Everything that was measured on the GPU, or that there was none."""
+    device = find(entries, kind="machine")[0].about.get("gpu")
+    if device is None:
+        return ["## On a GPU", "Not measured: the machine has no GPU."]
+    parts = _part(f"On a GPU: {device}", "In copies of D floats.", _kernels(entries, gpu.KERNEL))
+    for (model,) in _keys(find(entries, kind=gpu.STEP), "model"):
+        selected = find(entries, model=model)
+        rows = [["", "step, ms", "full AdamW steps", "peak, MB"]]
+        for (method,) in _keys(selected, "method"):
+            line = find(selected, method=method)
+            cells = (_cell(find(line, kind=kind)) for kind in (gpu.STEP, gpu.RATIO, gpu.PEAK))
+            rows.append([method, *cells])
+        parts += [f"### {model}", _table(rows)]
+    return parts
 
 
 def _skipped(entries: Sequence[Entry]) -> list[str]:

@@ -9,27 +9,10 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from benchmarks.gpu.part import Result, Setup, Value, check
-from benchmarks.kernels import OPERATIONS, operations, weights
+from benchmarks.kernels import FULL, GPU_DIMS, GPU_TARGETS, OPERATIONS, operations, weights
 from benchmarks.timing import Work, side_by_side, spread
 
-D = 125_000_000
-
-AIMS = {
-    ("onehot", "apply", 1_000): 1.35,
-    ("onehot", "adjoint", 1_000): 2.0,
-    ("fastfood", "apply", 200): None,
-    ("fastfood", "adjoint", 200): None,
-    ("fastfood", "apply", 1_000): 2.7,
-    ("fastfood", "adjoint", 1_000): 3.7,
-    ("fastfood", "apply", 10_000): None,
-    ("fastfood", "adjoint", 10_000): None,
-    ("fastfood", "apply", 1_000_000): 6.0,
-    ("fastfood", "adjoint", 1_000_000): 6.0,
-    ("onehot", "apply", 1_000_000): None,
-    ("onehot", "adjoint", 1_000_000): None,
-}
-"""(projection, operation, d) -> largest cost at D = 125M, in copies; None where there is no aim."""
-
+D = FULL.D
 OTHER_SIZES = (1_000_000, 10_000_000, 1_000_000_000)
 
 SHAPES = {
@@ -41,8 +24,10 @@ SHAPES = {
 
 def measure(setup: Setup) -> Iterator[Result]:
     """At D = 125M, then at other sizes, then with other tiles."""
-    for (name, op, d), aim in AIMS.items():
-        yield _compared(setup, name, op, d, D, aim)
+    for name, dims in GPU_DIMS.items():
+        for d in dims:
+            for op in OPERATIONS:
+                yield _compared(setup, name, op, d, D, GPU_TARGETS.get((name, op, d)))
     for size in OTHER_SIZES[: setup.size(3, 1)]:
         for name in SHAPES:
             for op in OPERATIONS:

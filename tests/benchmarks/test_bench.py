@@ -10,7 +10,7 @@ from benchmarks.entries import Entry
 from benchmarks.full_length import FullLengthFastfood
 from typer.testing import CliRunner
 
-from benchmarks import entries, report, tables
+from benchmarks import entries, gpu_cases, machine, report, tables
 
 
 @pytest.mark.slow
@@ -38,6 +38,29 @@ def test_a_quick_run_writes_entries_and_figures(tmp_path):
     assert list(tmp_path.glob("bench-figures/*.svg"))
     text = tables.markdown(entries.read(path))
     assert "## Targets" in text and "## Training" in text
+
+
+def test_a_machine_without_a_gpu_says_so():
+    assert gpu_cases.cases(quick=True) == []
+    entry = machine.describe(quick=True, skipped={})
+    assert entry.about["gpu"] is None
+    assert "## On a GPU\n\nNot measured: the machine has no GPU." in tables.markdown([entry])
+
+
+def test_the_cases_of_a_gpu_have_tables():
+    about = {**machine.describe(quick=True, skipped={}).about, "gpu": "Quick GPU"}
+    measured = [Entry("machine", 1, "threads", about=about)]
+    for case in gpu_cases.cases_on("cpu", quick=True):
+        measured += case.run()
+    assert len({entry.name for entry in measured}) == len(measured)
+    text = tables.markdown(measured)
+    _, section = text.split("## On a GPU: Quick GPU")
+    kernel = entries.find(measured, projection="onehot", operation="adjoint", d=1_000)[0]
+    assert f"| onehot adjoint |  | {tables.number(kernel.value)} |" in section
+    assert kernel.at_most == 2 and kernel.name in text
+    step = entries.find(measured, kind="GPU step", method="full AdamW")[0]
+    assert f"### {step.about['model']}\n" in section
+    assert f"| full AdamW | {tables.number(step.value)} |" in section
 
 
 def test_a_pattern_without_cases_is_refused(tmp_path):
