@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import patch
 
 import torch
@@ -16,10 +16,15 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @contextmanager
-def reference() -> Iterator[None]:
-    """Projections inside run their plain torch reference, the specification."""
-    with patch.dict("os.environ", {"D90_KERNEL": "reference"}):
+def kernel(name: str) -> Iterator[None]:
+    """Projections inside run this kernel."""
+    with patch.dict("os.environ", {"D90_KERNEL": name}):
         yield
+
+
+def reference() -> AbstractContextManager[None]:
+    """Projections inside run their plain torch reference, the specification."""
+    return kernel("reference")
 
 
 def normal(count: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

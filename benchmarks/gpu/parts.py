@@ -13,6 +13,8 @@ PARTS = (
     Part(5, "adjoint", 60, "benchmarks.gpu.adjoint:check_sums"),
     Part(6, "adjoint, twice", 40, "benchmarks.gpu.adjoint:check_identities"),
     Part(7, "long blocks and the reference", 60, "benchmarks.gpu.fallback:check_errors"),
+    Part(8, "model", 60, "benchmarks.gpu.subspace:check_model"),
+    Part(9, "runs", 90, "benchmarks.gpu.resuming:check_runs"),
     Part(10, "an optimizer step", 60, "benchmarks.gpu.steps:count"),
     Part(11, "kernels against the copy", 120, "benchmarks.gpu.speed:measure"),
     Part(12, "training", 120, "benchmarks.gpu.training:measure"),
