@@ -23,12 +23,12 @@ def vocabulary(setup: Setup) -> int:
 
 def bert(setup: Setup, *, attention: str = "sdpa", dropout: float = 0.0) -> nn.Module:
     """A BERT with random weights, the same in every call, on the CPU in evaluation mode."""
-    layers, width = setup.size((4, 256), (1, 8))
+    layers, width = setup.size((3, 128), (1, 8))
     config = BertConfig(
         vocab_size=vocabulary(setup),
         hidden_size=width,
         num_hidden_layers=layers,
-        num_attention_heads=setup.size(4, 1),
+        num_attention_heads=setup.size(2, 1),
         intermediate_size=4 * width,
         max_position_embeddings=setup.size(512, 8),
         hidden_dropout_prob=dropout,
