@@ -22,7 +22,12 @@ class Spread(NamedTuple):
 
 
 def side_by_side(
-    work: Mapping[str, Work], repetitions: int, *, calls: int = 1, warmup: int = 1
+    work: Mapping[str, Work],
+    repetitions: int,
+    *,
+    calls: int = 1,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds per call of each operation, in each repetition.
 
@@ -34,13 +39,14 @@ def side_by_side(
         calls: more than one if a call is short compared with the clock, or if caches should hold
             what a previous call of the same operation left.
         warmup: repetitions before the first timed one.
+        clock: in seconds; `time.process_time` leaves out what other processes take.
     """
     times: dict[str, list[float]] = {name: [] for name in work}
     gc.disable()
     try:
         for repetition in range(-warmup, repetitions):
             for name, call in work.items():
-                seconds = _seconds(call, calls)
+                seconds = _seconds(call, calls, clock)
                 if repetition >= 0:
                     times[name].append(seconds)
     finally:
@@ -48,13 +54,13 @@ def side_by_side(
     return times
 
 
-def _seconds(call: Work, calls: int) -> float:
+def _seconds(call: Work, calls: int, clock: Callable[[], float]) -> float:
     _synchronize()
-    start = time.perf_counter()
+    start = clock()
     for _ in range(calls):
         call()
     _synchronize()
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
 def _synchronize() -> None:

@@ -106,6 +106,15 @@ def test_golden_order() -> None:
     assert philox.shuffle(2021, 10, block=1).tolist() == GOLDEN_ORDER
 
 
+@pytest.mark.parametrize("seed", [0, 7, 2**32 + 5, 2**64 - 1])
+@pytest.mark.parametrize("block", [0, 2**40 + 1, 2**48 - 1])
+def test_one_word_is_that_of_the_stream(seed: int, block: int) -> None:
+    for start in (0, 2**38 - 100, 2**40):
+        words = philox.words(seed, Stream.DATA, start, start + 150, block=block)
+        found = [philox.word(seed, Stream.DATA, start + i, block=block) for i in range(150)]
+        assert found == words.tolist()
+
+
 def test_any_slice_and_any_block_equal_the_whole() -> None:
     whole = philox.words(5, Stream.HEAD, 0, 300)
     for start, stop in ((0, 1), (63, 65), (64, 128), (17, 300), (299, 300), (130, 130)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -219,56 +220,72 @@ def test_a_buffer_still_changes(model: Recurrent, tokens: Tensor) -> None:
     assert not torch.equal(model.norm.get_buffer("running_mean"), before)
 
 
+@dataclass
+class Writes:
+    """The calls of the projection for theta: the tensors that each wrote, and the grad modes."""
+
+    tensors: list[int] = field(default_factory=list)
+    grad: set[bool] = field(default_factory=set)
+
+    def clear(self) -> None:
+        self.tensors.clear()
+        self.grad.clear()
+
+
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """One entry for every group computed: whether with a graph."""
-    calls: list[bool] = []
+def computed(monkeypatch: pytest.MonkeyPatch) -> Writes:
+    writes, write = Writes(), GroupRows.write
 
-    def recorded(*given: Any) -> Any:
-        calls.append(torch.is_grad_enabled())
-        return add_projected_into(*given)
+    def recorded(rows: GroupRows, z: Tensor, lam: Tensor | None, *tensors: list[Tensor]) -> None:
+        writes.tensors.append(len(tensors[1]))
+        writes.grad.add(torch.is_grad_enabled())
+        write(rows, z, lam, *tensors)
 
-    add_projected_into = GroupRows.add_projected_into
-    monkeypatch.setattr(GroupRows, "add_projected_into", recorded)
-    return calls
+    monkeypatch.setattr(GroupRows, "write", recorded)
+    return writes
 
 
+@pytest.mark.parametrize("method", ["did", "said"])
 def test_theta_is_computed_when_z_changes_and_not_otherwise(
-    model: Recurrent, tokens: Tensor, computed: list[bool]
+    model: Recurrent, tokens: Tensor, method: str, computed: Writes
 ) -> None:
-    subspace = attach(model, d=17)
-    groups = subspace.layout.m
+    subspace = attach(model, d=17, method=method)
+    # In DID every group is written by the same call.
+    calls = subspace.m or 1
 
     def forwards(grad: bool) -> int:
         computed.clear()
         with torch.set_grad_enabled(grad):
             model(tokens)
-        assert computed == [grad] * len(computed)
-        return len(computed)
+        assert computed.grad <= {grad}
+        assert sum(computed.tensors) in (0, len(subspace.layout.slices))
+        return len(computed.tensors)
 
     # At the start theta is theta_0 itself, and evaluating it costs nothing.
     assert forwards(False) == 0
-    assert forwards(True) == groups
+    assert forwards(True) == calls
     assert forwards(True) == forwards(False) == 0
     subspace.z.data.add_(1)
-    assert forwards(False) == groups
+    assert forwards(False) == calls
     assert forwards(False) == 0
-    assert forwards(True) == groups
+    assert forwards(True) == calls
     with torch.no_grad():
         subspace.z[3] += 1
-    assert forwards(True) == groups
+    assert forwards(True) == calls
     with torch.inference_mode():
         subspace.z.data.add_(1)
         model(tokens)
     assert forwards(False) == 0
-    assert forwards(True) == groups
+    assert forwards(True) == calls
 
 
-def test_matrices_that_stay_are_not_computed(model: Recurrent, computed: list[bool]) -> None:
+def test_matrices_that_stay_are_not_computed(model: Recurrent, computed: Writes) -> None:
     subspace = attach(model, d=17, scale="vectors")
     randomize(subspace)
     subspace.materialize()
-    assert len(computed) == subspace.layout.m < len(subspace.layout.groups) + 1
+    moving = [s for group in subspace.layout.trainable for s in group.trainable]
+    assert computed.tensors == [len(moving)]
+    assert len(moving) < len(subspace.layout.slices)
     assert model.lstm.weight_hh_l0 is not None
     assert not model.lstm.weight_hh_l0.requires_grad
     assert model.lstm.bias_hh_l0.requires_grad

@@ -118,9 +118,9 @@ def test_a_layers_gradient_is_projected_before_the_next_layers_is_made(
     order = []
     derivatives = GroupRows.derivatives
 
-    def recorded(*call: Any) -> Any:
+    def recorded(*call: Any, **options: Any) -> Any:
         order.append("projected")
-        return derivatives(*call)
+        return derivatives(*call, **options)
 
     monkeypatch.setattr(GroupRows, "derivatives", recorded)
 

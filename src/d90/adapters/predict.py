@@ -14,7 +14,7 @@ from d90.adapters.model import AdapterModel
 from d90.errors import D90Error
 from d90.tasks import Split, Task, majority_score, metrics_of, score
 from d90.training.data import evaluation_batches, tokenize_examples
-from d90.training.evaluation import logits
+from d90.training.evaluation import NOT_FINITE, logits
 
 BATCH = 64
 
@@ -69,16 +69,16 @@ def predict_probabilities(
     data = tokenize_examples(examples, model.tokenizer, max_length=task.max_length)
     batches = evaluation_batches(data.split.lengths, batch_size)
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
+    parts = logits(model, data, data.split, batches, accelerator)
     done = 0
-    try:
-        parts = logits(model, data, data.split, batches, accelerator)
-        for rows, part in zip(batches, parts, strict=True):
-            probabilities[rows] = part.double().softmax(-1).cpu().numpy()
-            done += len(rows)
-            if on_rows is not None:
-                on_rows(done, len(examples))
-    except FloatingPointError as error:
-        raise D90Error(f"{error}: the weights of this adapter overflow on this text.") from error
+    for rows, part in zip(batches, parts, strict=True):
+        values = part.double().cpu()
+        if not values.isfinite().all():
+            raise D90Error(f"{NOT_FINITE}: the weights of this adapter overflow on this text.")
+        probabilities[rows] = values.softmax(-1).numpy()
+        done += len(rows)
+        if on_rows is not None:
+            on_rows(done, len(examples))
     return probabilities
 
 

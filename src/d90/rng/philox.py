@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -47,6 +48,8 @@ ORDERS = LANES * (LANES - 1)
 _KEYS = 8
 """Key words per permutation."""
 
+_IntegersT = TypeVar("_IntegersT", int, Tensor)
+
 
 class Stream(IntEnum):
     """The purpose of a random number. Streams never share a word."""
@@ -62,16 +65,16 @@ class Stream(IntEnum):
 
 
 def philox4x32(
-    counter: Sequence[Tensor], key: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    counter: Sequence[_IntegersT], key: tuple[int, int]
+) -> tuple[_IntegersT, _IntegersT, _IntegersT, _IntegersT]:
     """Philox4x32-10 of Random123, elementwise.
 
     Args:
-        counter: four int64 tensors of one shape, values in [0, 2^32).
+        counter: four int64 tensors of one shape, or four ints, values in [0, 2^32).
         key: two 32-bit words.
 
     Returns:
-        Four int64 tensors of that shape, values in [0, 2^32).
+        Four int64 tensors of that shape, or four ints, values in [0, 2^32).
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -122,6 +125,13 @@ def words(
     rows = torch.stack([lane.view(len(blocks), -1, 16) for lane in lanes], dim=2)
     rows = rows.view(len(blocks), -1)[:, start - first * 64 : stop - first * 64]
     return rows if isinstance(block, Tensor) else rows[0]
+
+
+def word(seed: int, stream: Stream, index: int, *, block: int = 0) -> int:
+    """One entry of a stream, computed by the host without a tensor."""
+    place = (index >> 6) * LANES + index % LANES
+    counter = (place & _WORD, place >> 32, block & _WORD, int(stream) | (block >> 32) << 16)
+    return philox4x32(counter, (seed & _WORD, seed >> 32))[(index >> 4) & 3]
 
 
 def to_signs(word: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from torch import nn
@@ -91,6 +91,12 @@ def detach(model: nn.Module) -> None:
     if not isinstance(subspace, Subspace):
         raise D90Error(f"{type(model).__name__} has no subspace: call attach(model, d=...) first.")
     subspace.undo.close()
+
+
+def hold(model: nn.Module) -> AbstractContextManager[None]:
+    """`Subspace.hold` of the model; does nothing for a model without a subspace."""
+    subspace = getattr(model, NAME, None)
+    return subspace.hold() if isinstance(subspace, Subspace) else nullcontext()
 
 
 def _install(model: nn.Module, subspace: Subspace, weights: Sequence[ParamRef]) -> None:

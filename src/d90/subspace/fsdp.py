@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,9 +23,9 @@ from torch.distributed.tensor import DTensor, Shard
 from d90.distributed.process_group import ProcessGroup, get_process_group
 from d90.errors import D90Error
 from d90.search.subspace_config import SubspaceConfig
+from d90.subspace.coordinates import Snapshot, init_coordinates
 from d90.subspace.layout import Layout, ParamRef, ParamSlice, build_layout, find_params
-from d90.subspace.ops import GroupRows, group_rows
-from d90.subspace.subspace import init_coordinates
+from d90.subspace.ops import GroupRows, group_rows, merge
 from d90.utils.digest import json_digest
 
 
@@ -75,17 +76,25 @@ class ShardedSubspace(nn.Module):
         self.layout, self.config, self.process_group = layout, config, process_group
         self._sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
         parameters = {s: w.parameter for s, w in zip(layout.slices, weights, strict=True)}
-        self._shards = [
-            _shard(parameters[param_slice], param_slice, rows, process_group.world_size)
+        groups = [
+            [
+                _shard(parameters[param_slice], param_slice, rows, process_group.world_size)
+                for param_slice in group.trainable
+            ]
             for group, rows in zip(layout.trainable, group_rows(layout, config), strict=True)
-            for param_slice in group.trainable
         ]
+        self._shards = list(chain.from_iterable(groups))
+        self._sizes = [len(shards) for shards in groups]
         device = self._shards[0].theta_0.device
         self.z, self.lam = init_coordinates([*parameters.values()], config, layout.m, device)
-        self._current = self._coordinates()
+        # Without lam, one call of the projection writes every group.
+        calls = [self._shards] if self.lam is None else groups
+        self._calls = [[s for s in shards if s.theta_0.numel()] for shards in calls]
+        self._current = self._snapshot()
         # One sum of s P^T g per group with a lam.
         sums = 1 if self.lam is None else len(self.lam)
         self._collected = self.z.new_zeros(sums, len(self.z), requires_grad=False)
+        self._waiting: list[ShardedParam] = []
         self._hooks = [
             # First, before FSDP gathers the shards.
             model.register_forward_pre_hook(self._before_forward, prepend=True),
@@ -108,17 +117,16 @@ class ShardedSubspace(nn.Module):
     @torch.no_grad()
     def materialize(self) -> None:
         """Write theta to this rank's shards, unless it is current."""
-        coordinates = self._coordinates()
-        if torch.equal(coordinates, self._current):
+        if self._current.equals([*self.parameters()]):
             return
         for module in self._sharded:  # Layers that are still gathered hold the last theta.
             module.reshard()
-        for shard in self._shards:
-            if not shard.theta_0.numel():
-                continue
-            shard.rows.write(self.z, self.lam, [shard.theta_0], [shard.local])
-            increment_version(shard.local)
-        self._current = coordinates
+        for shards in filter(None, self._calls):
+            targets = [shard.local for shard in shards]
+            rows = merge([shard.rows for shard in shards])
+            rows.write(self.z, self.lam, [shard.theta_0 for shard in shards], targets)
+            increment_version(targets)
+        self._current = self._snapshot()
 
     def reduce_gradient(self) -> None:
         """Set the gradients of z and lam: the sum over all shards, an all-reduce of d values.
@@ -127,6 +135,7 @@ class ShardedSubspace(nn.Module):
         `optimizer.step()`. FSDP defines the gradients of the shards: by default, of the mean
         of the ranks' losses.
         """
+        self._collect()
         parts = [self._collected.sum(0)]
         if self.lam is not None:
             parts = [self.lam.detach() @ self._collected, self._collected @ self.z.detach()]
@@ -151,21 +160,40 @@ class ShardedSubspace(nn.Module):
         self.materialize()
 
     def _collector(self, shard: ShardedParam) -> Any:
-        """A hook that projects the gradient of a shard as soon as it is ready, and frees it."""
+        """A hook that projects the gradients of a group as soon as all are ready, and frees them.
 
-        def project(parameter: Tensor) -> None:
-            gradient = _local(parameter.grad)
-            parameter.grad = None
-            if not gradient.numel():
-                return
-            projected = shard.rows.pull_back([gradient], len(self.z))
-            lam_index = 0 if self.lam is None else shard.rows.group
-            self._collected[lam_index] += projected.to(self._collected.dtype)
+        Where some of the group never come, they wait for the first of another group, so that no
+        more than one group's gradients are alive.
+        """
 
-        return project
+        def collect(_: Tensor) -> None:
+            group = shard.rows.group
+            if self._waiting and self._waiting[0].rows.group != group:
+                self._collect()
+            if not any(other is shard for other in self._waiting):
+                self._waiting.append(shard)
+            if len(self._waiting) == self._sizes[group]:
+                self._collect()
 
-    def _coordinates(self) -> Tensor:
-        return torch.cat([p.detach() for p in self.parameters()])
+        return collect
+
+    def _collect(self) -> None:
+        """Project the gradients that wait, in the order of their rows, and free them."""
+        shards = sorted(self._waiting, key=lambda shard: shard.rows.row_offsets)
+        self._waiting.clear()
+        gradients = [_local(shard.parameter.grad) for shard in shards]
+        for shard in shards:
+            shard.parameter.grad = None
+        rows = [shard.rows for shard, g in zip(shards, gradients, strict=True) if g.numel()]
+        if not rows:
+            return
+        projected = merge(rows).pull_back([g for g in gradients if g.numel()], len(self.z))
+        lam_index = 0 if self.lam is None else rows[0].group
+        self._collected[lam_index] += projected.to(self._collected.dtype)
+
+    def _snapshot(self) -> Snapshot:
+        parameters = [*self.parameters()]
+        return Snapshot.of(parameters, [p.detach().clone() for p in parameters])
 
 
 def attach_sharded(

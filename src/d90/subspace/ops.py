@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import increment_version
+from torch.autograd.function import once_differentiable
 
 from d90.projections import Projection, make_projection
 from d90.search.subspace_config import SubspaceConfig
@@ -50,14 +51,6 @@ class GroupRows:
         """theta in new tensors, as an op that a compiler may reorder must return it."""
         return add_projected(z, lam, theta_0, self.group, *self._flat)
 
-    def add_projected_into(
-        self, lease: BufferLease, z: Tensor, lam: Tensor | None, theta_0: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
-        """theta in leased buffers: it shares their memory, and autograd's graph holds the lease."""
-        theta = _IntoBuffers.apply(z, lam, lease, self, theta_0)
-        _run_early(theta[0])
-        return theta
-
     @torch.no_grad()
     def write(
         self, z: Tensor, lam: Tensor | None, theta_0: Sequence[Tensor], out: Sequence[Tensor]
@@ -69,32 +62,57 @@ class GroupRows:
         with torch.autocast(z.device.type, enabled=False):
             P.add_projected(step, theta_0, self.row_offsets, self.scales, out)
 
+    def in_graph(self, z: Tensor, lam: Tensor | None, lease: BufferLease) -> Sequence[Tensor]:
+        """The tensors of the lease, which hold theta, as a function of z and lam.
+
+        The result shares their memory, and autograd's graph holds the lease.
+        """
+        theta = _Theta.apply(z, lam, lease, self)
+        _run_early(theta[0])
+        return theta
+
     def pull_back(self, gradients: Sequence[Tensor], d: int) -> Tensor:
         """`sum over t of s_t P_t^T g_t`, shape (d,), for a P of d columns."""
-        return pull_back(gradients, d, *self._flat)
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            P = _projection(self.projection, d, self.D, self.seed)
+            return P.pull_back(gradients, self.row_offsets, self.scales)
 
     def derivatives(
-        self, z: Tensor, lam: Tensor | None, gradients: Sequence[Tensor | None]
+        self,
+        z: Tensor,
+        lam: Tensor | None,
+        gradients: Sequence[Tensor | None],
+        *,
+        traceable: bool = False,
     ) -> tuple[Tensor | None, Tensor | None]:
         """`dL/dz = lam_i a` and `dL/dlam_i = <a, z>` with `a = sum of s_t P_t^T g_t`.
 
         Args:
             gradients: dL/dtheta of each tensor; None for an unused tensor.
+            traceable: call the projection as an op that a compiler can trace, which takes longer.
         """
-        present = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        rows, present = self, [g for g in gradients if g is not None]
         if not present:
             return None, None
-        rows = replace(
-            self,
-            row_offsets=tuple(self.row_offsets[i] for i in present),
-            scales=tuple(self.scales[i] for i in present),
-        )
-        a = rows.pull_back([g for g in gradients if g is not None], len(z)).to(z.dtype)
+        if len(present) < len(gradients):
+            rows = self.select([i for i, g in enumerate(gradients) if g is not None])
+        if traceable:
+            a = pull_back(present, len(z), *rows._flat).to(z.dtype)
+        else:
+            a = rows.pull_back(present, len(z)).to(z.dtype)
         if lam is None:
             return a, None
         lam_gradient = torch.zeros_like(lam)
         lam_gradient[self.group] = (a * z).sum()
         return lam[self.group] * a, lam_gradient
+
+    def select(self, indices: Sequence[int]) -> GroupRows:
+        """The rows of the tensors with these indices, ascending."""
+        return replace(
+            self,
+            row_offsets=tuple(self.row_offsets[i] for i in indices),
+            scales=tuple(self.scales[i] for i in indices),
+        )
 
     @property
     def _flat(self) -> tuple[str, int, int, list[int], list[float]]:
@@ -122,12 +140,28 @@ def group_rows(layout: Layout, config: SubspaceConfig) -> list[GroupRows]:
     ]
 
 
+def merge(groups: Sequence[GroupRows]) -> GroupRows:
+    """The rows of several groups as those of one: without lam, one call writes them all."""
+    return replace(
+        groups[0],
+        row_offsets=tuple(chain.from_iterable(rows.row_offsets for rows in groups)),
+        scales=tuple(chain.from_iterable(rows.scales for rows in groups)),
+    )
+
+
 def signed(seed: int) -> int:
     """The seed as a signed 64-bit integer, as torch's schemas require: negative from 2^63 on."""
     return seed - 2**64 if seed >= 2**63 else seed
 
 
-@torch.library.custom_op("d90::add_projected", mutates_args=())
+# The kernels take addresses of tensors, which a CUDA graph would freeze. Torch has the tag from 2.7
+# or 2.8 on, with the argument.
+_TAGS: dict[str, Any] = (
+    {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+)
+
+
+@torch.library.custom_op("d90::add_projected", mutates_args=(), **_TAGS)
 def add_projected(
     z: Tensor,
     lam: Tensor | None,
@@ -165,7 +199,7 @@ def _(z, lam, theta_0, group, projection, D, seed, row_offsets, scales):
     return [torch.empty_like(t) for t in theta_0]
 
 
-@torch.library.custom_op("d90::pull_back", mutates_args=())
+@torch.library.custom_op("d90::pull_back", mutates_args=(), **_TAGS)
 def pull_back(
     gradients: Sequence[Tensor],
     d: int,
@@ -182,8 +216,8 @@ def pull_back(
     Returns:
         Tensor of shape (d,), float64 if a gradient is, float32 otherwise.
     """
-    with torch.autocast(gradients[0].device.type, enabled=False):
-        return _projection(projection, d, D, seed).pull_back(gradients, row_offsets, scales)
+    rows = GroupRows(projection, D, seed % 2**64, 0, tuple(row_offsets), tuple(scales))
+    return rows.pull_back(gradients, d)
 
 
 @pull_back.register_fake
@@ -202,36 +236,32 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
 
 
 def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
-    derivatives = ctx.rows.derivatives(ctx.z, ctx.lam, gradients)
+    derivatives = ctx.rows.derivatives(ctx.z, ctx.lam, gradients, traceable=True)
     return *derivatives, [None] * ctx.count, *[None] * 6
 
 
 add_projected.register_autograd(_backward, setup_context=_setup_context)
 
 
-class _IntoBuffers(torch.autograd.Function):
+class _Theta(torch.autograd.Function):
+    """The node of one group: its backward pass runs as soon as the group's gradients are ready."""
+
     @staticmethod
     def forward(
-        ctx: Any,
-        z: Tensor,
-        lam: Tensor | None,
-        lease: BufferLease,
-        rows: GroupRows,
-        theta_0: Sequence[Tensor],
+        ctx: Any, z: Tensor, lam: Tensor | None, lease: BufferLease, rows: GroupRows
     ) -> Any:
-        rows.write(z, lam, theta_0, lease.tensors)
-        # Autograd does not see the kernels' writes: without this, a graph that needs the old values
-        # would not raise.
-        increment_version(lease.tensors)
         ctx.z, ctx.lam = z.detach(), None if lam is None else lam.detach()
         ctx.lease, ctx.rows = lease, rows
         ctx.set_materialize_grads(False)
         return tuple(buffer.detach() for buffer in lease.tensors)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         ctx.lease.pending = False
-        return *ctx.rows.derivatives(ctx.z, ctx.lam, gradients), None, None, None
+        compiling = torch.compiler.is_compiling()
+        derivatives = ctx.rows.derivatives(ctx.z, ctx.lam, gradients, traceable=compiling)
+        return *derivatives, None, None
 
 
 def _run_early(tensor: Tensor) -> None:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from d90.distributed.process_group import ProcessGroup
+from d90.subspace import hold
 from d90.tasks import score
 from d90.training.data import (
     PaddingSpec,
@@ -74,8 +75,9 @@ def predict(
 ) -> list[int]:
     """The class of each row, in the order of the batches; leaves the model in evaluation mode.
 
-    Each process predicts its shard of the batches, and all processes return all predictions. The
-    all-reduce sends one byte per row, or four with more than 256 classes.
+    Each process predicts its shard of the batches, and all processes return all predictions, which
+    are read from the device once. The all-reduce sends one byte per row, or four with more than
+    256 classes.
 
     Raises:
         FloatingPointError: a prediction is not finite; in every process.
@@ -85,15 +87,15 @@ def predict(
     # Zeros where another process predicts; the last entry is set when a prediction is not finite.
     predictions = torch.zeros(ends[-1] + 1, dtype=dtype, device=accelerator.device)
     indices = process_group.shard(range(len(batches)))
-    try:
-        parts = logits(model, data, split, [batches[i] for i in indices], accelerator)
+    parts = logits(model, data, split, [batches[i] for i in indices], accelerator)
+    is_wrong = predictions[-1]
+    with torch.no_grad(), hold(model):
         for i, part in zip(indices, parts, strict=True):
             predictions[ends[i] - len(batches[i]) : ends[i]] = part.argmax(-1).to(dtype)
-    except FloatingPointError:
-        predictions[-1] = 1
+            is_wrong |= ~part.isfinite().all()
     process_group.all_reduce_max(predictions)
-    *classes, is_wrong = predictions.tolist()
-    if is_wrong:
+    *classes, wrong = predictions.tolist()
+    if wrong:
         raise FloatingPointError(NOT_FINITE)
     return classes
 
@@ -108,14 +110,10 @@ def logits(
 ) -> Iterator[Tensor]:
     """The logits of each batch, shape (rows, classes); leaves the model in evaluation mode.
 
-    Raises:
-        FloatingPointError: a prediction is not finite.
+    Nothing is read from the device, so values may not be finite.
     """
     model.eval()
     for rows in batches:
         inputs, _ = collate(data, split, rows, accelerator.device)
         with accelerator.autocast():
-            batch_logits = model(**inputs).logits
-        if not torch.isfinite(batch_logits).all():
-            raise FloatingPointError(NOT_FINITE)
-        yield batch_logits
+            yield model(**inputs).logits
