@@ -1,4 +1,7 @@
-"""Parts 3 and 4: theta_0 + s (P z) has the bits of the reference, and nothing else is written."""
+"""Parts 3 and 4: theta_0 + s (P z) has the bits of the reference, and nothing else is written.
+
+Part 4 also has the adjoint of rows that are so far back.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.compare import SEED, different, normal, reference
+from benchmarks.gpu.compare import SEED, different, error, normal, reference
 from benchmarks.gpu.part import Result, Setup, Value, check
 from benchmarks.gpu.tensors import DTYPES, KERNELS, Memory, shapes
 from d90.projections import Projection, make_projection
@@ -64,9 +67,11 @@ def check_far_rows(setup: Setup) -> Iterator[Result]:
     """Rows behind 2^31 and 2^33: alone, and at the end of tensors that are that long."""
     for name in KERNELS:
         yield check(f"{name}, slices", "bitwise", partial(_slices, setup, name))
+        yield check(f"{name}, adjoint of slices", "<= 5e-7", partial(_pulled, setup, name))
     for name in KERNELS:
         yield check(f"{name}, float32", "bitwise", partial(_long_float32, setup, name))
         yield check(f"{name}, bfloat16", "bitwise", partial(_long_bfloat16, setup, name))
+        yield check(f"{name}, adjoint", "<= 5e-7", partial(_long_adjoint, setup, name))
 
 
 def _slices(setup: Setup, name: str) -> tuple[bool, Value]:
@@ -79,6 +84,19 @@ def _slices(setup: Setup, name: str) -> tuple[bool, Value]:
             expected = P.apply(z, start, stop)
         found[f"2^{power}"] = different(P.apply(z.to(setup.device), start, stop), expected)
     return not any(found.values()), found
+
+
+def _pulled(setup: Setup, name: str) -> tuple[bool, Value]:
+    """Errors against float64."""
+    P = make_projection(name, d=setup.size(1_000, 300), D=FAR, seed=SEED)
+    g = normal(777 + _ROWS)
+    found: dict[str, float] = {}
+    for power in (31, 33):
+        start, stop = 2**power - 777, 2**power + _ROWS
+        with reference():
+            exact = P.adjoint(g.double(), start, stop)
+        found[f"2^{power}"] = error(P.adjoint(g.to(setup.device), start, stop), exact)
+    return max(found.values()) <= 5e-7, found
 
 
 def _long_float32(setup: Setup, name: str) -> tuple[bool | None, Value]:
@@ -104,6 +122,22 @@ def _long_bfloat16(setup: Setup, name: str) -> tuple[bool | None, Value]:
     P.add_projected(z.to(setup.device), [theta], [0], [1.0], out=[theta])
     wrong = _wrong_at(P, z, theta, (0, 2**31, 2**32, 2**33 - _ROWS // 2, length - _ROWS))
     return wrong == 0, {"numbers": length, "different": wrong}
+
+
+def _long_adjoint(setup: Setup, name: str) -> tuple[bool | None, Value]:
+    """One gradient of more than 2^31 numbers, zero but at both ends."""
+    length = 2**31 + 2**20 + 5
+    if not _has_memory(setup, 4 * length):
+        return None, f"needs {4 * length / 1e9:.0f} GB on a GPU"
+    P = make_projection(name, d=1_000, D=FAR, seed=SEED)
+    ends = normal(_ROWS), normal(_ROWS, 1)
+    g = torch.zeros(length, device=setup.device)
+    g[:_ROWS], g[-_ROWS:] = (values.to(setup.device) for values in ends)
+    with reference():
+        exact = P.adjoint(ends[0].double(), 0, _ROWS)
+        exact += P.adjoint(ends[1].double(), length - _ROWS, length)
+    found = error(P.adjoint(g, 0, length), exact)
+    return found <= 5e-7, {"numbers": length, "error": found}
 
 
 def _wrong_at(P: Projection, z: Tensor, found: Tensor, starts: tuple[int, ...]) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from triton import knobs
 
 from benchmarks.gpu.part import Result, Setup, Value, check
 from d90.projections import make_projection
@@ -97,8 +98,7 @@ def _again(setup: Setup, chosen: list[Case], before: int) -> tuple[bool | None, 
 
 def _entries() -> int:
     """How many kernels are in Triton's cache."""
-    folder = os.environ.get("TRITON_CACHE_DIR") or Path.home() / ".triton" / "cache"
-    return sum(1 for _ in Path(folder).glob("*/*.cubin"))
+    return sum(1 for _ in Path(knobs.cache.dir).glob("*/*.cubin"))
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ def _errors(
 @contextmanager
 def _tf32(allowed: bool) -> Iterator[None]:
     """Whether products of float32 matrices may round their factors to TF32."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = allowed
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        torch.set_float32_matmul_precision(before)

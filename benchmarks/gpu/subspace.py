@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from functools import partial
 
@@ -110,6 +111,7 @@ def _peak(setup: Setup, method: str, projection: str) -> tuple[bool | None, Valu
     _steps(setup, method, projection)  # Libraries allocate their workspaces.
     if setup.is_rehearsal:
         return None, "needs a GPU"
+    gc.collect()
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
