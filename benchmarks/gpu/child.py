@@ -32,14 +32,17 @@ def main() -> None:
     signal.signal(signal.SIGALRM, _on_alarm)
     for part in (Part(**fields) for fields in task["parts"]):
         pipe.send(BEGIN)
-        usable = _run(part, setup, pipe)
+        _run(part, setup, pipe)
+        problem = _recover(setup)
+        if problem:
+            pipe.send(Result("GPU afterwards", problem, False, "usable", part.number))
         pipe.send(END)
-        if not usable:
+        if problem:
             os._exit(BROKEN_DEVICE)  # Destructors would wait for the GPU, or crash.
 
 
-def _run(part: Part, setup: Setup, pipe: Connection) -> bool:
-    """Run a part to its end, its limit or an exception; whether the GPU still answers."""
+def _run(part: Part, setup: Setup, pipe: Connection) -> None:
+    """Run a part to its end, its limit or an exception."""
     before = time.monotonic()
     signal.setitimer(signal.ITIMER_REAL, part.seconds)
     try:
@@ -56,23 +59,21 @@ def _run(part: Part, setup: Setup, pipe: Connection) -> bool:
         pipe.send(Result("exception", lines, False, "none", part.number, seconds))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return _recover(setup)
 
 
-def _recover(setup: Setup) -> bool:
-    """Free what a part left; False where the GPU reports an error that stays."""
+def _recover(setup: Setup) -> str:
+    """Free what a part left; the GPU's error if it reports one, which then stays."""
     gc.collect()
     if setup.is_rehearsal:
-        return True
+        return ""
     import torch
 
     try:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
     except Exception as error:
-        print(f"the GPU cannot be used any more: {error}", file=sys.stderr)
-        return False
-    return True
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 class OutOfTime(BaseException):

@@ -20,8 +20,8 @@ from triton import knobs
 from benchmarks.gpu.part import Result, Setup, Value, check
 from d90.projections import make_projection
 
-Case = tuple[str, int, str]
-"""Projection, d, dtype."""
+Case = tuple[str, int, str, int]
+"""Projection, d, dtype, number of tensors: of models, a table of up to 256."""
 
 _PROCESSES = 16
 _SECONDS = 100.0
@@ -42,23 +42,29 @@ def compile_kernels(setup: Setup) -> Iterator[Result]:
 def cases(setup: Setup) -> list[Case]:
     """The longest blocks first: they take the longest."""
     long, bits = setup.size((2**20, 20_000), ()), setup.size(range(14, -1, -1), (4,))
-    single = [("fastfood", d, "float32") for d in (*long, *(1 << b for b in bits))]
+    single = [("fastfood", d, "float32", 1) for d in (*long, *(1 << b for b in bits))]
     half = [
-        ("fastfood", d, dtype)
+        ("fastfood", d, dtype, 1)
         for d in setup.size((16_384, 3_000, 1_000, 130, 16, 3, 1), (3,))
         for dtype in ("bfloat16", "float16")
     ]
-    onehot = [("onehot", 1_000, dtype) for dtype in ("float32", "bfloat16", "float16")]
-    return sorted([*single, *half, *onehot], key=lambda case: -case[1])
+    onehot = [("onehot", 1_000, dtype, 1) for dtype in ("float32", "bfloat16", "float16")]
+    whole = [
+        (name, 1_000, "float32", tensors)
+        for name in ("fastfood", "onehot")
+        for tensors in setup.size((50, 100, 200), ())
+    ]
+    return sorted([*single, *half, *onehot, *whole], key=lambda case: -case[1])
 
 
 def launch(device: str, chosen: Sequence[Case]) -> None:
     """Launch the kernels of each case once; whole tiles and pieces are the same kernel."""
-    for name, d, dtype in chosen:
-        P = make_projection(name, d=d, D=max(d, 5_000))
-        theta_0 = torch.zeros(1_000, dtype=getattr(torch, dtype), device=device)
-        P.add_projected(torch.ones(d, device=device), [theta_0], [0], [1.0])
-        P.pull_back([theta_0], [0], [1.0])
+    for name, d, dtype, tensors in chosen:
+        P = make_projection(name, d=d, D=max(d, 10_000))
+        values = torch.zeros(tensors, 50, dtype=getattr(torch, dtype), device=device)
+        rows = [50 * i for i in range(tensors)], [1.0] * tensors
+        P.add_projected(torch.ones(d, device=device), list(values), *rows)
+        P.pull_back(list(values), *rows)
     if device == "cuda":
         torch.cuda.synchronize()
 

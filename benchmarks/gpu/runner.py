@@ -19,7 +19,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.gpu.child import BEGIN, END
+from benchmarks.gpu.child import BEGIN, BROKEN_DEVICE, END
 from benchmarks.gpu.part import Part, Result, Setup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +74,8 @@ def _run_child(
                 left.pop(0)
                 began = now
             elif message == DEAD:
+                if child.wait() == BROKEN_DEVICE:  # After the end of a part.
+                    return left
                 keep(_ended(left.pop(0), child.wait(), now - began))
                 return left
             elif now > min(deadline, began + left[0].seconds + grace):

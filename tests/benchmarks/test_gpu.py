@@ -23,9 +23,11 @@ def parts(*functions: str, seconds: float = 30.0) -> list[Part]:
     return [Part(i, name, seconds, f"tests.helpers.gpu_parts:{name}") for i, name in names]
 
 
-def run(parts: list[Part], *, limit: float = 60.0, grace: float = 15.0) -> dict[str, Result]:
+def run(
+    parts: list[Part], setup: Setup = SETUP, *, limit: float = 60.0, grace: float = 15.0
+) -> dict[str, Result]:
     found: list[Result] = []
-    run_parts(parts, SETUP, found.append, limit=limit, grace=grace)
+    run_parts(parts, setup, found.append, limit=limit, grace=grace)
     return {f"{result.part} {result.name}": result for result in found}
 
 
@@ -60,6 +62,18 @@ def test_parts_that_fail_raise_and_die_cost_only_themselves() -> None:
     assert "SIGSEGV" in str(found["4 process"].value)
     first, second, third = (found[f"{part} figures"].value for part in (0, 3, 5))
     assert first == second != third  # One process runs all, until it dies.
+
+
+def test_a_gpu_that_is_broken_gets_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it is broken from the start: there is none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    found = run(parts("work", "work"), Setup("cuda", SETUP.folder))
+    wrong = [name for name, result in found.items() if result.ok is False]
+    assert wrong == [
+        f"{part} {name}" for part in (0, 1) for name in ("exception", "GPU afterwards")
+    ]
+    assert found["0 figures"].value != found["1 figures"].value
+    assert found["1 check"].ok
 
 
 def test_parts_that_take_too_long_are_stopped() -> None:
