@@ -18,7 +18,7 @@ from d90.adapters.codecs import Codec, Float32Codec, FloatArray, codec_name, get
 from d90.adapters.container import Content, pack, unpack
 from d90.errors import D90Error
 from d90.search.subspace_config import MAX_SEED, SubspaceConfig
-from d90.utils.files import atomic_write
+from d90.utils.files import as_path, atomic_write
 
 VERSION = "1"
 SCHEME = "philox-v1"
@@ -119,8 +119,9 @@ class Adapter:
         """The adapter in another codec, with the parameters that its file decodes to.
 
         Raises:
-            D90Error: the codec cannot encode the parameters.
+            D90Error: a parameter is not finite, or the codec cannot encode the parameters.
         """
+        _check_parameters(self.parameters, self.subspace.d)
         shift = self.m if codec.shifts_lam else 0
         data = codec.encode(_shifted(self.parameters, shift, -1))
         parameters = _shifted(codec.decode(data, self.d), shift, 1)
@@ -162,7 +163,6 @@ def new_adapter(
     Raises:
         D90Error: the parameters are not d finite numbers.
     """
-    _check_parameters(parameters, subspace.d)
     adapter = Adapter(np.asarray(parameters, dtype=np.float32), subspace, base, task, m)
     return adapter.with_codec(Float32Codec())
 
@@ -175,7 +175,7 @@ def public_name(name: str) -> str:
     >>> public_name("org/model@v2")
     'org/model'
     """
-    folder = Path(name).expanduser()
+    folder = as_path(name, "name")
     return folder.resolve().name if folder.is_dir() else name.partition("@")[0]
 
 
@@ -186,7 +186,7 @@ def load_adapter(path: str | Path) -> Adapter:
         D90Error: the file is missing, or not a complete, unaltered adapter of a known version.
     """
     try:
-        with Path(path).open("rb") as file:
+        with as_path(path, "adapter").open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise D90Error(f"adapter '{path}' cannot be read: {error.strerror}.") from error

@@ -40,7 +40,7 @@ def combine(files: Sequence[Adapter], reduction: str = MEAN) -> Adapter:
 
     Raises:
         D90Error: fewer than two adapters, or different subspaces, base models or classes; an
-            unknown reduction.
+            unknown reduction; a parameter of the result that float32 cannot hold.
     """
     if reduction not in REDUCTIONS:
         raise D90Error(f"reduction '{reduction}': expected {' or '.join(REDUCTIONS)}.")
@@ -56,7 +56,8 @@ def combine(files: Sequence[Adapter], reduction: str = MEAN) -> Adapter:
                 "no classes."
             )
     total = np.sum([departures(file).astype(np.float64) for file in files], axis=0)
-    parameters = (total / len(files) if reduction == MEAN else total).astype(np.float32)
+    with np.errstate(over="ignore"):  # `with_codec` refuses what is not finite.
+        parameters = (total / len(files) if reduction == MEAN else total).astype(np.float32)
     parameters[first.d - first.m :] += np.float32(1)
     # The metric is unknown until the result is evaluated.
     task = replace(first.task, metric_value=float("nan"))

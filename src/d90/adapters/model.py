@@ -112,7 +112,7 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
             not the adapter's.
     """
     found = _read(file)
-    name = base or _hub_revision(found.base.name, found.base.revision)
+    name = _hub_revision(found.base.name, found.base.revision) if base is None else base
     labels = found.task.labels
     if found.base.dtype not in DTYPES:
         raise D90Error(f"{_where(found)}its base is of dtype '{found.base.dtype[:20]}': unknown.")
@@ -132,6 +132,12 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
             f"or hub id as base ({error})"
         ) from error
     model: Any = loaded.model
+    longest = loading.longest_input(model, loaded.tokenizer)
+    if not 1 < found.task.max_length <= longest:
+        raise D90Error(
+            f"{_where(found)}it is for {found.task.max_length:,} tokens, and '{name}' takes at "
+            f"most {longest:,}."
+        )
     start = tuple(find_params(model))
     pretrained = BaseModel(
         name=name,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from d90.adapters import Adapter
 from d90.adapters.model import AdapterModel
 from d90.errors import D90Error
+from d90.models.loading import guarded
 from d90.tasks import Split, Task, majority_score, metrics_of, score
 from d90.training.data import evaluation_batches, tokenize_examples
 from d90.training.evaluation import NOT_FINITE, logits
@@ -66,7 +67,8 @@ def predict_probabilities(
                 f"{' and '.join(task.text_columns)}."
             )
     probabilities = np.zeros((len(examples), len(task.labels)))
-    data = tokenize_examples(examples, model.tokenizer, max_length=task.max_length)
+    with guarded(model.base.name):
+        data = tokenize_examples(examples, model.tokenizer, max_length=task.max_length)
     batches = evaluation_batches(data.split.lengths, batch_size)
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
     parts = logits(model, data, data.split, batches, accelerator)

@@ -26,7 +26,7 @@ BaseModel = Annotated[
         "--base", help="The base model.", metavar="MODEL", show_default="as named in the adapter"
     ),
 ]
-BatchSize = Annotated[int, typer.Option(help="Examples per forward pass.", min=1)]
+BatchSize = Annotated[int, typer.Option(help="Examples per forward pass.", min=1, max=2**31 - 1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

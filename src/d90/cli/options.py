@@ -12,6 +12,7 @@ import typer
 from d90.cli.config import read_defaults
 from d90.cli.option_groups import with_options
 from d90.cli.parsing import integers, names, numbers
+from d90.distributed.launcher import world_size
 from d90.search.protocols import BASELINE_LEARNING_RATES, LEARNING_RATES, Protocol, make_protocol
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class ProtocolOptions:
             D90Error: as `d90.search.protocols.make_protocol`.
         """
         inferred = default if self.arguments["dims"] is None else "list"
-        return make_protocol(self.name or inferred, **self.arguments)
+        return make_protocol(inferred if self.name is None else self.name, **self.arguments)
 
 
 def training_options(
@@ -346,6 +347,16 @@ class RunOptions:
     dry_run: bool
     quiet: bool
     execution: Mapping[str, Any]
+
+    def check(self) -> None:
+        """Check the executor's arguments, before anything is loaded.
+
+        Raises:
+            D90Error: as `d90.executors.check_execution`.
+        """
+        from d90.executors import check_execution
+
+        check_execution(world_size=world_size(), **self.execution)
 
     def make_executor(self, runner: TrialRunner) -> Executor:
         """The executor of a study's trials.

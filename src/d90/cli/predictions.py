@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d90.errors import D90Error, unknown_name
+from d90.utils.reading import check_encodable, read_text
 
 if TYPE_CHECKING:
     from d90.adapters import TaskInfo
@@ -37,6 +38,11 @@ def read_examples(
             f"{len(texts)} texts: an example of this task has {width}, "
             f"{' and '.join(task.text_columns)}."
         )
+    for number, text in enumerate(texts, 1):
+        try:
+            check_encodable(text)
+        except ValueError as error:
+            raise D90Error(f"text {number} is not UTF-8 ({error}).") from error
     return [tuple(texts[i : i + width]) for i in range(0, len(texts), width)]
 
 
@@ -50,10 +56,7 @@ def _read_file(source: Path, columns: Sequence[str]) -> list[Example]:
                 f"--input '{source}': a .txt file has one text per example, the task has "
                 f"{len(columns)}."
             )
-        try:
-            lines = source.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise D90Error(f"--input '{source}' cannot be read ({error}).") from error
+        lines = read_text(source, "--input").splitlines()
         examples = [(line,) for line in lines if line.strip()]
     elif source.name.endswith(tuple(READERS)):
         table = read_table(source)
@@ -88,7 +91,8 @@ def choose_format(name: str | None, output: Path | None) -> Format:
         D90Error: an unknown name.
     """
     suffix = "" if output is None else output.suffix.removeprefix(".")
-    name = name or (suffix if suffix in FORMATS else "jsonl")
+    if name is None:
+        name = suffix if suffix in FORMATS else "jsonl"
     if name not in FORMATS:
         raise unknown_name("format", name, FORMATS)
     return FORMATS[name]

@@ -22,6 +22,7 @@ from d90.cli.parsing import names
 from d90.cli.terminal import Terminal
 from d90.distributed.launcher import rank
 from d90.search.protocols import Protocol
+from d90.utils.files import as_path
 
 if TYPE_CHECKING:
     from d90.experiments.sweep import SweepItem, SweepResult
@@ -76,6 +77,7 @@ def sweep_command(
     ) -> None:
         chosen = protocol.make(default=default_protocol)
         with silence(run.quiet):
+            run.check()
             options = {**subspace, **training.keywords(protocol.baseline_epochs), **data}
             items = build_items(models, tasks, methods, chosen, options)
             run_items(items, run, name, report)
@@ -102,7 +104,7 @@ def split(values: Sequence[str]) -> list[str]:
     return [
         part
         for value in values
-        for part in ([value] if Path(value).expanduser().is_dir() else names(value))
+        for part in ([value] if as_path(value, "task").is_dir() else names(value))
     ]
 
 

@@ -16,10 +16,14 @@ __all__ = [
     "RayExecutor",
     "SerialExecutor",
     "TrialRunner",
+    "check_execution",
     "make_executor",
 ]
 
 EXECUTORS = ("serial", "processes", "ray")
+
+MAX_WORKERS = 100_000
+"""Of processes, or of cores and GPUs of a trial: more is a mistake."""
 
 
 def make_executor(
@@ -43,38 +47,61 @@ def make_executor(
     Raises:
         D90Error: the name is unknown; an argument is out of its range or not for this executor.
     """
+    check_execution(
+        name,
+        world_size=runner.process_group.world_size,
+        workers=workers,
+        address=address,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+    )
+    if name == "ray":
+        return RayExecutor(
+            runner,
+            workers,
+            address=address,
+            cpus_per_trial=cpus_per_trial,
+            gpus_per_trial=gpus_per_trial,
+        )
+    return ProcessExecutor(runner, workers) if name == "processes" else SerialExecutor(runner)
+
+
+def check_execution(
+    name: str,
+    *,
+    world_size: int = 1,
+    workers: int | None = None,
+    address: str | None = None,
+    cpus_per_trial: float = 1,
+    gpus_per_trial: float | None = None,
+) -> None:
+    """Check the arguments of `make_executor`, before anything is loaded.
+
+    Raises:
+        D90Error: as `make_executor`.
+    """
     if name not in EXECUTORS:
         raise unknown_name("executor", name, EXECUTORS)
-    if name != "serial" and runner.process_group.world_size > 1:
+    if name != "serial" and world_size > 1:
         raise D90Error(
             f"executor '{name}': a launcher's processes run each trial together, which needs the "
             "executor 'serial': choose it, or start d90 without the launcher."
         )
-    if workers is not None and workers < 1:
-        raise D90Error(f"workers {workers}: expected at least 1.")
+    if workers is not None and not 1 <= workers <= MAX_WORKERS:
+        raise D90Error(f"workers {workers}: expected at least 1 (and at most {MAX_WORKERS:,}).")
     if name == "ray":
-        return _make_ray(runner, workers, address, cpus_per_trial, gpus_per_trial)
+        for option, amount in (
+            ("cpus_per_trial", cpus_per_trial),
+            ("gpus_per_trial", gpus_per_trial or 0),
+        ):
+            if not 0 <= amount <= MAX_WORKERS or (amount > 1 and amount != int(amount)):
+                raise D90Error(f"{option} {amount:g}: expected a fraction of 1, or a whole number.")
+        return
     if address is not None or cpus_per_trial != 1 or gpus_per_trial is not None:
         raise D90Error(
             f"executor '{name}' takes no address, cpus_per_trial or gpus_per_trial: choose 'ray'."
         )
-    if name == "processes":
-        return ProcessExecutor(runner, workers)
-    if workers not in (None, 1):
+    if name == "serial" and workers not in (None, 1):
         raise D90Error(
             f"workers {workers}: executor 'serial' runs one trial at a time: choose 'processes'."
         )
-    return SerialExecutor(runner)
-
-
-def _make_ray(
-    runner: TrialRunner,
-    workers: int | None,
-    address: str | None,
-    cpus: float,
-    gpus: float | None,
-) -> RayExecutor:
-    for name, amount in (("cpus_per_trial", cpus), ("gpus_per_trial", gpus or 0)):
-        if amount < 0 or (amount > 1 and amount != int(amount)):
-            raise D90Error(f"{name} {amount:g}: expected a fraction of 1, or a whole number.")
-    return RayExecutor(runner, workers, address=address, cpus_per_trial=cpus, gpus_per_trial=gpus)

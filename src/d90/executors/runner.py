@@ -122,9 +122,13 @@ class TrialRunner:
             raise D90Error(
                 f"max_length {max_length}: model '{model_name}' takes at most {longest} tokens."
             )
-        self.data = tokenize(
-            task, tokenizer, max_length=max_length, max_train_eval_samples=max_train_eval_samples
-        )
+        with loading.guarded(model_name):
+            self.data = tokenize(
+                task,
+                tokenizer,
+                max_length=max_length,
+                max_train_eval_samples=max_train_eval_samples,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle with theta_0 on the host: the other process may have no such device."""

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from d90.distributed.process_group import raise_on_all_ranks
-from d90.errors import unknown_name
+from d90.errors import D90Error, unknown_name
 from d90.executors import TrialRunner
 from d90.models import loading
 from d90.rng import philox
@@ -25,6 +25,7 @@ from d90.search.trial import Trial
 from d90.subspace.layout import build_layout, find_params
 from d90.tasks import METRICS, Task, load_task, majority_score
 from d90.training import TrainConfig, subspace_learning_rate
+from d90.training.config import MAX_COUNT
 from d90.utils.digest import json_digest, state_digest
 
 NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype"}
@@ -149,13 +150,7 @@ def load_problem(
         D90Error: an argument is invalid; model or task cannot be loaded, or do not fit in memory.
     """
     subspace = SubspaceConfig(method, groups, projection, scale)
-    for argument, name, choices in (
-        ("dtype", dtype, loading.DTYPES),
-        ("metric", metric or "accuracy", METRICS),
-    ):
-        if name not in choices:
-            raise unknown_name(argument, name, choices)
-    check_integers("head_seed", [head_seed], at_least=0, at_most=LARGEST_SEED)
+    check_options(dtype=dtype, metric=metric, head_seed=head_seed, max_length=max_length)
     loading.resolve(model)
     if not isinstance(task, Task):
         task = load_task(
@@ -179,6 +174,25 @@ def load_problem(
         max_length=max_length,
     )
     return Problem(model, task, subspace, runner, max_length, D, m)
+
+
+def check_options(
+    *, dtype: str = "float32", metric: str | None = None, head_seed: int = 0, max_length: int = 128
+) -> None:
+    """Check arguments of `load_problem` that need neither the model nor the task.
+
+    Raises:
+        D90Error: one is invalid.
+    """
+    for argument, name, choices in (
+        ("dtype", dtype, loading.DTYPES),
+        ("metric", "accuracy" if metric is None else metric, METRICS),
+    ):
+        if name not in choices:
+            raise unknown_name(argument, name, choices)
+    check_integers("head_seed", [head_seed], at_least=0, at_most=LARGEST_SEED)
+    if not 1 < max_length <= MAX_COUNT:
+        raise D90Error(f"max_length {max_length}: at least 2 tokens are expected.")
 
 
 def count_parameters(model_name: str, classes: int, groups: str, scale: str) -> tuple[int, int]:

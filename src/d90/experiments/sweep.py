@@ -16,7 +16,7 @@ from d90.errors import D90Error
 from d90.executors import Executor, SerialExecutor, TrialRunner
 from d90.experiments.callbacks import Callback
 from d90.experiments.measure import run_study
-from d90.experiments.problem import count_parameters, load_problem
+from d90.experiments.problem import check_options, count_parameters, load_problem
 from d90.experiments.study import Study
 from d90.models import loading
 from d90.report import write_report
@@ -110,6 +110,8 @@ def build_sweep(
         _check_once(kind, names)
     names = {name: options[name] for name in ("groups", "projection", "scale") if name in options}
     subspaces = [SubspaceConfig(method, **names) for method in methods]
+    checked = ("dtype", "metric", "head_seed", "max_length")
+    check_options(**{name: options[name] for name in checked if name in options})
     for model in model_names:
         loading.resolve(model)
     task_options = {name: options.pop(name) for name in TASK_OPTIONS if name in options}

@@ -38,6 +38,7 @@ from d90.search.trial import Trial, TrialResult
 from d90.subspace import Subspace, attach
 from d90.tasks import score
 from d90.training import train
+from d90.training.config import MAX_COUNT
 from d90.training.data import evaluation_batches
 from d90.training.evaluation import predict
 from d90.training.trainer import EVALUATION_FACTOR
@@ -268,8 +269,8 @@ def check_choice(bits: str, tolerance: float, qat_epochs: int) -> None:
         raise D90Error(f"bits '{bits}': expected auto, 32, 16, or from 1 to {MAX_BITS}.")
     if not 0 <= tolerance <= 1:
         raise D90Error(f"tolerance {tolerance}: expected a number from 0 to 1, such as 0.005.")
-    if qat_epochs < 0:
-        raise D90Error(f"qat_epochs {qat_epochs}: expected 0 or more.")
+    if not 0 <= qat_epochs <= MAX_COUNT:
+        raise D90Error(f"qat_epochs {qat_epochs}: expected 0 or more (and less than 2^31).")
 
 
 class FakeQuantize(nn.Module):

@@ -1,6 +1,7 @@
 """Pretrained models for classification: local folders, hub ids and models that come in packages.
 
-Only safetensors are read, no pickle; code from a model's folder is never run.
+Only safetensors are read, no pickle; code from a model's folder is never run. Whatever a folder
+holds, transformers' errors about it become one line that names it (`guarded`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -25,14 +25,25 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
 from d90.errors import D90Error, single_line, unknown_name
 from d90.models.heads import initialize
 from d90.models.packaged import PACKAGED, packaged_folder
+from d90.utils.files import as_path
 from d90.utils.hub import is_reachable
+from d90.utils.reading import check_keys, parse_json, read_text
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+ATTENTION = (None, "eager", "sdpa")
+"""What a config.json may name: any other implementation may be a program from the hub."""
+
+MAX_LAYERS = 10_000
+"""Of a config.json: more would take hours to construct, even without weights."""
+
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +87,7 @@ def load(
 
     Raises:
         D90Error: unknown or unreachable model, no safetensors, no classification model of this
-            kind, body weights missing, unknown dtype.
+            kind, body weights missing, no vocabulary, unknown dtype.
     """
     loaded = open_model(
         name_or_folder, num_labels=num_labels, head_seed=head_seed, dtype=dtype, labels=labels
@@ -94,23 +105,36 @@ def open_model(
 ) -> LoadedModel:
     """As `load`, with the names of the tensors that the checkpoint lacks."""
     source = resolve(name_or_folder)
-    with _single_line_errors(name_or_folder, source):
-        options = source.options
-        config = _configuration(source, num_labels, labels)
-        tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            source.location,
-            config=config,
-            dtype=_dtype(dtype),
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **options,
-        )
+    with guarded(name_or_folder, source):
+        return _open(name_or_folder, source, num_labels, head_seed, dtype, labels)
+
+
+def _open(
+    name: str,
+    source: ModelSource,
+    num_labels: int,
+    head_seed: int,
+    dtype: str,
+    labels: Sequence[str] | None,
+) -> LoadedModel:
+    options = source.options
+    config = _configuration(name, source, num_labels, labels)
+    _check_weight_files(name, source)
+    tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
+    _check_vocabulary(name, source, tokenizer)
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        source.location,
+        config=config,
+        dtype=_dtype(dtype),
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **options,
+    )
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    _check_body(name_or_folder, model, fresh)
+    _check_body(name, model, fresh)
     initialize(model, fresh, head_seed)
-    _give_pad_token(name_or_folder, model, tokenizer)
+    _give_pad_token(name, model, tokenizer)
     # Only XLNet pools the last position. The others find the pooled token among padding on the
     # right, which does not shift positions: they are counted from the left and ignore the mask.
     last = getattr(model.config, "summary_type", None) == "last"
@@ -119,6 +143,7 @@ def open_model(
     tokenizer.model_input_names = ["input_ids", *types, "attention_mask"]
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False  # A classifier has no next token to keep keys for.
+    longest_input(model, tokenizer)  # It may be no number.
     return LoadedModel(model, tokenizer, frozenset(fresh))
 
 
@@ -129,8 +154,8 @@ def load_meta(name_or_folder: str, *, num_labels: int, dtype: str = "float32") -
         D90Error: as `load`.
     """
     source = resolve(name_or_folder)
-    with _single_line_errors(name_or_folder, source):
-        config = _configuration(source, num_labels, None)
+    with guarded(name_or_folder, source):
+        config = _configuration(name_or_folder, source, num_labels, None)
         with torch.device("meta"):
             return AutoModelForSequenceClassification.from_config(config, dtype=_dtype(dtype))
 
@@ -176,7 +201,7 @@ def resolve(name_or_folder: str) -> ModelSource:
     """
     if name_or_folder in PACKAGED:
         return ModelSource(str(packaged_folder(name_or_folder)))
-    folder = Path(name_or_folder).expanduser()
+    folder = as_path(name_or_folder, "model")
     if folder.is_dir():
         _check_folder(folder)
         return ModelSource(str(folder))
@@ -203,16 +228,73 @@ def longest_input(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
             # RoBERTa counts positions from the padding index on; BART reserves two rows.
             spare = module.padding_idx + 1 if module.padding_idx is not None else 0
             limits.append(module.num_embeddings - max(spare, getattr(module, "offset", 0)))
-    return min(limits)
+    return int(min(limits))
 
 
 def _configuration(
-    source: ModelSource, num_labels: int, labels: Sequence[str] | None
+    name: str, source: ModelSource, num_labels: int, labels: Sequence[str] | None
 ) -> PreTrainedConfig:
     names = {} if labels is None else _label_maps(labels)
-    return AutoConfig.from_pretrained(
+    config = AutoConfig.from_pretrained(
         source.location, num_labels=num_labels, **names, **source.options
     )
+    attention = getattr(config, "_attn_implementation", None)
+    if attention not in ATTENTION:
+        raise D90Error(
+            f"model '{name}': its config.json asks for the attention '{attention}': remove that."
+        )
+    if getattr(config, "transformers_weights", None):
+        raise D90Error(f"model '{name}': its config.json names other weights: remove that.")
+    for field, value in config.to_dict().items():
+        if "layers" in field and isinstance(value, int) and value > MAX_LAYERS:
+            raise D90Error(f"model '{name}': {field} in its config.json is {value:,}.")
+    return config
+
+
+def _check_weight_files(name: str, source: ModelSource) -> None:
+    """Only files of the model itself, and only safetensors; an adapter of PEFT is no model."""
+    if _find(source, ADAPTER_CONFIG) is not None:
+        raise D90Error(
+            f"model '{name}' is an adapter of PEFT (it has {ADAPTER_CONFIG}): merge it into its "
+            "base model first, with `merge_and_unload`."
+        )
+    index = _find(source, SAFE_WEIGHTS_INDEX_NAME)
+    if index is None:
+        return
+    where = f"model '{name}': {SAFE_WEIGHTS_INDEX_NAME}"
+    keys = {"weight_map": Mapping[str, str]}
+    content = check_keys(parse_json(read_text(index, "model"), where), keys, [*keys], where)
+    for file in content["weight_map"].values():
+        if not file.endswith(".safetensors") or Path(file).name != file:
+            raise D90Error(f"{where} names '{file}': expected .safetensors files beside it.")
+
+
+def _find(source: ModelSource, file: str) -> Path | None:
+    """A file of a model; None if it has none of that name."""
+    if source.is_folder:
+        path = Path(source.location) / file
+        return path if path.is_file() else None
+    options = {key: value for key, value in source.options.items() if key != "trust_remote_code"}
+    try:
+        found = cached_file(source.location, file, **options)
+    except OSError:
+        return None
+    return None if found is None else Path(found)
+
+
+def _check_vocabulary(name: str, source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Without its files transformers makes a tokenizer to which every word is unknown."""
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    if not tokenizer.get_vocab().keys() - added - {*tokenizer.all_special_tokens}:
+        raise D90Error(
+            f"model '{name}': its tokenizer has no vocabulary: tokenizer.json is missing or empty; "
+            "save the tokenizer there with `save_pretrained`."
+        )
+    names = [file for file in type(tokenizer).vocab_files_names.values() if file]
+    if source.is_folder and "tokenizer.json" in names and _find(source, "tokenizer.json") is None:
+        missing = [file for file in names if _find(source, file) is None]
+        if len(missing) > 1:
+            raise D90Error(f"model '{name}': {missing[0]} of its tokenizer is missing.")
 
 
 def _label_maps(labels: Sequence[str]) -> Mapping[str, Any]:
@@ -253,14 +335,24 @@ def _hint(folder: Path) -> str:
 
 
 @contextmanager
-def _single_line_errors(name: str, source: ModelSource) -> Iterator[None]:
-    """Silence transformers, and turn its errors into one line that says what to do."""
+def guarded(name: str, source: ModelSource | None = None) -> Iterator[None]:
+    """Silence transformers, and turn its errors into one line that says what to do.
+
+    It raises errors of all kinds on files that are not as it expects. The tokenizers are written in
+    Rust, where a failed assertion is not even an `Exception`.
+
+    Args:
+        name: of the model, as the user gave it.
+        source: where it is, if it may be on the hub.
+    """
     try:
         with silence_transformers():
             yield
     except D90Error:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except BaseException as error:
+        if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+            raise
         raise D90Error(_explanation(name, source, error)) from error
 
 
@@ -279,10 +371,12 @@ def silence_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _explanation(name: str, source: ModelSource, error: Exception) -> str:
-    reason = single_line(error)
-    if not isinstance(error, OSError) or source.is_folder:
-        return f"model '{name}' cannot be loaded for classification: {reason[:300]}"
+def _explanation(name: str, source: ModelSource | None, error: BaseException) -> str:
+    reason = single_line(error, 300) or type(error).__name__
+    if isinstance(error, KeyError | IndexError | TypeError | AttributeError):
+        reason = f"{type(error).__name__}: {reason}"
+    if not isinstance(error, OSError) or source is None or source.is_folder:
+        return f"model '{name}' cannot be loaded for classification: {reason}"
     if "safetensors" in reason:
         return f"model '{name}' has no .safetensors weights, and d90 never loads a pickle."
     offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
@@ -326,8 +420,9 @@ def _give_pad_token(name: str, model: PreTrainedModel, tokenizer: PreTrainedToke
     model.config.pad_token_id = tokenizer.pad_token_id
     embeddings = model.get_input_embeddings()
     rows = embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else len(tokenizer)
-    if len(tokenizer) > rows:
+    tokens = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
+    if tokens > rows:
         raise D90Error(
-            f"model '{name}': its tokenizer has {len(tokenizer)} tokens and its embedding table "
-            f"only {rows} rows."
+            f"model '{name}': its tokenizer has {tokens} tokens and its embedding table only "
+            f"{rows} rows."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from d90.pretraining.model_sizes import (
 )
 from d90.pretraining.tokenizer import FILES, MIN_VOCABULARY, load_tokenizer
 
+MAX_VOCABULARY = 2**31 - 1
 DEFAULT_SIZE = "micro"
 DEFAULT_STEPS = 10_000
 NUM_EVALUATIONS = 50
@@ -53,7 +55,7 @@ class PretrainJob:
                 f"validation_fraction {self.validation_fraction}: a fraction between 0 and 1 is "
                 "expected."
             )
-        if self.max_documents is not None and self.max_documents < 1:
+        if self.max_documents is not None and not 1 <= self.max_documents <= sys.maxsize:
             raise D90Error(f"max_documents {self.max_documents}: at least 1 is expected.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def plan_pretraining(
 
 def _fields(size: str | None, model_config: Path | None, max_length: int) -> Fields:
     if model_config is None:
-        return get_model_size(size or DEFAULT_SIZE).fields(max_length)
+        return get_model_size(DEFAULT_SIZE if size is None else size).fields(max_length)
     if size is not None:
         raise D90Error("size and model_config: give one of them.")
     return read_fields(model_config)
@@ -137,8 +139,10 @@ def _with_vocabulary(
     """The fields with the vocabulary size; `is_explicit` if theirs is not a default."""
     if tokenizer is None:
         size = fields.get("vocab_size") if vocab_size is None else vocab_size
-        if isinstance(size, int) and size < MIN_VOCABULARY:
-            raise D90Error(f"vocab_size {size}: at least {MIN_VOCABULARY} is expected.")
+        if isinstance(size, int) and not MIN_VOCABULARY <= size <= MAX_VOCABULARY:
+            raise D90Error(
+                f"vocab_size {size}: at least {MIN_VOCABULARY} (and at most 2^31 - 1) is expected."
+            )
         return fields if vocab_size is None else {**fields, "vocab_size": vocab_size}
     if vocab_size is not None:
         raise D90Error("vocab_size and tokenizer: give one of them.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from time import perf_counter
 
@@ -65,7 +66,7 @@ def pretrain(
         D90Error: the folder contains another run; the corpus cannot be read or is too small for
             one block; the loss is not finite; another process trains in this folder.
     """
-    if max_minutes is not None and not max_minutes > 0:
+    if max_minutes is not None and not 0 < max_minutes < inf:
         raise D90Error(f"max_minutes {max_minutes}: a number above 0 is expected.")
     callback = callback or PretrainCallback()
     check_folder(folder, job)

@@ -26,6 +26,7 @@ from sqlalchemy.exc import (
 
 from d90.errors import StorageError, disk_full
 from d90.utils.files import as_path
+from d90.utils.reading import check_encodable
 from d90.utils.redact import HIDDEN, is_url, redact_url
 
 T = TypeVar("T")
@@ -72,6 +73,12 @@ def parse_url(url: str | Path) -> URL:
     'postgresql+psycopg'
     """
     if not is_url(str(url)):
+        try:
+            check_encodable(os.path.abspath(url))
+        except ValueError as error:
+            raise StorageError(
+                f"store '{url}': its path is not UTF-8, as SQLite needs: give another path."
+            ) from error
         return URL.create("sqlite", database=os.path.abspath(as_path(url, "store")))
     shown = redact_url(str(url))
     try:
@@ -103,9 +110,12 @@ def sqlite_file(database: URL, label: str, *, create: bool) -> Path | None:
         return None
     if database.database in (None, "", ":memory:"):
         raise StorageError(f"store '{label}' is in memory and would keep nothing: give a path.")
-    path = Path(database.database).absolute()
+    # Locks go by it: two links to one file are one store.
+    path = Path(os.path.realpath(database.database))
     if path.is_dir():
         raise StorageError(f"store '{label}' is a folder: give the path of a file in it.")
+    if path.exists() and not path.is_file():
+        raise StorageError(f"store '{label}' is a pipe or a device: give the path of a file.")
     if not path.exists() and not create:
         raise StorageError(f"no store at '{label}': check the path; `d90 measure` makes it.")
     try:

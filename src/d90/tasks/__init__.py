@@ -21,6 +21,7 @@ from d90.tasks.tables import (
     read_texts,
 )
 from d90.tasks.task import Split, Task
+from d90.utils.files import as_path
 
 __all__ = [
     "METRICS",
@@ -119,7 +120,7 @@ def load_task(
 def _read(name: str | Path) -> Tables:
     if name in TASKS:
         return TASKS[str(name)]()
-    folder = Path(name).expanduser()
+    folder = as_path(name, "task")
     is_bare_name = folder.name == str(name)
     if is_bare_name and not folder.is_dir():
         raise unknown_name("task or folder", str(name), TASKS)

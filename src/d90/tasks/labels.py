@@ -10,6 +10,7 @@ from typing import Any
 
 from d90.errors import D90Error, unknown_name
 from d90.tasks.tables import Table, Tables
+from d90.utils.reading import MAX_DIGITS
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def read_labels(table: Table, column: str) -> list[Any]:
 
 def _label(value: Any) -> int | str | None:
     if isinstance(value, str) and value:
-        return int(value) if re.fullmatch(r"-?[0-9]+", value) else value
+        if not re.fullmatch(r"-?[0-9]+", value):
+            return value
+        return int(value) if len(value) <= MAX_DIGITS else None
     return int(value) if isinstance(value, int) else None
 
 

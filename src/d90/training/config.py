@@ -22,6 +22,9 @@ PRECISIONS = ("auto", "no", "bf16")
 NO_RESULT = ("gradient_checkpointing", "log_with")
 """Fields that change no result, or by rounding alone: they are in no study's identity."""
 
+MAX_COUNT = 2**31 - 1
+"""Of epochs, optimizer steps and examples: torch counts in 64 bits, also their products."""
+
 EXPONENT = 0.5
 REFERENCE_D = 200
 """How the subspace learning rate depends on d: `subspace_learning_rate`."""
@@ -84,8 +87,10 @@ class TrainConfig:
             "patience",
         ):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise D90Error(f"{name} {value}: a whole number of at least 1 is expected.")
+            if value is not None and not 1 <= value <= MAX_COUNT:
+                raise D90Error(
+                    f"{name} {value}: a whole number of at least 1 (and below 2^31) is expected."
+                )
 
     @property
     def autocast(self) -> str:
@@ -100,9 +105,11 @@ class TrainConfig:
 
 
 def check_learning_rate(learning_rate: float) -> None:
-    """Raises: D90Error: not a finite number above 0."""
-    if not 0 < learning_rate < math.inf:
-        raise D90Error(f"learning_rate {learning_rate}: a number above 0 is expected.")
+    """Raises: D90Error: not a number from 1e-30 to 1e30."""
+    if not 1e-30 <= learning_rate <= 1e30:
+        raise D90Error(
+            f"learning_rate {learning_rate}: a number above 0 (1e-30 to 1e30) is expected."
+        )
 
 
 def subspace_learning_rate(learning_rate: float, d: int | None) -> float:

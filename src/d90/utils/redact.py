@@ -16,8 +16,9 @@ SHOWN_OPTIONS = frozenset(
 
 HIDDEN = "***"
 
-_SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/?/?")
-_URL = re.compile(r"[A-Za-z][\w+.-]*://\S*[^\s.,:;)\]}'\"]")
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]{0,30}:/?/?")
+# Bounded, or the time would grow with the square of the text.
+_URL = re.compile(r"(?<![A-Za-z])[A-Za-z][\w+.-]{0,30}://\S*[^\s.,:;)\]}'\"]")
 
 
 def is_url(text: str) -> bool:

@@ -39,11 +39,13 @@ def generalization(
 
     Example: d90 generalization reports/scaling reports/trajectory-mini
     """
+    from d90.bounds.check import check_delta
     from d90.report.paper.figures4_5 import check_runs
     from d90.report.paper.figures4_5 import generalization as document
     from d90.search.summary import load_summaries
 
     check_runs(runs)
+    check_delta(delta)
     summaries = load_summaries(studies)
     check_output_folder(output)
     command = command_line()

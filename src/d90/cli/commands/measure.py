@@ -50,6 +50,7 @@ def measure(
         from d90.experiments.problem import load_problem
         from d90.experiments.study import Study
 
+        run.check()
         problem = load_problem(
             model,
             task,

@@ -69,6 +69,7 @@ def trajectory(
         )
         from d90.report.paper.figure2 import trajectory as document
 
+        run.check()
         selected = None if checkpoints is None else integers("--checkpoints", checkpoints)
         is_series = len(models) > 1
         if is_series and selected is not None:

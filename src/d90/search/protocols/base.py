@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -143,15 +142,15 @@ def pending(trials: Iterable[Trial], results: Iterable[TrialResult]) -> list[Tri
 
 
 def check_rates(name: str, rates: Sequence[float]) -> None:
-    """Check learning rates: at least one, positive, finite, no duplicates.
+    """Check learning rates: at least one, from 1e-30 to 1e30, no duplicates.
 
     Raises:
         D90Error: naming the argument and the offending value.
     """
     _check_some_and_once(name, rates)
     for rate in rates:
-        if not (rate > 0 and math.isfinite(rate)):
-            raise D90Error(f"{name} has {rate}: a learning rate is a positive number.")
+        if not 1e-30 <= rate <= 1e30:
+            raise D90Error(f"{name} has {rate}: a learning rate is a positive number, up to 1e30.")
 
 
 def check_integers(
