@@ -12,56 +12,56 @@ from benchmarks.gpu.part import Result, Setup, Value, check
 from benchmarks.kernels import FULL, GPU_DIMS, GPU_TARGETS, OPERATIONS, operations, weights
 from benchmarks.timing import Work, side_by_side, spread
 
-D = FULL.D
-OTHER_SIZES = (1_000_000, 10_000_000, 1_000_000_000)
+SIZES = (
+    *((name, d, FULL.D) for name, dims in GPU_DIMS.items() for d in dims),
+    *((name, 1_000, D) for D in (10**6, 10**7, 10**9) for name in GPU_DIMS),
+)
+"""(projection, d, D) that are measured."""
 
-SHAPES = {
-    "onehot": ((2_048, 4), (4_096, 4), (4_096, 8)),
-    "fastfood": ((1_024, 4), (2_048, 4), (2_048, 8), (4_096, 8)),
-}
-"""(weights of a tile, warps) of each projection's kernels."""
+TINY = (("onehot", 16, 3_000), ("fastfood", 64, 3_000))
+
+SHAPES = (
+    *(("onehot", 1_000, FULL.D, tile, warps) for tile, warps in ((2_048, 4), (4_096, 8))),
+    *(("fastfood", 1_000, FULL.D, *shape) for shape in ((1_024, 4), (2_048, 8), (4_096, 8))),
+)
+"""(projection, d, D, weights of a tile, warps) other than the kernels' own."""
+
+TINY_SHAPES = (("onehot", 16, 3_000, 2_048, 4), ("fastfood", 64, 3_000, 1_024, 4))
 
 
 def measure(setup: Setup) -> Iterator[Result]:
     """At D = 125M, then at other sizes, then with other tiles."""
-    for name, dims in GPU_DIMS.items():
-        for d in dims:
-            for op in OPERATIONS:
-                yield _compared(setup, name, op, d, D, GPU_TARGETS.get((name, op, d)))
-    for size in OTHER_SIZES[: setup.size(3, 1)]:
-        for name in SHAPES:
-            for op in OPERATIONS:
-                yield _compared(setup, name, op, 1_000, size, None)
-    for name, shapes in SHAPES.items():
-        for tile, warps in shapes[: setup.size(len(shapes), 1)]:
-            measured = partial(_with_shape, setup, name, tile, warps)
-            yield check(f"{name}, tiles of {tile:,}, {warps} warps", "", measured)
-
-
-def _compared(setup: Setup, name: str, op: str, d: int, size: int, aim: float | None) -> Result:
-    title = f"{name} {op}, d = {d:,}, D = {size:,}"
-    expected = "" if aim is None else f"at most {aim:g} copies"
-    return check(title, expected, partial(_copies, setup, name, op, d, size, aim))
+    for name, d, D in setup.size(SIZES, TINY):
+        for op in OPERATIONS:
+            aim = GPU_TARGETS.get((name, op, d)) if D == FULL.D else None
+            expected = "" if aim is None else f"at most {aim:g} copies"
+            measured = partial(_copies, setup, name, op, d, D, aim)
+            yield check(f"{name} {op}, d = {d:,}, D = {D:,}", expected, measured)
+    for name, d, D, tile, warps in setup.size(SHAPES, TINY_SHAPES):
+        title = f"{name}, d = {d:,}, D = {D:,}, tiles of {tile:,}, {warps} warps"
+        yield check(title, "", partial(_with_shape, setup, name, d, D, tile, warps))
 
 
 def _copies(
-    setup: Setup, name: str, op: str, d: int, size: int, aim: float | None
+    setup: Setup, name: str, op: str, d: int, D: int, aim: float | None
 ) -> tuple[bool | None, Value]:
-    times = _times(setup, name, (op,), *setup.size((d, size), (min(d, 64), 3_000)))
+    times = _times(setup, name, (op,), d, D)
     copies = times[op] / times["copy"]
-    ok = None if aim is None or setup.is_rehearsal else copies <= aim
+    ok = None if aim is None else copies <= aim
     return ok, {"copies": copies, "ms": times[op], "copy ms": times["copy"]}
 
 
-def _with_shape(setup: Setup, name: str, tile: int, warps: int) -> tuple[None, Value]:
+def _with_shape(
+    setup: Setup, name: str, d: int, D: int, tile: int, warps: int
+) -> tuple[None, Value]:
     with shaped(name, tile, warps):
-        times = _times(setup, name, OPERATIONS, *setup.size((1_000, D), (64, 3_000)))
+        times = _times(setup, name, OPERATIONS, d, D)
     return None, {f"{op} copies": times[op] / times["copy"] for op in OPERATIONS}
 
 
-def _times(setup: Setup, name: str, ops: tuple[str, ...], d: int, size: int) -> dict[str, float]:
+def _times(setup: Setup, name: str, ops: tuple[str, ...], d: int, D: int) -> dict[str, float]:
     """Milliseconds of the copy and of operations."""
-    theta_0, out = (weights(size, setup.device) for _ in range(2))
+    theta_0, out = (weights(D, setup.device) for _ in range(2))
     named = operations(name, d, theta_0, out)
     work = {"copy": lambda: out.copy_(theta_0), **{op: named[op] for op in ops}}
     return {key: milliseconds(setup, call) for key, call in work.items()}

@@ -27,7 +27,7 @@ PROCESSES = (8, 4, 2, 1)
 def run(setup: Setup) -> Iterator[Result]:
     """One model and task for all checks."""
     config = TrainConfig(
-        max_steps=setup.size(200, 4), batch_size=setup.size(32, 8), precision="bf16"
+        max_steps=setup.size(100, 4), batch_size=setup.size(32, 8), precision="bf16"
     )
     with training(), prepared(setup) as (model, task):
         runner = TrialRunner(model, task, config, max_length=setup.size(128, 16))
