@@ -141,18 +141,18 @@ class Projection(ABC):
         """
         dtype = torch.float64 if gradients[0].dtype == torch.float64 else torch.float32
         # The gradient of a sum is an expanded scalar, with strides of 0.
-        flat = [g.contiguous().view(-1) for g in gradients]
-        out = flat[0].new_empty(self.d, dtype=dtype)
-        kernel = self._kernel(out, *flat)
+        whole = [g.contiguous() for g in gradients]
+        out = whole[0].new_empty(self.d, dtype=dtype)
+        kernel = self._kernel(out, *whole)
         if kernel is not None:
             rows = [
-                RowBlock(a, g, None, s) for a, g, s in zip(row_offsets, flat, scales, strict=True)
+                RowBlock(a, g, None, s) for a, g, s in zip(row_offsets, whole, scales, strict=True)
             ]
             kernel.adjoint(self.name, self.d, self.D, self.seed, out, rows)
             return out
         total = torch.zeros_like(out)
-        for g, start, scale in zip(flat, row_offsets, scales, strict=True):
-            total += scale * self.adjoint(g.to(dtype), start, start + g.numel())
+        for g, start, scale in zip(whole, row_offsets, scales, strict=True):
+            total += scale * self.adjoint(g.to(dtype).view(-1), start, start + g.numel())
         return total
 
     @abstractmethod

@@ -140,17 +140,3 @@ def test_without_a_compiler_triton_is_left_to_the_reference(
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.warns(RuntimeWarning, match="C compiler"):
         assert dispatch._triton() is None
-
-
-def test_long_blocks_on_a_gpu_get_one_warning(
-    triton: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatch, "select_kernel", lambda *_: "triton")
-    monkeypatch.setattr(dispatch, "_load", lambda name: triton)
-    dispatch._warn_of_long_blocks.cache_clear()
-    with pytest.warns(RuntimeWarning, match="choose the projection onehot"):
-        assert dispatch.kernel("fastfood", 2**14 + 1, torch.zeros(1)) is None
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert dispatch.kernel("fastfood", 2**14 + 1, torch.zeros(1)) is None
-    assert dispatch.kernel("fastfood", 2**14, torch.zeros(1)) is triton

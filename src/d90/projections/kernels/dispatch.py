@@ -105,21 +105,7 @@ def kernel(name: str, d: int, vector: Tensor, *others: Tensor) -> Kernel | None:
     """
     choice = select_kernel(vector, *others) if name else "reference"
     loaded = None if choice == "reference" else _load(choice)
-    if loaded is not None and loaded.supports(name, d):
-        return loaded
-    if choice == "triton" and name == "fastfood":
-        _warn_of_long_blocks()
-    return None
-
-
-@cache
-def _warn_of_long_blocks() -> None:
-    warnings.warn(
-        "on a GPU, fastfood has kernels up to d = 16,384; above it the torch reference runs, which "
-        "is hundreds of times slower: choose the projection onehot.",
-        RuntimeWarning,
-        stacklevel=4,
-    )
+    return loaded if loaded is not None and loaded.supports(name, d) else None
 
 
 def _load(name: str) -> Kernel | None:

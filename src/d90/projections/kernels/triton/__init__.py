@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 import triton
@@ -17,10 +18,13 @@ import triton.language as tl
 from torch import Tensor
 
 from d90.projections.kernels.base import RowBlock
-from d90.projections.kernels.triton import fastfood, onehot
-from d90.projections.kernels.triton.segments import stop
+from d90.projections.kernels.triton import fastfood, long_blocks, onehot
 
-_PROJECTIONS = {"fastfood": fastfood, "onehot": onehot}
+_PROJECTIONS: dict[str, tuple[ModuleType, ...]] = {
+    "fastfood": (fastfood, long_blocks),
+    "onehot": (onehot,),
+}
+"""By name, the modules of kernels, each up to its own LARGEST d."""
 
 
 def find_problem() -> str:
@@ -39,7 +43,11 @@ def find_problem() -> str:
 
 def supports(name: str, d: int) -> bool:
     """Whether there is a kernel for this projection of this dimension."""
-    return name in _PROJECTIONS and d <= _PROJECTIONS[name].LARGEST
+    return _kernels(name, d) is not None
+
+
+def _kernels(name: str, d: int) -> ModuleType | None:
+    return next((each for each in _PROJECTIONS.get(name, ()) if d <= each.LARGEST), None)
 
 
 def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> None:
@@ -47,9 +55,10 @@ def apply(name: str, d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlo
 
     Where all of z is zero, a target gets the bits of its source.
     """
-    _check(D, rows)
+    kernels = _kernels(name, d)
+    assert kernels is not None
     with torch.cuda.device_of(z):
-        _PROJECTIONS[name].apply(d, D, seed, z, rows)
+        kernels.apply(d, D, seed, z, rows)
 
 
 def adjoint(name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) -> None:
@@ -58,13 +67,7 @@ def adjoint(name: str, d: int, D: int, seed: int, out: Tensor, rows: Sequence[Ro
     The same bits on every run: no two floating point numbers are added in an order that depends on
     timing.
     """
-    _check(D, rows)
+    kernels = _kernels(name, d)
+    assert kernels is not None
     with torch.cuda.device_of(out):
-        _PROJECTIONS[name].adjoint(d, D, seed, out, rows)
-
-
-def _check(D: int, rows: Sequence[RowBlock]) -> None:
-    ends = [0, *(stop(run) for run in rows)]
-    row_offsets = [*(run.start for run in rows), D]
-    if any(start < end for end, start in zip(ends, row_offsets, strict=True)):
-        raise ValueError(f"rows out of order or out of range for D = {D}")
+        kernels.adjoint(d, D, seed, out, rows)

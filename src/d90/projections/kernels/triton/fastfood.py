@@ -52,7 +52,7 @@ def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> Non
     lines, orders, _ = tables(z.device)
     bits, tile, warps = _shape(d)
     norm, nonzero = 1 / math.sqrt((1 << bits) * D), z.any()
-    for launch in launches(rows, tile, z.device):
+    for launch in launches(rows, D, tile, z.device):
         where = (launch.table, lines, orders, seed, launch.first)
         apply_tiles[(launch.tiles,)](
             z, nonzero, *where, d, norm, BITS=bits, num_warps=warps, **launch.options
@@ -66,15 +66,16 @@ def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) ->
     """
     lines, _, inverses = tables(out.device)
     bits, tile, warps = _shape(d)
-    total = out.new_zeros(1 << bits)
-    for launch in launches(rows, tile, out.device):
+    sums = []
+    for launch in launches(rows, D, tile, out.device):
         partial = out.new_empty(min(launch.tiles, _PARTIAL // tile), tile)
         where = (launch.table, lines, inverses, seed, launch.first)
         adjoint_tiles[(len(partial),)](
             partial, *where, launch.tiles, BITS=bits, num_warps=warps, **launch.options
         )
-        total += partial.view(-1, 1 << bits).sum(0)
-    torch.mul(total[:d], 1 / math.sqrt((1 << bits) * D), out=out)
+        sums.append(partial.view(-1, 1 << bits).sum(0)[:d])
+    total = sum(sums[1:], sums[0]) if sums else out.zero_()
+    torch.mul(total, 1 / math.sqrt((1 << bits) * D), out=out)
 
 
 def _shape(d: int) -> tuple[int, int, int]:
@@ -87,7 +88,13 @@ def _shape(d: int) -> tuple[int, int, int]:
 @triton.jit
 def hadamard(x: tl.tensor, BITS: tl.constexpr, TILE: tl.constexpr):
     """The transform of each 2^BITS entries of x, (TILE,), not normalized."""
-    for level in tl.static_range(BITS):
+    return levels(x, 0, BITS, TILE)
+
+
+@triton.jit
+def levels(x: tl.tensor, FIRST: tl.constexpr, LAST: tl.constexpr, TILE: tl.constexpr):
+    """Levels FIRST to LAST, not included, of the transform of x, (TILE,)."""
+    for level in tl.static_range(FIRST, LAST):
         pairs = tl.reshape(x, (TILE >> (level + 1), 2, 1 << level))
         left, right = tl.split(tl.permute(pairs, (0, 2, 1)))
         both = tl.join(left + right, left - right)
@@ -236,7 +243,8 @@ def apply_tiles(
     x = signed(tl.load(z + at, mask=at < d, other=0.0), one, TILE)
     x = permuted(hadamard(x, BITS, TILE), seed, low, one, two, orders, BITS, TILE)
     x = hadamard(x * normals(seed, STREAM, low, lines, BITS >= 8, TILE), BITS, TILE)
-    emit(segments, first, last, low, x * norm, tl.load(nonzero), TYPE, TILE)
+    all_rows = tl.arange(0, TILE)
+    emit(segments, first, last, low, all_rows, x * norm, tl.load(nonzero), TYPE, TILE)
 
 
 @triton.jit(do_not_specialize=["seed", "first_tile", "tiles"])
@@ -258,7 +266,7 @@ def adjoint_tiles(
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         low = (first_tile + tile).to(tl.int64) * TILE
         first, last = overlap(segments, low, TILE, COUNT)
-        x = collect(segments, first, last, low, TYPE, TILE)
+        x = collect(segments, first, last, low, tl.arange(0, TILE), TYPE, TILE)
         # Rows without a gradient, as of words that a batch lacks, cost no projection.
         if tl.max((x != 0).to(tl.int32)) > 0:
             x = hadamard(x, BITS, TILE) * normals(seed, STREAM, low, lines, BITS >= 8, TILE)

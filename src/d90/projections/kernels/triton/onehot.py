@@ -40,6 +40,9 @@ _BITS = 36
 _SMALLEST = tl.constexpr(-90)
 """Gradients that are all below 2^-90 count in the units of 2^-90: no power of two overflows."""
 
+_COLUMNS = 256
+"""Columns of the gradient that a program writes."""
+
 _SPREAD = 2**14
 """Numbers in the copies of a short gradient: additions to one number wait for one another."""
 
@@ -48,9 +51,9 @@ def apply(d: int, D: int, seed: int, z: Tensor, rows: Sequence[RowBlock]) -> Non
     """See `d90.projections.kernels.triton.apply`."""
     _, orders, _ = tables(z.device)
     # Sixteen neighbors from any column on, without a remainder.
-    wrapped = z.repeat(1 + -(-_WRAP // d))[: d + _WRAP]
+    wrapped = torch.cat([z] * (1 + _WRAP // d) + [z[: _WRAP % d]])
     norm, nonzero = math.sqrt(d / D), z.any()
-    for launch in launches(rows, _TILE, z.device):
+    for launch in launches(rows, D, _TILE, z.device):
         where = (launch.table, orders, seed, launch.first)
         apply_tiles[(launch.tiles,)](wrapped, nonzero, *where, d, norm, **launch.options)
 
@@ -63,12 +66,12 @@ def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) ->
     gradient that is not finite makes all of the result NaN.
     """
     _, orders, _ = tables(out.device)
-    count = sum(run.source.numel() for run in rows if run.source is not None)
-    bits = min(_BITS, 62 - count.bit_length())
+    parts = launches(rows, D, _TILE, out.device)
+    bits = min(_BITS, 62 - sum(launch.weights for launch in parts).bit_length())
     copies, length = max(1, _SPREAD // d), -(-(d + _WRAP) // d) * d
-    total = torch.zeros(copies, length, dtype=torch.int64, device=out.device)
-    largest = torch.zeros((), dtype=torch.int32, device=out.device)
-    parts = list(launches(rows, _TILE, out.device))
+    # Two numbers ahead keep the sums aligned.
+    zeros = torch.zeros(2 + copies * length, dtype=torch.int64, device=out.device)
+    largest, total = zeros.view(torch.int32), zeros[2:]
     for launch in parts:
         largest_of_tiles[(launch.tiles,)](largest, launch.table, launch.first, **launch.options)
     for launch in parts:
@@ -76,12 +79,11 @@ def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) ->
         adjoint_tiles[(launch.tiles,)](
             total, largest, *where, d, bits, copies, length, **launch.options
         )
-    exponent = ((largest >> 23) - 126).clamp(min=_SMALLEST.value)
-    # The float64 of exactly that power of two, by its bits.
-    unit = ((exponent - bits + 1023).long() << 52).view(torch.float64)
-    found = total.view(-1, d).sum(0) * unit * math.sqrt(d / D)
-    # An exponent of all ones is infinity or no number, and has no units.
-    out.copy_(found.where(exponent < 129, math.nan))
+    norm, summands = math.sqrt(d / D), copies * length // d
+    options = {"COLUMNS": _COLUMNS, "enable_fp_fusion": False}
+    to_gradient[(triton.cdiv(d, _COLUMNS),)](
+        out, total, largest, d, bits, summands, norm, **options
+    )
 
 
 @triton.jit
@@ -119,8 +121,8 @@ def apply_tiles(
         return
     column, shape = columns(seed, low, d, orders, TILE)
     value = flipped(tl.load(z + column), shape) * norm
-    value = tl.reshape(value, (TILE,))
-    emit(segments, first, last, low, value, tl.load(nonzero), TYPE, TILE)
+    value, all_rows = tl.reshape(value, (TILE,)), tl.arange(0, TILE)
+    emit(segments, first, last, low, all_rows, value, tl.load(nonzero), TYPE, TILE)
 
 
 @triton.jit(do_not_specialize=["first_tile"])
@@ -137,7 +139,7 @@ def largest_of_tiles(
     first, last = overlap(segments, low, TILE, COUNT)
     if first == last:
         return
-    size = tl.abs(collect(segments, first, last, low, TYPE, TILE))
+    size = tl.abs(collect(segments, first, last, low, tl.arange(0, TILE), TYPE, TILE))
     tl.atomic_max(out, tl.max(size.to(tl.int32, bitcast=True)), sem="relaxed")
 
 
@@ -162,11 +164,43 @@ def adjoint_tiles(
     first, last = overlap(segments, low, TILE, COUNT)
     if first == last:
         return
-    exponent = tl.maximum((tl.load(largest) >> 23) - 126, _SMALLEST)
+    exponent = _exponent(largest)
     units = ((127 + bits - exponent) << 23).to(tl.float32, bitcast=True)
-    g = tl.reshape(collect(segments, first, last, low, TYPE, TILE), (TILE // 256, LANES, LANES))
+    g = collect(segments, first, last, low, tl.arange(0, TILE), TYPE, TILE)
+    g = tl.reshape(g, (TILE // 256, LANES, LANES))
     column, shape = columns(seed, low, d, orders, TILE)
     whole = tl.floor(flipped(g, shape) * units + 0.5).to(tl.int64)
     copy = total + (tl.program_id(0) % copies) * length
     # Rows without a gradient, as of words that a batch lacks, cost no addition.
     tl.atomic_add(copy + column, whole, mask=whole != 0, sem="relaxed")
+
+
+@triton.jit(do_not_specialize=["d", "bits", "summands"])
+def to_gradient(
+    out: tl.tensor,
+    total: tl.tensor,
+    largest: tl.tensor,
+    d: tl.int32,
+    bits: tl.int32,
+    summands: tl.int32,
+    norm: tl.float64,
+    COLUMNS: tl.constexpr,
+):
+    """The sums of so many summands of `total`, d columns each, from units to float32."""
+    column = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < d
+    whole = tl.zeros((COLUMNS,), tl.int64)
+    for part in range(summands):
+        whole += tl.load(total + part * d.to(tl.int64) + column, mask=inside, other=0)
+    exponent = _exponent(largest)
+    # The float64 of exactly that power of two, by its bits.
+    unit = ((exponent - bits + 1023).to(tl.int64) << 52).to(tl.float64, bitcast=True)
+    # An exponent of all ones is infinity or no number, and has no units.
+    gradient = tl.where(exponent < 129, whole.to(tl.float64) * unit * norm, float("nan"))
+    tl.store(out + column, gradient.to(tl.float32), mask=inside)
+
+
+@triton.jit
+def _exponent(largest: tl.tensor):
+    """Of the largest gradient, so that all are below 2^exponent; 129 if one is not finite."""
+    return tl.maximum((tl.load(largest) >> 23) - 126, _SMALLEST)

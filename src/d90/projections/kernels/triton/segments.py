@@ -10,8 +10,9 @@ the addresses of source (0 where there is none) and target, and the bits of its 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import triton
@@ -33,6 +34,14 @@ ALIGNED = tl.constexpr(16)
 """Bytes of a vector access, of which its address is a multiple."""
 
 
+_TABLES = 128
+"""Tables in the cache: a model has one for each direction, group and type, or a few of them where
+the allocator gives gradients other addresses."""
+
+_Line: TypeAlias = tuple[int, int, int, int, float, torch.dtype]
+"""First row, number of rows, addresses of source and target, scale and dtype of a tensor."""
+
+
 class Launch(NamedTuple):
     """The tiles that the tensors of one type touch.
 
@@ -40,59 +49,83 @@ class Launch(NamedTuple):
         table: of those tensors.
         first: the first tile.
         tiles: how many.
+        weights: how many those tensors have.
         options: constants of every kernel, and how to compile it.
     """
 
     table: Tensor
     first: int
     tiles: int
+    weights: int
     options: dict[str, Any]
 
 
-def launches(rows: Sequence[RowBlock], tile: int, device: torch.device) -> Iterator[Launch]:
-    """One launch for each type among the tensors."""
+def launches(
+    rows: Sequence[RowBlock], D: int, tile: int, device: torch.device
+) -> tuple[Launch, ...]:
+    """One launch for each type among the tensors.
+
+    Raises:
+        ValueError: rows are not in order, or outside 0..D.
+    """
+    lines: list[_Line] = []
+    for start, source, target, scale in rows:
+        tensor = target if source is None else source
+        assert tensor is not None
+        read = 0 if source is None else source.data_ptr()
+        write = 0 if target is None else target.data_ptr()
+        lines.append((start, tensor.numel(), read, write, scale, tensor.dtype))
+    # A table is written by the stream that reads it.
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    return _launches(tuple(lines), D, tile, device, stream)
+
+
+@lru_cache(_TABLES)
+def _launches(
+    lines: tuple[_Line, ...], D: int, tile: int, device: torch.device, stream: int
+) -> tuple[Launch, ...]:
+    """All that a table holds is in the key, so memory may be freed and its addresses used again."""
+    ends = [0, *(start + count for start, count, *_ in lines)]
+    starts = [*(start for start, *_ in lines), D]
+    if any(start < end for end, start in zip(ends, starts, strict=True)):
+        raise ValueError(f"rows out of order or out of range for D = {D}")
+    found = []
     for dtype, kind in _TYPES.items():
-        runs = [run for run in rows if _long(run).dtype == dtype and _long(run).numel()]
-        if runs:
-            table = _table(runs, device)
-            first, last = runs[0].start // tile, -(-stop(runs[-1]) // tile)
+        own = [line for line in lines if line[-1] == dtype and line[1]]
+        if own:
+            table = _table(own, device)
+            first, last = own[0][0] // tile, -(-(own[-1][0] + own[-1][1]) // tile)
             # A fused multiply-add rounds once where the reference rounds twice.
             constants = {"TYPE": kind, "COUNT": len(table), "TILE": tile, "enable_fp_fusion": False}
-            yield Launch(table, first, last - first, constants)
+            weights = sum(count for _, count, *_ in own)
+            found.append(Launch(table, first, last - first, weights, constants))
+    return tuple(found)
 
 
-def _table(rows: Sequence[RowBlock], device: torch.device) -> Tensor:
+def _table(lines: Sequence[_Line], device: torch.device) -> Tensor:
     """Lines of no rows are added up to a power of two: a tile reads all of them at once."""
-    lines = [_line(run) for run in rows]
-    missing = max(_FEWEST_LINES, triton.next_power_of_2(len(lines))) - len(lines)
-    lines += missing * [[_NOWHERE, _NOWHERE, 0, 0, 0]]
-    return torch.tensor(lines, dtype=torch.int64).to(device, non_blocking=True)
+    table = [
+        [start, start + count, source, target, _bits(scale)]
+        for start, count, source, target, scale, _ in lines
+    ]
+    missing = max(_FEWEST_LINES, triton.next_power_of_2(len(table))) - len(table)
+    table += missing * [[_NOWHERE, _NOWHERE, 0, 0, 0]]
+    # From pinned memory the copy does not wait for the device.
+    pinned = torch.tensor(table, dtype=torch.int64, pin_memory=device.type == "cuda")
+    return pinned.to(device, non_blocking=True)
 
 
-def _line(run: RowBlock) -> list[int]:
-    source = run.source.data_ptr() if run.source is not None else 0
-    target = run.target.data_ptr() if run.target is not None else 0
-    (scale,) = struct.unpack("<i", struct.pack("<f", run.scale))
-    return [run.start, stop(run), source, target, scale]
-
-
-def stop(run: RowBlock) -> int:
-    """The row behind the last of a run."""
-    return run.start + _long(run).numel()
-
-
-def _long(run: RowBlock) -> Tensor:
-    tensor = run.target if run.source is None else run.source
-    assert tensor is not None
-    return tensor
+def _bits(scale: float) -> int:
+    (bits,) = struct.unpack("<i", struct.pack("<f", scale))
+    return bits
 
 
 @triton.jit
-def overlap(segments: tl.tensor, low: tl.tensor, TILE: tl.constexpr, COUNT: tl.constexpr):
-    """Which lines have rows of the tile from `low` on: `first` and `last`, not included."""
+def overlap(segments: tl.tensor, low: tl.tensor, SPAN: tl.constexpr, COUNT: tl.constexpr):
+    """Which lines have some of the SPAN rows from `low` on: `first` and `last`, not included."""
     line = segments + tl.arange(0, COUNT) * FIELDS
     first = tl.sum((tl.load(line + 1) <= low).to(tl.int32))
-    last = tl.sum((tl.load(line) < low + TILE).to(tl.int32))
+    last = tl.sum((tl.load(line) < low + SPAN).to(tl.int32))
     return first, last
 
 
@@ -102,14 +135,17 @@ def emit(
     first: tl.tensor,
     last: tl.tensor,
     low: tl.tensor,
+    at: tl.tensor,
     value: tl.tensor,
     nonzero: tl.tensor,
     TYPE: tl.constexpr,
-    TILE: tl.constexpr,
+    SPAN: tl.constexpr,
 ):
-    """`target = source + scale * value` for the rows of a tile, value (TILE,).
+    """`target = source + scale * value` for some of the SPAN rows from `low` on.
 
     Args:
+        at: which of the rows, int32.
+        value: shaped like `at`.
         nonzero: scalar; if false, a target gets the bits of its source.
     """
     # The one number that leaves all others alone. Its bits, because -0.0 may compile to 0.0.
@@ -119,8 +155,8 @@ def emit(
         moved = _scale(line) * value
         source, target = tl.load(line + 2), tl.load(line + 3)
         if source != 0:
-            moved = _read(line, source, low, TYPE, TILE) + tl.where(nonzero, moved, nothing)
-        _write(line, target, low, moved, TYPE, TILE)
+            moved = _read(line, source, low, at, TYPE, SPAN) + tl.where(nonzero, moved, nothing)
+        _write(line, target, low, at, moved, TYPE, SPAN)
 
 
 @triton.jit
@@ -129,14 +165,15 @@ def collect(
     first: tl.tensor,
     last: tl.tensor,
     low: tl.tensor,
+    at: tl.tensor,
     TYPE: tl.constexpr,
-    TILE: tl.constexpr,
+    SPAN: tl.constexpr,
 ):
-    """`scale * source` for the rows of a tile, (TILE,), zero where no tensor is."""
-    found = tl.zeros((TILE,), tl.float32)
+    """`scale * source` for the rows `at` of SPAN from `low` on, zero where no tensor is."""
+    found = tl.zeros(at.shape, tl.float32)
     for s in range(first, last):
         line = segments + s * FIELDS
-        found += _scale(line) * _read(line, tl.load(line + 2), low, TYPE, TILE)
+        found += _scale(line) * _read(line, tl.load(line + 2), low, at, TYPE, SPAN)
     return found
 
 
@@ -146,16 +183,22 @@ def _scale(line: tl.tensor):
 
 
 @triton.jit
-def _read(line: tl.tensor, base: tl.tensor, low: tl.tensor, TYPE: tl.constexpr, TILE: tl.constexpr):
-    """The rows of a tile that are in the tensor at this address, (TILE,), float32; else 0."""
-    i = tl.arange(0, TILE)
+def _read(
+    line: tl.tensor,
+    base: tl.tensor,
+    low: tl.tensor,
+    at: tl.tensor,
+    TYPE: tl.constexpr,
+    SPAN: tl.constexpr,
+):
+    """Those of the rows that are in the tensor at this address, float32; else 0."""
     address = _address(line, base, low, TYPE)
-    if _is_whole(line, address, low, TILE):
+    if _is_whole(line, address, low, SPAN):
         pointer = tl.multiple_of(address.to(tl.pointer_type(TYPE)), ALIGNED)
-        x = tl.load(pointer + i)
+        x = tl.load(pointer + at)
     else:
         pointer = address.to(tl.pointer_type(TYPE))
-        x = tl.load(pointer + i, mask=_inside(line, low, TILE), other=0.0)
+        x = tl.load(pointer + at, mask=_inside(line, low, at, SPAN), other=0.0)
     return x.to(tl.float32)
 
 
@@ -164,40 +207,39 @@ def _write(
     line: tl.tensor,
     base: tl.tensor,
     low: tl.tensor,
+    at: tl.tensor,
     x: tl.tensor,
     TYPE: tl.constexpr,
-    TILE: tl.constexpr,
+    SPAN: tl.constexpr,
 ):
-    """Write the rows of a tile that are in the tensor at this address."""
-    i = tl.arange(0, TILE)
+    """Write those of the rows that are in the tensor at this address."""
     address = _address(line, base, low, TYPE)
-    if _is_whole(line, address, low, TILE):
+    if _is_whole(line, address, low, SPAN):
         pointer = tl.multiple_of(address.to(tl.pointer_type(TYPE)), ALIGNED)
-        tl.store(pointer + i, x.to(TYPE))
+        tl.store(pointer + at, x.to(TYPE))
     else:
         pointer = address.to(tl.pointer_type(TYPE))
-        tl.store(pointer + i, x.to(TYPE), mask=_inside(line, low, TILE))
+        tl.store(pointer + at, x.to(TYPE), mask=_inside(line, low, at, SPAN))
 
 
 @triton.jit
 def _address(line: tl.tensor, base: tl.tensor, low: tl.tensor, TYPE: tl.constexpr):
-    """Of the tile's first row in the tensor at `base`, which may lie before or behind it.
+    """Of row `low` in the tensor at `base`, which may lie before or behind it.
 
-    Rows count from the tile's first: 64 bits only for what all entries share.
+    Rows count from that row: 64 bits only for what all entries share.
     """
     return base + (low - tl.load(line)) * (TYPE.primitive_bitwidth // 8)
 
 
 @triton.jit
-def _is_whole(line: tl.tensor, address: tl.tensor, low: tl.tensor, TILE: tl.constexpr):
-    """Whether all of a tile lies in one tensor, at an address that vectors may be read from."""
-    inside = (tl.load(line) <= low) & (tl.load(line + 1) >= low + TILE)
+def _is_whole(line: tl.tensor, address: tl.tensor, low: tl.tensor, SPAN: tl.constexpr):
+    """Whether all SPAN rows lie in one tensor, at an address that vectors may be read from."""
+    inside = (tl.load(line) <= low) & (tl.load(line + 1) >= low + SPAN)
     return inside & (address % ALIGNED == 0)
 
 
 @triton.jit
-def _inside(line: tl.tensor, low: tl.tensor, TILE: tl.constexpr):
+def _inside(line: tl.tensor, low: tl.tensor, at: tl.tensor, SPAN: tl.constexpr):
     start = tl.maximum(tl.load(line) - low, 0).to(tl.int32)
-    end = tl.minimum(tl.load(line + 1) - low, TILE).to(tl.int32)
-    i = tl.arange(0, TILE)
-    return (i >= start) & (i < end)
+    end = tl.minimum(tl.load(line + 1) - low, SPAN).to(tl.int32)
+    return (at >= start) & (at < end)
