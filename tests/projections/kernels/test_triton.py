@@ -108,17 +108,17 @@ def test_machine_code(
 
 BARS = {
     ("onehot", "apply_tiles"): (46, 250),
-    ("onehot", "largest_of_tiles"): (16, 105),
+    ("onehot", "largest_of_tiles"): (16, 140),
     ("onehot", "adjoint_tiles"): (52, 180),
     ("fastfood", "apply_tiles"): (190, 120),
     ("fastfood", "adjoint_tiles"): (195, 220),
-    ("long fastfood", "spread"): (56, 40),
-    ("long fastfood", "high_levels"): (28, 64),
+    ("long fastfood", "spread"): (56, 48),
+    ("long fastfood", "high_levels"): (28, 56),
     ("long fastfood", "gather"): (132, 80),
-    ("long fastfood", "emit_tiles"): (60, 128),
-    ("long fastfood", "collect_tiles"): (60, 80),
-    ("long fastfood", "scatter"): (136, 128),
-    ("long fastfood", "add_tiles"): (60, 80),
+    ("long fastfood", "emit_tiles"): (58, 140),
+    ("long fastfood", "collect_tiles"): (58, 100),
+    ("long fastfood", "scatter"): (136, 115),
+    ("long fastfood", "add_tiles"): (46, 90),
 }
 """Instructions a weight and registers a thread, by projection and kernel."""
 
