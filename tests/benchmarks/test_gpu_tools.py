@@ -123,6 +123,6 @@ def test_kernels_run_with_other_tiles_and_warps(name):
         launched.append((options["TILE"], options["num_warps"]))
 
     rows = [RowBlock(0, torch.ones(3_000), torch.ones(3_000))]
-    with patch.object(JITFunction, "run", record), speed.shaped(name, 1_024, 2):
+    with patch.object(JITFunction, "run", record), speed.shaped(name, 1_024, 8):
         triton.apply(name, 100, 3_000, 0, torch.ones(100), rows)
-    assert launched == [(1_024, 2)]
+    assert launched == [(1_024, 8)]
