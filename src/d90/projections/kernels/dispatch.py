@@ -22,7 +22,7 @@ _DTYPES = {
 }
 _REMEDIES = {
     "native": "reinstall d90 with a C++ compiler available",
-    "triton": "install triton 3.3 or newer, and a C compiler",
+    "triton": "install triton 3.6 or newer, and a C compiler",
 }
 
 

@@ -14,7 +14,6 @@ from types import ModuleType
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from d90.projections.kernels.base import RowBlock
@@ -26,14 +25,17 @@ _PROJECTIONS: dict[str, tuple[ModuleType, ...]] = {
 }
 """By name, the modules of kernels, each up to its own LARGEST d."""
 
+_OLDEST = (3, 6)
+"""The oldest Triton with which the kernels are known to compile; with 3.3 they do not."""
+
 
 def find_problem() -> str:
     """Why no kernel could be launched here; empty where nothing speaks against it.
 
     Found out before the first launch, where either would be an error in the middle of a run.
     """
-    if not hasattr(tl, "gather"):
-        return f"triton {triton.__version__} has no gather, which came with 3.3 (torch 2.7)"
+    if tuple(map(int, triton.__version__.split(".")[:2])) < _OLDEST:
+        return f"triton {triton.__version__} is older than 3.6 (torch 2.10), which d90 needs"
     compilers = [os.environ.get("CC"), "gcc", "clang"]
     is_interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if not is_interpreted and not any(shutil.which(name) for name in compilers if name):
