@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from d90.errors import printable
 
@@ -20,6 +21,10 @@ class Terminal(Console):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """A string as it is laid out: made printable before its width is measured."""
+        return super().render_str(printable(text), **settings)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

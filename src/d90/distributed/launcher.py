@@ -13,7 +13,8 @@ from d90.errors import D90Error
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return (_number("RANK") or 0) if world_size() > 1 else 0
+    number = _number("RANK") or 0
+    return number if number < world_size() else 0
 
 
 def world_size() -> int:

@@ -19,6 +19,17 @@ IGNORED = ("architectures", "model_type", "dtype", "torch_dtype", "transformers_
 """Fields of a config.json that do not determine the model."""
 
 
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+
+
 def complete(fields: Fields, max_length: int) -> dict[str, Any]:
     """Every field that determines the model; RoBERTa's defaults where `fields` has none.
 
@@ -35,6 +46,9 @@ def complete(fields: Fields, max_length: int) -> dict[str, Any]:
         config = RobertaConfig(**{**ROBERTA, **given})
     except Exception as error:  # huggingface_hub's, which is not a ValueError
         raise D90Error(f"model config: {single_line(error)[:200]}.") from error
+    for name in SIZES:
+        if not 1 <= getattr(config, name) < 2**31:
+            raise D90Error(f"model config: {name} is {getattr(config, name)}: expected 1 or more.")
     if config.hidden_size % config.num_attention_heads:
         raise D90Error(
             f"model config: num_attention_heads {config.num_attention_heads} does not divide "

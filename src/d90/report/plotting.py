@@ -13,7 +13,10 @@ from typing import Any, Literal
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
+
+from d90.errors import printable
 
 PNG_DPI = 300
 
@@ -36,6 +39,7 @@ STYLE = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.minor.width": 0.4,
+    "text.parse_math": False,  # A name may have two dollar signs.
     "svg.hashsalt": "d90",
     "svg.fonttype": "path",
 }
@@ -98,5 +102,9 @@ def _render(draw: Callable[[], Figure], form: str, **options: Any) -> bytes:
     out = io.BytesIO()
     # From matplotlib's own defaults: a reader's matplotlibrc does not change the report.
     with matplotlib.style.context(["default", STYLE]):
-        draw().savefig(out, format=form, **options)
+        figure = draw()
+        for text in figure.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_text(printable(text.get_text()))
+        figure.savefig(out, format=form, **options)
     return out.getvalue()

@@ -147,11 +147,11 @@ def _read_parquet(path: Path) -> Columns:
 
 
 def _values(column: Any) -> list[Any]:
-    """The values of a Parquet column; as text where Python has no such value, as a far date."""
+    """The values of a Parquet column; none where Python has no such values, as far dates."""
     try:
         return column.to_pylist()
     except (ValueError, OverflowError):
-        return [str(value) for value in column.cast("int64").to_pylist()]
+        return [None] * len(column)
 
 
 def _different(names: Sequence[str], path: Path) -> Sequence[str]:

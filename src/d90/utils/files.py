@@ -93,6 +93,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield partial
 
 
+def check_output_file(file: Path, option: str = "--output") -> None:
+    """Check that a file can be written, before hours of training; nothing is created.
+
+    Raises:
+        D90Error: it cannot, or it is no file, device or pipe.
+    """
+    try:
+        mode = _mode(file)
+    except OSError as error:
+        raise D90Error(f"{option} '{file}' cannot be written ({error.strerror}).") from error
+    if mode is not None and stat.S_ISDIR(mode):
+        raise D90Error(f"{option} '{file}' is a folder: give a file name.")
+    if mode is not None and (stat.S_ISSOCK(mode) or stat.S_ISBLK(mode)):
+        raise D90Error(f"{option} '{file}' is no file: give another path.")
+    if mode is None or stat.S_ISREG(mode):
+        check_output_folder(Path(os.path.realpath(file)).parent, option)
+
+
 def check_output_folder(folder: Path, option: str = "--output") -> None:
     """Check that a folder can be written or created, before hours of training; nothing is created.
 

@@ -17,8 +17,8 @@ SHOWN_OPTIONS = frozenset(
 HIDDEN = "***"
 
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]{0,30}:/?/?")
-# Bounded, or the time would grow with the square of the text.
-_URL = re.compile(r"(?<![A-Za-z])[A-Za-z][\w+.-]{0,30}://\S*[^\s.,:;)\]}'\"]")
+_START = re.compile(r"[A-Za-z][\w+.-]{0,30}(?=:|//)")  # bounded: else its time is quadratic
+_PUNCTUATION = ".,:;)]}'\""
 
 
 def is_url(text: str) -> bool:
@@ -62,7 +62,16 @@ def redact(text: str) -> str:
     >>> redact("measure --store=postgresql://me:secret@host/d90")
     'measure --store=postgresql://me@host/d90'
     """
-    return _URL.sub(lambda match: redact_url(match[0]), text)
+    return re.sub(r"\S+", lambda match: _redact_word(match[0]), text)
+
+
+def _redact_word(word: str) -> str:
+    start = _START.search(word)
+    if start is None or not is_url(word.lstrip("'\"(")):
+        return word
+    url = word[start.start() :].rstrip(_PUNCTUATION)
+    rest = word[start.start() + len(url) :]
+    return f"{word[: start.start()]}{redact_url(url)}{rest}"
 
 
 def redact_argument(text: str) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from d90.cli.adapter_options import AdapterFiles
 from d90.cli.output import print_line
+from d90.utils.files import check_output_file
 
 
 def combine(
@@ -23,6 +24,7 @@ def combine(
     from d90 import adapters
     from d90.adapters import arithmetic
 
+    check_output_file(output)
     combined = arithmetic.combine([adapters.load_adapter(file) for file in files], reduction)
     size = combined.save(output)
     print_line(f"{output}: the {reduction} of {len(files)} adapters, {size:,} bytes")

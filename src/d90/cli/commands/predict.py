@@ -12,6 +12,7 @@ from d90.cli.adapter_options import AdapterFile, BaseModel, BatchSize, progress_
 from d90.cli.output import print_line, silence
 from d90.cli.parsing import names
 from d90.cli.predictions import choose_format, read_examples, save, to_rows
+from d90.utils.files import check_output_file
 
 
 def predict(
@@ -58,6 +59,8 @@ def predict(
     columns = adapter.task.text_columns if text_columns is None else names(text_columns)
     examples = read_examples(texts or [], source, columns, adapter.task)
     to_text = choose_format(format, output)
+    if output is not None:
+        check_output_file(output)
     with silence(quiet):
         from d90.adapters.model import load
         from d90.adapters.predict import predict_probabilities

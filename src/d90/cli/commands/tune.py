@@ -26,8 +26,7 @@ from d90.cli.options import (
 from d90.cli.output import print_line, rows_table, silence
 from d90.cli.terminal import Terminal
 from d90.distributed.launcher import rank
-from d90.errors import D90Error
-from d90.utils.files import check_output_folder
+from d90.utils.files import check_output_file
 
 if TYPE_CHECKING:
     from d90.experiments.tune import AdapterTuner, CodecChoice
@@ -77,7 +76,7 @@ def tune(
         check_choice(bits, tolerance, qat_epochs)
         with raise_on_all_ranks():
             if rank() == 0:
-                _check_output(output)
+                check_output_file(output)
         check_run(d, learning_rate, seed)
         problem = load_problem(
             model,
@@ -92,12 +91,6 @@ def tune(
             problem, d=d, learning_rate=learning_rate, seed=seed, qat_epochs=qat_epochs
         )
         _tune(tuner, output, bits, tolerance, quiet)
-
-
-def _check_output(output: Path) -> None:
-    if output.is_dir():
-        raise D90Error(f"--output '{output}' is a folder: give a file name.")
-    check_output_folder(output.parent)
 
 
 def _tune(tuner: AdapterTuner, output: Path, bits: str, tolerance: float, quiet: bool) -> None:
