@@ -40,7 +40,7 @@ METHODS = ("did", "said")
 
 def cases(*, quick: bool) -> list[Case]:
     """One case for each method."""
-    repetitions = 3 if quick else 51
+    repetitions = 3 if quick else 31
     return [Case(f"host work, {m}", partial(_measure, m, repetitions)) for m in METHODS]
 
 

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from d90.errors import D90Error
 from d90.projections import PROJECTIONS, make_projection
-from d90.subspace import GROUPINGS, SCALES, Subspace, attach, detach
+from d90.subspace import GROUPINGS, SCALES, Subspace, attach, detach, hold
 from d90.subspace.ops import GroupRows
 
 
@@ -277,6 +277,51 @@ def test_theta_is_computed_when_z_changes_and_not_otherwise(
         model(tokens)
     assert forwards(False) == 0
     assert forwards(True) == calls
+
+
+def test_a_held_model_compares_once(model: Recurrent, tokens: Tensor) -> None:
+    subspace = attach(model, d=17, method="said")
+    randomize(subspace)
+    with torch.no_grad():
+        first = model(tokens)
+        with hold(model):
+            assert torch.equal(model(tokens), first)
+            subspace.z.data.add_(1)  # Seen only by a comparison.
+            assert torch.equal(model(tokens), first)
+        moved = model(tokens)
+        assert not torch.allclose(moved, first)
+        subspace.z.data.sub_(2)
+        with hold(model):  # The first forward pass inside compares.
+            assert not torch.allclose(model(tokens), moved)
+    with hold(model):
+        loss_of(model, tokens).backward()
+        held = gradients(model)
+    loss_of(model, tokens).backward()
+    for got, want in zip(held, gradients(model), strict=True):
+        assert torch.equal(got, want)
+    detach(model)
+    with hold(model):
+        model(tokens)
+
+
+def test_a_parameter_that_was_replaced_is_seen(model: Recurrent, tokens: Tensor) -> None:
+    subspace = attach(model, d=17)
+    model(tokens)
+    other = {"subspace.z": subspace.z.detach() + 0.5}
+    model.load_state_dict(other, assign=True)
+    loss_of(model, tokens).backward()
+    assert subspace.z.grad is not None
+
+
+@pytest.mark.parametrize("method", ["did", "said"])
+def test_second_derivatives_are_refused(model: Recurrent, method: str) -> None:
+    subspace = attach(model, d=17, method=method)
+    randomize(subspace)
+    subspace.materialize()
+    loss = model.head.weight.square().sum()
+    (gradient,) = torch.autograd.grad(loss, subspace.z, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
 
 
 def test_matrices_that_stay_are_not_computed(model: Recurrent, computed: Writes) -> None:

@@ -45,6 +45,10 @@ def count(sent, bucket):
     return allreduce_hook(None, bucket)  # type: ignore[reportArgumentType]
 
 
+def refuse(tensor: Tensor) -> list:
+    raise AssertionError("a tensor is read")
+
+
 def one_of_two(rank: int, folder: str) -> None:
     """Saves its gradients and how many numbers travelled; sees another head refused."""
     torch.set_num_threads(1)
@@ -63,7 +67,17 @@ def one_of_two(rank: int, folder: str) -> None:
             "broadcast": sum(buffer.numel() for buffer in model.modules_buffers),
         }
         torch.save(result, f"{folder}/{method}{rank}.pt")
-    other = DistributedDataParallel(small("did", head_seed=rank))
+    model = DistributedDataParallel(small("did"))
+    model(data())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "tolist", refuse)
+        for _ in range(2):  # The checksum is read in the first forward pass alone.
+            model(data()).mean().backward()
+            with torch.no_grad():
+                model.module.subspace.z.add_(0.1)
+    head = small("did", head_seed=rank)
+    head(data())  # Before DDP sends the checksum of rank 0, nothing can be wrong.
+    other = DistributedDataParallel(head)
     if rank == 0:
         other(data())
     else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,8 +17,9 @@ from torch.distributed.fsdp import fully_shard
 
 from d90.errors import D90Error
 from d90.subspace import attach
-from d90.subspace.fsdp import attach_sharded
+from d90.subspace.fsdp import ShardedSubspace, attach_sharded
 from d90.subspace.layout import build_layout, find_params
+from d90.subspace.ops import GroupRows
 
 D_SMALL, STEPS = 20, 5
 CASES = {
@@ -40,10 +43,10 @@ class Block(nn.Module):
 class Language(nn.Module):
     """Embeddings tied to the output, blocks, and a head: no size but one is even."""
 
-    def __init__(self) -> None:
+    def __init__(self, block: type[Block] = Block) -> None:
         super().__init__()
         self.words = nn.Embedding(11, 7)
-        self.blocks = nn.ModuleList(Block() for _ in range(3))
+        self.blocks = nn.ModuleList(block() for _ in range(3))
         self.out = nn.Linear(7, 11, bias=False)
         self.out.weight = self.words.weight
         self.head = nn.Linear(11, 1)
@@ -55,9 +58,9 @@ class Language(nn.Module):
         return self.head(self.out(x)).squeeze(-1)
 
 
-def language() -> Language:
+def language(block: type[Block] = Block) -> Language:
     torch.manual_seed(0)
-    return Language().double()
+    return Language(block).double()
 
 
 def data() -> tuple[Tensor, Tensor]:
@@ -71,8 +74,8 @@ def loss_of(model: nn.Module, rows: slice) -> Tensor:
     return (model(ids[rows]) - expected[rows]).square().mean()
 
 
-def sharded() -> Language:
-    model, mesh = language(), init_device_mesh("cpu", (2,))
+def sharded(kind: type[Block] = Block) -> Language:
+    model, mesh = language(kind), init_device_mesh("cpu", (2,))
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -84,6 +87,50 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: slices.full_tensor() for name, slices in result.items()}
 
 
+@contextmanager
+def counted_calls(subspace: ShardedSubspace) -> Iterator[Counter[str]]:
+    """Calls of the projection, and gradients of shards that are alive beside those projected."""
+    calls, write, pull_back = Counter[str](), GroupRows.write, GroupRows.pull_back
+
+    def counted_write(*given: Any) -> None:
+        calls["write"] += 1
+        write(*given)
+
+    def counted_pull_back(*given: Any) -> Tensor:
+        calls["pull_back"] += 1
+        calls["alive"] += sum(s.parameter.grad is not None for s in subspace._shards)
+        return pull_back(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GroupRows, "write", counted_write)
+        patch.setattr(GroupRows, "pull_back", counted_pull_back)
+        yield calls
+
+
+class Spare(Block):
+    """A block with tensors that no forward pass uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Linear(7, 2)
+
+
+def with_unused_tensors(rank: int) -> dict[str, Any]:
+    """The gradient of two backward passes, where no group ever has all of its gradients."""
+    model = sharded(Spare)
+    subspace = attach_sharded(model, d=D_SMALL, method="said")
+    with torch.no_grad():
+        subspace.z.add_(0.1)
+    waiting = 0
+    for half in (slice(rank, 4, 2), slice(4 + rank, 8, 2)):
+        (loss_of(model, half) / 2).backward()
+        waiting = len({shard.rows.group for shard in subspace._waiting})
+    subspace.reduce_gradient()
+    gradients = [p.grad for p in subspace.parameters()]
+    alive = sum(p.grad is not None for p in model.parameters())
+    return {"gradients": gradients, "waiting": waiting, "alive": alive}
+
+
 def train(rank: int, options: dict[str, Any]) -> dict[str, Any]:
     """Five updates of two backward passes, each process with its half of the rows."""
     model = sharded()
@@ -91,9 +138,12 @@ def train(rank: int, options: dict[str, Any]) -> dict[str, Any]:
     subspace = attach_sharded(model, d=D_SMALL, **options)
     optimizer = torch.optim.Adam(subspace.parameters(), lr=0.05)
     sent = Counter[str]()
+    calls = Counter[str]()
     for _ in range(STEPS):
         for half in (slice(rank, 4, 2), slice(4 + rank, 8, 2)):
-            (loss_of(model, half) / 2).backward()
+            with counted_calls(subspace) as counted:
+                (loss_of(model, half) / 2).backward()
+            calls.update(counted)
         with count_bytes() as counted:
             subspace.reduce_gradient()
         sent.update(counted)
@@ -111,6 +161,8 @@ def train(rank: int, options: dict[str, Any]) -> dict[str, Any]:
         "num_params": subspace.num_local_params,
         "gradients": sum(p.grad is not None for p in model.parameters()),
         "sent": sent,
+        "calls": calls,
+        "groups": len({s.rows.group for s in subspace._shards if s.theta_0.numel()}),
     }
     subspace.detach()
     after = weights_of(model)
@@ -134,7 +186,8 @@ def refusals(rank: int) -> dict[str, str]:
 
 
 def everything(rank: int) -> dict[str, Any]:
-    return {**{name: train(rank, case) for name, case in CASES.items()}, "no": refusals(rank)}
+    runs = {name: train(rank, case) for name, case in CASES.items()}
+    return {**runs, "unused": with_unused_tensors(rank), "no": refusals(rank)}
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +232,30 @@ def test_only_the_gradient_of_d_parameters_is_exchanged(results, name: str) -> N
     for result in results:
         assert gradient_bytes(result[name]["sent"]) == STEPS * D_SMALL * 8
         assert result[name]["gradients"] == 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_projection_is_called_group_by_group(results, name: str) -> None:
+    for result in (result[name] for result in results):
+        calls, groups = result["calls"], result["groups"]
+        # Nothing is written in the first step, where z is zero.
+        assert calls["write"] == (STEPS - 1) * (1 if result["lam"] is None else groups)
+        assert calls["pull_back"] == 2 * STEPS * groups
+        assert calls["alive"] == 0
+
+
+def test_gradients_of_a_group_with_unused_tensors(results) -> None:
+    model = language(Spare)
+    subspace = attach(model, d=D_SMALL, method="said")
+    with torch.no_grad():
+        subspace.z.add_(0.1)
+    for half in (slice(0, 4), slice(4, 8)):
+        (loss_of(model, half) / 2).backward()
+    for result in (result["unused"] for result in results):
+        for got, want in zip(result["gradients"], subspace.parameters(), strict=True):
+            torch.testing.assert_close(got, want.grad, rtol=1e-9, atol=1e-11)
+        assert result["waiting"] <= 1
+        assert result["alive"] == 0
 
 
 def test_each_rank_holds_its_shards_and_tied_weights_once(results) -> None:

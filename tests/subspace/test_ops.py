@@ -50,6 +50,13 @@ def test_opcheck_pull_back() -> None:
     torch.library.opcheck(pull_back, (halves, 5, "onehot", D, 3, ROW_OFFSETS, SCALES))
 
 
+@pytest.mark.skipif(not hasattr(torch.Tag, "cudagraph_unsafe"), reason="torch before 2.8")
+@pytest.mark.parametrize("name", ["add_projected", "pull_back"])
+def test_the_ops_are_left_out_of_cuda_graphs(name: str) -> None:
+    op = getattr(torch.ops.d90, name).default
+    assert torch.Tag.cudagraph_unsafe in op.tags
+
+
 @pytest.mark.parametrize("projection", PROJECTIONS)
 def test_values_and_gradients_are_those_of_the_formula(projection: str) -> None:
     lam = lams(torch.float64)

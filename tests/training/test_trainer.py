@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from d90.tasks import Task
 from d90.training import Progress, TrainConfig, estimate_seconds, subspace_learning_rate
 from d90.training import train as train_at
 from d90.training.data import TokenizedTask, tokenize
+from d90.training.loop import seed_dropout
 from d90.training.trainer import Trainer
 
 CONFIG = TrainConfig(epochs=3, batch_size=8)
@@ -213,6 +215,17 @@ def test_global_generators_do_not_matter(data: TokenizedTask, new_model):
     assert results[0] == results[1]
     other = train(new_model(), data, replace(CONFIG, max_steps=5), seed=1)
     assert timeless(other) != results[0]
+
+
+def test_dropout_is_seeded_and_nothing_else():
+    random.seed(5)
+    expected = random.random()
+    random.seed(5)
+    seed_dropout(11, torch.device("cpu"))
+    masks = torch.rand(100)
+    torch.manual_seed(11)
+    assert torch.equal(torch.rand(100), masks)
+    assert random.random() == expected
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
