@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import entries as files
 from benchmarks import (
     gpu_cases,
+    host_work,
     kernels,
     machine,
     memory,
@@ -29,7 +30,7 @@ from benchmarks.entries import Entry
 
 BUILD = machine.ROOT / "build"
 FILE = BUILD / "bench.json"
-PARTS = (kernels, scaling, memory, training, gpu_cases)
+PARTS = (kernels, scaling, memory, training, host_work, gpu_cases)
 
 console = Console()
 app = typer.Typer(add_completion=False)
