@@ -22,8 +22,8 @@ __all__ = [
 
 EXECUTORS = ("serial", "processes", "ray")
 
-MAX_WORKERS = 100_000
-"""Of processes, or of cores and GPUs of a trial: more is a mistake."""
+MAX_WORKERS = 2**31 - 1
+"""Of processes, or of cores and GPUs of a trial: what memory allows is checked later."""
 
 
 def make_executor(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from time import monotonic
@@ -180,7 +181,7 @@ class _Worker:
         self._process = context.Process(
             target=_serve, args=(theirs, init_kwargs, threads), daemon=True
         )
-        with only_gpu(gpu):
+        with only_gpu(gpu), _no_interrupts():
             self._process.start()
         theirs.close()
 
@@ -221,9 +222,22 @@ class _Worker:
         self._connection.close()
 
 
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Processes started within are never interrupted, not even while Python starts: Ctrl-C goes to
+    all processes of a terminal, and the imports of a worker take seconds.
+    """
+    resource_tracker.ensure_running()  # It would be started first, and unblock the signal.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, init_kwargs: Mapping[str, Any], threads: int) -> None:
     """Main loop of a worker: receive trials, send progress and results."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # For the processes that this one starts.
     torch.set_num_threads(threads)
     try:
         runner = TrialRunner(**init_kwargs)

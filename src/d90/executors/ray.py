@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -36,6 +37,9 @@ from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
 
 _log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 10.0
+"""How long a cluster may take to accept a connection."""
 
 POLL_SECONDS = 0.2
 """How often the driver checks for newly submitted trials, and a worker for cancellation."""
@@ -262,6 +266,7 @@ def _connect(address: str | None) -> bool:
     if ray.is_initialized():
         return False
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_reachable(address)
     local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         # Workers' output is not copied to the driver, which has its own progress display.
@@ -272,6 +277,25 @@ def _connect(address: str | None) -> bool:
             "`ray start --head`, or leave out the address."
         ) from error
     return True
+
+
+def _check_reachable(address: str) -> None:
+    """Check that something answers at HOST:PORT: Ray itself would try for minutes.
+
+    Raises:
+        D90Error: nothing does.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon:  # `auto`, `local` or the name of a cluster
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise D90Error(
+            f"cannot reach the Ray cluster at '{address}': {_message(error)}; start one with "
+            "`ray start --head`, or leave out the address."
+        ) from error
 
 
 def _resources() -> list[dict[str, float]]:

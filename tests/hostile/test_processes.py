@@ -1,0 +1,53 @@
+"""Addresses where nothing answers, and interrupts while a worker starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from multiprocessing import get_context
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+from tests.hostile.commands import TRAINING
+from tests.hostile.ground import Ground, check_refused, run
+
+from d90.errors import D90Error
+from d90.executors.processes import _no_interrupts
+from d90.executors.ray import _check_reachable
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:x"])
+def test_a_cluster_that_is_not_there(address: str, ground: Ground, here: Path) -> None:
+    pytest.importorskip("ray")
+    names, began = ground.names(), monotonic()
+    options = ["--dims", "10", *TRAINING.split(), "--executor", "ray", "--address", address]
+    outcome = run(["measure", names["model"], names["task"], *options])
+    check_refused(outcome, f"cannot reach the Ray cluster at '{address}'")
+    assert monotonic() - began < 30
+
+
+@pytest.mark.parametrize("address", ["[::1]:99999", "host:-1", "no.such.host.invalid:6379"])
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(D90Error, match="cannot reach the Ray cluster"):
+        _check_reachable(address)
+
+
+def test_addresses_that_answer_or_have_no_port() -> None:
+    for name in ("auto", "local", "a-cluster"):
+        _check_reachable(name)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        _check_reachable(f"ray://127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_a_worker_is_not_interrupted_while_it_starts(capfd: pytest.CaptureFixture[str]) -> None:
+    process = get_context("spawn").Process(target=sleep, args=(0.1,))
+    with _no_interrupts():
+        process.start()
+    assert process.pid is not None
+    while process.is_alive():
+        os.kill(process.pid, signal.SIGINT)
+        sleep(0.02)
+    assert (process.exitcode, capfd.readouterr().err) == (0, "")
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
