@@ -51,7 +51,7 @@ def check(result: Result, message: str) -> None:
         ("--dims 5,5", "dims has 5 twice"),
         ("--dims 5 --protocol grid", "'grid' takes no dims"),
         ("--protocol list", "'list' needs dims"),
-        ("--num-dims 1000000000000", "num_dims is 1000000000000"),
+        ("--protocol grid --num-dims 1000000000000", "num_dims is 1000000000000"),
         (f"--max-dim 1{'0' * 400}", "max_dim has 1"),
         ("--learning-rates nan", "--learning-rates 'nan': 'nan' is not a number"),
         ("--learning-rates 0", "learning_rates has 0.0"),

@@ -67,6 +67,8 @@ def study(
         "threshold": estimated.threshold,
         "d90": estimated.d90,
         "interval": estimated.interval,
+        "first_passing_d": estimated.first_passing_d,
+        "band": estimated.band,
         "status": estimated.status,
         "reason": estimated.reason,
         "warnings": estimated.warnings,

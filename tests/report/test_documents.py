@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
@@ -96,10 +96,18 @@ def test_no_study_and_one_without_a_d90(name: str, studies: list[Summary], tmp_p
         )
 
 
+def exact(d90: int) -> dict[str, Any]:
+    return {"d90": d90, "interval": None}
+
+
 def test_table_1_has_the_papers_numbers_and_the_reasons() -> None:
     studies = [
-        study(runs(EIGHT), model="FacebookAI/roberta-large", task="mrpc", method="said", d90=210),
-        study(runs(EIGHT), model="FacebookAI/roberta-large", task="mrpc", method="did", d90=900),
+        study(
+            runs(EIGHT), model="FacebookAI/roberta-large", task="mrpc", method="said", **exact(210)
+        ),
+        study(
+            runs(EIGHT), model="FacebookAI/roberta-large", task="mrpc", method="did", **exact(900)
+        ),
         study(runs(EIGHT), model="mine", task="mrpc", method="did", majority=0.73),
     ]
     document = table1(studies, {"big on mrpc, DID": "no memory"})
@@ -157,7 +165,8 @@ def test_generalization_by_hand() -> None:
         examples={"train": 1000, "train_metric": 10_000, "metric": 400},
         settings={"training": {"epochs": 4, "batch_size": 32, "max_steps": None}},
     )
-    assert summary.d90 == 100
+    # The run of the bound is the first one tried from d90 on.
+    assert 50 < (summary.d90 or 0) <= 100
     assert description_bits(summary, 32) == pytest.approx(100 * 32 + 1.584962500721156 + 2)
     tables = {table.name: table for table in generalization([summary]).tables}
     (row,) = tables["generalization"].rows

@@ -77,9 +77,10 @@ def protocol_options(
     protocol: Annotated[
         str | None,
         option(
-            "Which d to try: grid, bisect (binary search) or list (those of --dims).",
+            "Which d to try: adaptive (by a model of the curve, until the interval is narrow), "
+            "grid, bisect (binary search) or list (those of --dims).",
             SEARCH,
-            show_default="list with --dims, else grid; bisect in scaling and trajectory",
+            show_default="list with --dims, else adaptive; grid in table and curves",
         ),
     ] = None,
     dims: Annotated[
@@ -89,10 +90,27 @@ def protocol_options(
         int | None, option("Smallest d.", SEARCH, show_default="10; bisect: 100")
     ] = None,
     max_dim: Annotated[
-        int | None, option("Largest d.", SEARCH, show_default="10000; bisect: 4000000")
+        int | None,
+        option("Largest d.", SEARCH, show_default="10000; adaptive: 100000; bisect: 4000000"),
     ] = None,
     num_dims: Annotated[
         int | None, option("Number of d in the grid.", SEARCH, show_default="100")
+    ] = None,
+    interval_ratio: Annotated[
+        float | None,
+        option(
+            "Ratio of the ends of d90's interval at which adaptive ends.", SEARCH, show_default="2"
+        ),
+    ] = None,
+    budget: Annotated[
+        int | None,
+        option(
+            "Largest number of trials of adaptive, baseline included.", SEARCH, show_default="24"
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        option("Trials that adaptive proposes at a time, for workers.", SEARCH, show_default="1"),
     ] = None,
     learning_rates: Annotated[
         str | None,
@@ -119,7 +137,7 @@ def protocol_options(
     seeds: Annotated[
         str,
         option(
-            "Seeds of the trials (projection, data order, dropout); two or more give an interval.",
+            "Seeds of the trials (projection, data order, dropout); of adaptive, the first one.",
             SEARCH,
             metavar="N,N,...",
         ),
@@ -144,6 +162,9 @@ def protocol_options(
             "min_dim": min_dim,
             "max_dim": max_dim,
             "num_dims": num_dims,
+            "interval_ratio": interval_ratio,
+            "budget": budget,
+            "batch": batch,
             "seeds": integers("--seeds", seeds),
             "target_fraction": target_fraction,
             **given_rates,
@@ -166,7 +187,7 @@ class ProtocolOptions:
     arguments: Mapping[str, Any]
     baseline_epochs: int | None
 
-    def make(self, default: str = "grid") -> Protocol:
+    def make(self, default: str = "adaptive") -> Protocol:
         """The protocol that was named; without a name, `list` where dims are given, or `default`.
 
         Raises:

@@ -24,7 +24,7 @@ from d90.experiments.problem import load_problem
 from d90.experiments.scheduler import Scheduler
 from d90.experiments.study import Study
 from d90.search.estimate import estimate
-from d90.search.protocols import GridProtocol, Protocol
+from d90.search.protocols import AdaptiveProtocol, Protocol
 from d90.search.summary import Summary
 from d90.search.trial import TrialResult
 from d90.storage.store import Store
@@ -66,7 +66,7 @@ def measure(
 
     Args:
         model, task: as in `load_problem`, like the other arguments not listed below.
-        protocol: decides which trials to run; the paper's grid by default.
+        protocol: decides which trials to run; adaptive by default.
         store: a path (SQLite) or a PostgreSQL URL; the same call resumes from it.
         executor, workers, address, cpus_per_trial, gpus_per_trial: where trials run, as in
             `d90.executors.make_executor`.
@@ -78,7 +78,7 @@ def measure(
     Raises:
         D90Error: an argument is invalid, or a resource that the study needs cannot be used.
     """
-    protocol = protocol or GridProtocol()
+    protocol = protocol or AdaptiveProtocol()
     problem = load_problem(
         model,
         task,
@@ -161,6 +161,7 @@ def summarize(
         majority=problem.majority,
         target_fraction=target_fraction,
         evaluation_size=size if problem.task.metric == "accuracy" else None,
+        dims=study.protocol.dimensions(),
     )
     return Summary(
         model=problem.model_name,
@@ -177,6 +178,8 @@ def summarize(
         threshold=estimated.threshold,
         d90=estimated.d90,
         interval=estimated.interval,
+        first_passing_d=estimated.first_passing_d,
+        band=estimated.band,
         status=estimated.status,
         reason=estimated.reason,
         warnings=estimated.warnings,

@@ -30,6 +30,11 @@ class Study:
     protocol: Protocol
 
     def __post_init__(self) -> None:
+        sizes = self.problem.examples
+        bound = self.protocol.for_task(
+            majority=self.problem.majority, evaluation_size=sizes["metric"]
+        )
+        object.__setattr__(self, "protocol", bound)
         self.problem.check_dims(self.protocol.dimensions())
 
     @property

@@ -23,8 +23,9 @@ LEFT, RIGHT, TOP, BOTTOM = 0.52, 0.83, 0.2, 0.4
 PLOT_HEIGHT = 1.75
 LEGEND_ROW, LEGEND_COLUMNS = 0.14, 4
 LABEL_GAP = 0.12
-FULL, THRESHOLD, MAJORITY, FAILED = "#0072b2", "#b34700", SOFT, "#888888"
-"""Okabe and Ito's blue and darkened vermillion, and grays: distinct for color-blind readers."""
+FULL, THRESHOLD, BAND, MAJORITY, FAILED = "#0072b2", "#b34700", "#007a5a", SOFT, "#888888"
+"""Okabe and Ito's blue, darkened vermillion and green, and grays: distinct for color-blind
+readers."""
 
 MarkerStyle = Mapping[str, Any]
 """Marker and color of the runs at one learning rate."""
@@ -43,6 +44,7 @@ def draw_curve(summary: Summary) -> Figure:
     )
     _set_scales(axes, summary)
     _draw_levels(axes, summary)
+    _draw_band(axes, summary)
     _draw_runs(axes, summary, styles)
     _draw_answer(axes, summary)
     if legend:
@@ -124,6 +126,15 @@ def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
         placed[i] = min(placed[i], ceiling)
         ceiling = placed[i] - gap
     return placed
+
+
+def _draw_band(axes: Axes, summary: Summary) -> None:
+    """The posterior of the curve: its median, and 95% at each d."""
+    if not summary.band:
+        return
+    d, low, median, high = zip(*summary.band, strict=True)
+    axes.fill_between(d, low, high, color=BAND, alpha=0.15, linewidth=0, zorder=0.5)
+    axes.plot(d, median, color=BAND, linewidth=0.8, zorder=1.4)
 
 
 def _draw_runs(axes: Axes, summary: Summary, styles: Mapping[float, MarkerStyle]) -> None:

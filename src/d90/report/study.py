@@ -85,6 +85,7 @@ def _facts_table(summary: Summary) -> Table:
         "Majority class": wording.format_metric(summary.majority),
         "Status": summary.status,
         "Interval": wording.interval(summary),
+        "Smallest d tried that passes": _dimension_or_none(summary.first_passing_d),
         "Started": summary.started or "",
         "Finished": summary.finished or "",
     }
@@ -92,8 +93,12 @@ def _facts_table(summary: Summary) -> Table:
     return Table(None, "What was measured", ("property", "value"), rows, terminal_rows=0)
 
 
+def _dimension_or_none(d: int | None) -> str:
+    return "none" if d is None else wording.format_d(d)
+
+
 def _best_table(summary: Summary) -> Table:
-    """The best run at each d; the row of d90 is emphasized."""
+    """The best run at each d; the first row that passes is emphasized."""
     by_d = {d: list(results) for d, results in groupby(summary.ordered_trials, lambda r: r.trial.d)}
     return Table(
         name=None,
@@ -103,7 +108,9 @@ def _best_table(summary: Summary) -> Table:
         terminal_rows=TERMINAL_ROWS,
         headers={"metric": summary.metric, "passes": f"≥{wording.percent(summary)}"},
         formats={"d": _dimension, "learning rate": _learning_rate},
-        styles=tuple("best" if d is not None and d == summary.d90 else "" for d in by_d),
+        styles=tuple(
+            "best" if d is not None and d == summary.first_passing_d else "" for d in by_d
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from d90.search.estimate import LEVEL
+from d90.search.posterior import LEVEL
 from d90.search.summary import Summary
 
 
@@ -83,7 +83,8 @@ def cell(summary: Summary) -> str:
 
 def one_sided(summary: Summary) -> str | None:
     """What a study without a d90 says of it: `> 10,000` or `≤ 10`; None if nothing."""
-    dims = [result.trial.d for result in summary.trials if result.trial.d is not None]
+    dims = [point.d for point in summary.band]
+    dims = dims or [result.trial.d for result in summary.trials if result.trial.d is not None]
     if dims and summary.status == "above-maximum":
         return f"> {format_d(max(dims))}"
     if dims and summary.status == "at-minimum":
@@ -103,4 +104,4 @@ def sentence(summary: Summary) -> str:
     )
     if summary.interval is None:
         return text
-    return f"{text} {LEVEL:.0%} interval over seeds: {interval(summary)}."
+    return f"{text} {LEVEL:.0%} interval: {interval(summary)}."

@@ -60,9 +60,15 @@ def curve(results: Iterable[TrialResult]) -> tuple[Point, ...]:
 
 
 def full_metric(results: Iterable[TrialResult]) -> float | None:
-    """The best metric of the full fine-tuning runs, the baseline of d90; None if none trained."""
-    metrics = [r.metric for r in valid_results(results) if r.trial.is_full and r.metric is not None]
-    return max(metrics, default=None)
+    """The metric of full fine-tuning, the baseline of d90; None if no such run trained.
+
+    The mean over seeds at the learning rate where that is highest: the best run would be too high.
+    """
+    metrics: dict[float, list[float]] = {}
+    for result in valid_results(results):
+        if result.trial.is_full and result.metric is not None:
+            metrics.setdefault(result.trial.learning_rate, []).append(result.metric)
+    return max(map(fmean, metrics.values()), default=None)
 
 
 def passes(metric: float, threshold: float) -> bool:

@@ -1,4 +1,4 @@
-"""Estimate d90 and its interval from the results of trials, or the reason that there is none.
+"""d90 and its interval from the results of trials of any protocol, or why there is none.
 
 This module imports no torch.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Literal
-
-import numpy as np
+from typing import Literal, NamedTuple
 
 from d90.errors import D90Error
 from d90.search.curve import Point, curve, full_metric, passes, valid_results
+from d90.search.curve_model import CurveModel, ladder, records, runs_of
+from d90.search.posterior import Answer, Posterior, sample_posterior
 from d90.search.trial import TrialResult
 
 EstimateStatus = Literal[
@@ -29,20 +29,35 @@ EstimateStatus = Literal[
 
 Interval = tuple[int | None, int | None]
 
-RESAMPLES = 2000
-"""Bootstrap samples of the seeds."""
+PARTICLES = 2000
+"""Of the posterior that gives the answer, another sample than those that chose the runs."""
 
-LEVEL = 0.95
-"""Level of the interval."""
+SEED = 1
+
+DEFAULT_EVALUATION_SIZE = 1000
+"""Of the prior of the noise, where the metric is no accuracy."""
 
 WIDE_GAP = 1.5
 """Ratio of neighboring dimensions above which the resolution is worth a warning."""
 
-FEW_SEEDS = 3
-"""With fewer seeds the interval gets a warning (docs/estimators.md has its coverage)."""
+DISAGREEMENT = 1.5
+"""Ratio of d90 and the first passing d above which the difference is worth a warning."""
 
 FALSE_ALARMS = 0.05
 """How often a monotone curve with normal noise may get the warning that it is not monotone."""
+
+
+class BandPoint(NamedTuple):
+    """The mean metric at one d and its best learning rate: quantiles of the posterior.
+
+    Attributes:
+        low, median, high: 2.5%, 50% and 97.5%.
+    """
+
+    d: int
+    low: float
+    median: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -51,14 +66,15 @@ class Estimate:
 
     Attributes:
         status: `ok`, or why there is no d90 (`estimate` defines each status).
-        d90: the smallest d tried whose best metric reaches the threshold; None unless `ok`.
-        interval: 95% interval of the d at which the curve crosses the threshold, for two
-            seeds or more; None otherwise. A seed decides the projection, data order and dropout
-            of its runs. An end is None when it is open: below the smallest d tried, or above the
-            largest.
-        full_metric: best metric of full fine-tuning, None if no such run trained.
+        d90: the posterior's median; None unless `ok`.
+        interval: its 95% interval; None where there is no posterior. An end is None when it is
+            open: below the smallest d tried, or above the largest.
+        first_passing_d: the paper's own definition: the smallest d tried whose best metric reaches
+            the threshold, whatever the status; None if there is none.
+        full_metric: of full fine-tuning (`d90.search.curve.full_metric`).
         threshold: target_fraction * full_metric.
         best: best metric at each d with a valid run.
+        band: the curve of the posterior.
         warnings: one line each.
         reason: why there is no d90, in one line; empty when `ok`.
     """
@@ -66,9 +82,11 @@ class Estimate:
     status: EstimateStatus
     d90: int | None = None
     interval: Interval | None = None
+    first_passing_d: int | None = None
     full_metric: float | None = None
     threshold: float | None = None
     best: Mapping[int, float] = field(default_factory=dict)
+    band: tuple[BandPoint, ...] = ()
     warnings: tuple[str, ...] = ()
     reason: str = ""
 
@@ -79,59 +97,108 @@ def estimate(
     majority: float,
     target_fraction: float = 0.9,
     evaluation_size: int | None = None,
+    dims: Sequence[int] | None = None,
 ) -> Estimate:
-    """d90: the smallest d tried whose best metric reaches `target_fraction` of full fine-tuning.
+    """d90: where the mean metric at the best learning rate crosses the threshold.
 
-        best(d)   = mean over seeds of max over learning rates of metric(d, learning rate, seed)
-        threshold = target_fraction * max over learning rates of the full fine-tuning metric
-        d90       = min {d : best(d) >= threshold}
+        threshold = target_fraction * (what full fine-tuning reaches)
+        d90       = min {d : max over learning rates of the mean metric >= threshold}
 
-    Only valid runs count: one that collapsed to a single class, diverged or failed is excluded. The
-    first condition that holds is the status; only `ok` has a d90:
+    The posterior of the curve (`d90.search.curve_model`) given the results gives its median and its
+    95% interval: over the seeds of P, of the data order and of dropout, of the subspace runs and
+    of the baseline, with the evaluation examples as given.
+
+    The first condition that holds is the status; only `ok` has a d90:
 
     * `undefined-baseline`: full fine-tuning did not train, or does not beat the majority class;
     * `trivial-threshold`: the threshold is at or below the majority class, so that a constant
       predictor would pass;
     * `unstable`: no subspace run is valid;
-    * `above-maximum`: no d tried reaches the threshold;
-    * `at-minimum`: the smallest d tried reaches it, which bounds d90 from above only;
+    * `above-maximum`: more likely than not, no d up to the largest reaches the threshold;
+    * `at-minimum`: more likely than not, the smallest d reaches it, which bounds d90 from above
+      only;
     * `ok`.
 
     Args:
-        results: of full fine-tuning and subspace runs, in any order.
+        results: of full fine-tuning and subspace runs, in any order, of any protocol.
         majority: metric of the best constant predictor.
         target_fraction: the 0.9 of d90, in (0, 1].
-        evaluation_size: number of evaluation examples, when the metric is an accuracy: its
-            binomial standard error then counts as noise.
+        evaluation_size: number of evaluation examples, when the metric is an accuracy: the
+            binomial standard error is where the prior of the noise lies.
+        dims: that the protocol may try, whose ends are those of the curve; by default those tried.
 
     Raises:
         D90Error: target_fraction or evaluation_size is out of its range.
 
-    Source: Aghajanyan et al. 2021, section 3; the names of the statuses are ours.
+    Source: Aghajanyan et al. 2021, section 3; the model and the names of the statuses are ours.
     """
     _check(target_fraction, evaluation_size)
     results = list(results)
     points = curve(results)
     full = full_metric(results)
     threshold = None if full is None else target_fraction * full
-    status, reason = _status(points, full, threshold, majority, results)
-    warnings = [*_run_warnings(results, points), *_seed_warnings(points)]
+    warnings = [*_run_warnings(results, points), *_seed_warnings(results, points)]
     warnings += _monotone_warnings(points, evaluation_size)
-    d90, interval = None, None
-    if status == "ok" and threshold is not None:
-        d90 = next(p.d for p in points if passes(p.best, threshold))
-        interval = _interval(points, threshold)
-        warnings += _resolution_warnings(points, d90, threshold)
-    return Estimate(
-        status=status,
-        d90=d90,
-        interval=interval,
+    passing = None if threshold is None else _first_passing(points, threshold)
+    answer = Estimate(
+        status="ok",
+        first_passing_d=passing,
         full_metric=full,
         threshold=threshold,
         best={p.d: p.best for p in points},
-        warnings=tuple(warnings),
-        reason=reason,
     )
+    status, reason = _no_posterior(points, full, threshold, majority, results)
+    if status != "ok" or threshold is None:
+        return replace(answer, status=status, reason=reason, warnings=tuple(warnings))
+    dims = _tried(results) if dims is None else sorted(dims)
+    posterior = posterior_of(
+        results,
+        dims,
+        majority=majority,
+        target_fraction=target_fraction,
+        evaluation_size=evaluation_size,
+    )
+    interval = _interval(posterior.answer, results)
+    d90, status = None, posterior.answer.status
+    if posterior.answer.median is not None:
+        d90 = round(posterior.answer.median)
+        warnings += _answer_warnings(points, d90, passing, threshold)
+    return replace(
+        answer,
+        status=status,
+        reason=_beyond(posterior.answer, dims, points, threshold),
+        d90=d90,
+        interval=interval,
+        band=_band(posterior),
+        warnings=tuple(warnings),
+    )
+
+
+def posterior_of(
+    results: Sequence[TrialResult],
+    dims: Sequence[int],
+    *,
+    majority: float,
+    target_fraction: float,
+    evaluation_size: int | None,
+) -> Posterior:
+    """The posterior of the curve between the smallest and the largest of some dimensions.
+
+    Args:
+        results: with a full fine-tuning run and a subspace run that trained.
+        dims: ascending.
+        majority, target_fraction, evaluation_size: as in `estimate`.
+    """
+    rates = sorted({r.trial.learning_rate for r in results if not r.trial.is_full})
+    model = CurveModel(
+        records(runs_of(results)),
+        majority,
+        evaluation_size or DEFAULT_EVALUATION_SIZE,
+        tuple(rates),
+        ladder(dims[0], dims[-1]),
+        target_fraction,
+    )
+    return sample_posterior(model, particles=PARTICLES, seed=SEED)
 
 
 def _check(target_fraction: float, evaluation_size: int | None) -> None:
@@ -144,14 +211,14 @@ def _check(target_fraction: float, evaluation_size: int | None) -> None:
         raise D90Error(f"evaluation_size is {evaluation_size}: expected at least one example.")
 
 
-def _status(
+def _no_posterior(
     points: Sequence[Point],
     full: float | None,
     threshold: float | None,
     majority: float,
     results: Sequence[TrialResult],
 ) -> tuple[EstimateStatus, str]:
-    """The status, and its reason in one line unless it is `ok`."""
+    """Why there is nothing to estimate, and the reason in one line; `ok` if there is."""
     if full is None or threshold is None:
         tried = sum(r.trial.is_full for r in results)
         what = f"none of {tried} full fine-tuning runs trained" if tried else "there is none yet"
@@ -170,64 +237,57 @@ def _status(
         tried = sum(not r.trial.is_full for r in results)
         what = f"none of {tried} subspace runs trained" if tried else "no subspace run yet"
         return "unstable", what
-    if not any(passes(p.best, threshold) for p in points):
-        top = max(points, key=lambda p: p.best)
-        largest = max(r.trial.d for r in results if r.trial.d is not None)
-        return "above-maximum", (
-            f"no d up to {largest:,} reaches {threshold:.4f} (best: {top.best:.4f} at "
-            f"d = {top.d:,})"
-        )
-    smallest = min(r.trial.d for r in results if r.trial.d is not None)
-    if points[0].d == smallest and passes(points[0].best, threshold):
-        return "at-minimum", (
-            f"the smallest d tried, {smallest:,}, already reaches {threshold:.4f}: d90 <= "
-            f"{smallest:,}, an upper bound only; try smaller d"
-        )
     return "ok", ""
 
 
-def _interval(points: Sequence[Point], threshold: float) -> Interval | None:
-    """Where the curve crosses the threshold: 95% of bootstrap samples over seeds.
+def _beyond(answer: Answer, dims: Sequence[int], points: Sequence[Point], threshold: float) -> str:
+    """Why the posterior has no d90, in one line; empty if it has."""
+    if answer.status == "above-maximum":
+        top = max(points, key=lambda p: p.best)
+        return (
+            f"no d up to {dims[-1]:,} reaches {threshold:.4f} (probability {answer.above:.2f}; "
+            f"best: {top.best:.4f} at d = {top.d:,})"
+        )
+    if answer.status == "at-minimum":
+        return (
+            f"the smallest d, {dims[0]:,}, already reaches {threshold:.4f} (probability "
+            f"{answer.below:.2f}): d90 <= {dims[0]:,}, an upper bound only; try smaller d"
+        )
+    return ""
 
-    Each sample draws seeds with replacement, averages them at every d, fits a curve that is
-    non-decreasing in log d (isotonic regression, weighted by the number of seeds at each d) and
-    finds the two neighboring dimensions between which it crosses. The interval goes from the
-    lower quantile of their lower ones to the upper quantile of their upper ones: the spread over
-    seeds and the resolution of the dimensions.
+
+def _first_passing(points: Sequence[Point], threshold: float) -> int | None:
+    return next((p.d for p in points if passes(p.best, threshold)), None)
+
+
+def _interval(answer: Answer, results: Sequence[TrialResult]) -> Interval:
+    """The posterior's interval, in whole numbers.
+
+    Where it has no d that was tried, the model alone says where in that gap the crossing is: then
+    it is widened to the gap.
     """
-    # Imported on use: scikit-learn takes a second to load.
-    from sklearn.isotonic import isotonic_regression
-
-    seeds = sorted({seed for point in points for seed in point.by_seed})
-    if len(seeds) < 2:
-        return None
-    dims = np.array([point.d for point in points])
-    table = np.array([[p.by_seed.get(seed, math.nan) for seed in seeds] for p in points])
-    present = ~np.isnan(table)
-    metrics = np.where(present, table, 0.0)
-    generator = np.random.default_rng(90)
-    draws = generator.multinomial(len(seeds), [1 / len(seeds)] * len(seeds), size=RESAMPLES)
-    samples, times = np.unique(draws, axis=0, return_counts=True)
-    crossings = []
-    for draw in samples:
-        weights = present @ draw
-        kept = weights > 0
-        means = (metrics @ draw)[kept] / weights[kept]
-        fitted = isotonic_regression(means, sample_weight=weights[kept].astype(float))
-        crossings.append(_crossing(dims[kept], fitted, threshold))
-    lows, highs = (np.repeat(ends, times) for ends in zip(*crossings, strict=True))
-    tail = (1 - LEVEL) / 2
-    low = np.quantile(lows, tail, method="lower")
-    high = np.quantile(highs, 1 - tail, method="higher")
-    return int(low) or None, int(high) if math.isfinite(high) else None
+    low, high = answer.interval
+    if low is not None and high is not None:
+        dims = _tried(results)
+        if not any(low <= d <= high for d in dims):
+            low = max((d for d in dims if d < low), default=low)
+            high = min((d for d in dims if d > high), default=high)
+    return (
+        None if low is None else math.floor(low),
+        None if high is None else math.ceil(high),
+    )
 
 
-def _crossing(dims: np.ndarray, fitted: np.ndarray, threshold: float) -> tuple[float, float]:
-    """The neighboring dimensions around the crossing; 0 and infinity beyond the ends."""
-    above = [passes(value, threshold) for value in fitted]
-    first = above.index(True) if any(above) else len(dims)
-    ends = [0.0, *dims, math.inf]
-    return ends[first], ends[first + 1]
+def _band(posterior: Posterior) -> tuple[BandPoint, ...]:
+    columns = posterior.band.T.tolist()
+    return tuple(
+        BandPoint(d, *column) for d, column in zip(posterior.model.dims, columns, strict=True)
+    )
+
+
+def _tried(results: Sequence[TrialResult]) -> list[int]:
+    """Every d tried, ascending."""
+    return sorted({r.trial.d for r in results if r.trial.d is not None})
 
 
 def _run_warnings(results: Sequence[TrialResult], points: Sequence[Point]) -> list[str]:
@@ -249,13 +309,13 @@ def _run_warnings(results: Sequence[TrialResult], points: Sequence[Point]) -> li
     return warnings
 
 
-def _seed_warnings(points: Sequence[Point]) -> list[str]:
-    """Dimensions whose mean is over fewer seeds than the study has."""
-    seeds = {seed for point in points for seed in point.by_seed}
-    short = [p.d for p in points if len(p.by_seed) < len(seeds)]
-    if not short:
-        return []
-    return [f"fewer than {len(seeds)} seeds trained at d = {_format_dims(short)}"]
+def _seed_warnings(results: Sequence[TrialResult], points: Sequence[Point]) -> list[str]:
+    """Dimensions at which some seed trained, and another was tried in vain."""
+    tried: dict[int | None, set[int]] = {}
+    for result in results:
+        tried.setdefault(result.trial.d, set()).add(result.trial.seed)
+    short = [p.d for p in points if len(p.by_seed) < len(tried[p.d])]
+    return [f"not every seed trained at d = {_format_dims(short)}"] if short else []
 
 
 def _monotone_warnings(points: Sequence[Point], evaluation_size: int | None) -> list[str]:
@@ -305,24 +365,29 @@ def _standard_errors(
     return errors, freedom or math.inf
 
 
-def _resolution_warnings(points: Sequence[Point], d90: int, threshold: float) -> list[str]:
-    """Limits of the estimate due to the dimensions and seeds that were tried."""
+def _answer_warnings(
+    points: Sequence[Point], d90: int, passing: int | None, threshold: float
+) -> list[str]:
+    """Where the dimensions that were tried, or the paper's definition, say something else."""
     warnings = []
-    below = [p.d for p in points if p.d < d90]
+    below = [p.d for p in points if p.d <= d90]
+    above = [p.d for p in points if p.d >= d90]
     if not below:
         warnings.append(f"no run trained below d90 = {d90:,}: d90 may be smaller")
-    elif d90 / below[-1] > WIDE_GAP:
+    elif above and above[0] / below[-1] > WIDE_GAP:
         warnings.append(
-            f"coarse: d90 lies above {below[-1]:,} and at most at {d90:,}, with no d tried between"
+            f"coarse: d90 lies between {below[-1]:,} and {above[0]:,}, with no d tried between"
         )
-    later = [p.d for p in points if p.d > d90 and not passes(p.best, threshold)]
+    if passing is None:
+        warnings.append("no d tried passes: the model of the curve alone puts d90 between them")
+    elif max(passing / d90, d90 / passing) > DISAGREEMENT:
+        warnings.append(f"the smallest d tried that passes is {passing:,}, far from {d90:,}")
+    later = [p.d for p in points if passing and p.d > passing and not passes(p.best, threshold)]
     if later:
         warnings.append(
-            f"d = {_format_dims(later)} does not reach the threshold, above d90 = {d90:,}"
+            f"d = {_format_dims(later)} does not reach the threshold, above the first that does, "
+            f"{passing:,}"
         )
-    seeds = {seed for point in points for seed in point.by_seed}
-    if 1 < len(seeds) < FEW_SEEDS:
-        warnings.append(f"the interval rests on {len(seeds)} seeds: it may well be too narrow")
     return warnings
 
 

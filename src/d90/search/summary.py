@@ -15,13 +15,17 @@ from typing import Any, get_type_hints
 
 from d90.errors import D90Error
 from d90.search.curve import Point, curve
+from d90.search.estimate import BandPoint
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Status, Trial, TrialResult
 from d90.utils.files import as_path
 from d90.utils.reading import check_keys, check_ranges, parse_json, read_text
 
-FORMAT = 2
+FORMAT = 3
 """Version of the JSON form; increased when a key changes its meaning or is removed."""
+
+FIRST_PASSING = 2
+"""The format whose d90 was the smallest d tried that passes; still read."""
 
 FILE_NAME = "summary.json"
 
@@ -42,8 +46,9 @@ TRIAL_KEYS: Mapping[str, Any] = {
 """Keys of a trial in the JSON form and their types."""
 
 RANGES: Mapping[str, tuple[float, float]] = {
-    **dict.fromkeys(("D", "d", "d90"), (1, 2**53)),
+    **dict.fromkeys(("D", "d", "d90", "first_passing_d"), (1, 2**53)),
     **dict.fromkeys(("metric", "train_metric", "majority", "full_metric", "threshold"), (0, 1)),
+    **dict.fromkeys(BandPoint._fields[1:], (0, 1)),
     "m": (0, 2**53),
     "target_fraction": (1e-9, 1),
     "learning_rate": (1e-30, 1e30),
@@ -70,8 +75,10 @@ class Summary:
         target_fraction: fraction of the full metric that counts as reaching it.
         majority: metric of the best constant predictor.
         full_metric, threshold: best full fine-tuning metric; `target_fraction * full_metric`.
-        d90, interval: the estimate and its interval (an end that is None is open); None if there
-            is none.
+        d90, interval: the posterior's median and 95% interval (an end that is None is open); None
+            if there is none.
+        first_passing_d: the smallest d tried that reaches the threshold: the paper's d90.
+        band: the posterior of the curve.
         status: `ok`, or why there is no d90 (`d90.search.estimate`); `reason` explains it.
         warnings: what a reader must know before using the estimate.
         trials: every finished run.
@@ -96,6 +103,8 @@ class Summary:
     threshold: float | None = None
     d90: int | None = None
     interval: tuple[int | None, int | None] | None = None
+    first_passing_d: int | None = None
+    band: tuple[BandPoint, ...] = ()
     reason: str = ""
     warnings: tuple[str, ...] = ()
     trials: tuple[TrialResult, ...] = ()
@@ -131,7 +140,8 @@ class Summary:
         known = [f.name for f in fields(cls)]
         check_keys(data, {"trials": tuple[Any, ...]}, ["trials"], FILE_NAME)
         trials = tuple(map(_result, data["trials"]))
-        hints = {**get_type_hints(cls), **dict.fromkeys(SUBSPACE_KEYS, str), "trials": Any}
+        lists = {"trials": Any, "band": tuple[Any, ...]}
+        hints = {**get_type_hints(cls), **dict.fromkeys(SUBSPACE_KEYS, str), **lists}
         check_keys(data, hints, ["warnings", "interval", *SUBSPACE_KEYS, *REQUIRED], FILE_NAME)
         check_ranges({**data, "metric": None}, RANGES, FILE_NAME)  # `metric` is a name here.
         try:
@@ -141,6 +151,9 @@ class Summary:
         values = {name: data[name] for name in known if name in data}
         interval = None if data["interval"] is None else tuple(data["interval"])
         values |= {"warnings": tuple(data["warnings"]), "interval": interval}
+        values["band"] = tuple(map(_band_point, data.get("band", ())))
+        if data["format"] == FIRST_PASSING:
+            values["first_passing_d"] = data["d90"]
         return cls(**{**values, "trials": trials, "subspace": subspace})
 
     @classmethod
@@ -182,6 +195,7 @@ class Summary:
             "threshold": self.threshold,
             "d90": self.d90,
             "interval": self.interval,
+            "first_passing_d": self.first_passing_d,
             "status": self.status,
             "reason": self.reason,
             "warnings": self.warnings,
@@ -191,6 +205,7 @@ class Summary:
             "started": self.started,
             "finished": self.finished,
             "curve": [{"d": point.d, "metric": point.best} for point in self.curve],
+            "band": [point._asdict() for point in self.band],
             "trials": [_trial_keys(result) for result in self.ordered_trials],
         }
 
@@ -249,6 +264,12 @@ def _result(keys: Any) -> TrialResult:
     )
 
 
+def _band_point(keys: Any) -> BandPoint:
+    check_keys(keys, get_type_hints(BandPoint), BandPoint._fields, f"{FILE_NAME}: band")
+    check_ranges(keys, RANGES, f"{FILE_NAME}: band")
+    return BandPoint(*(keys[name] for name in BandPoint._fields))
+
+
 def _plain(value: Any) -> Any:
     """The value in JSON's types; NaN and infinities, which JSON lacks, become None."""
     if value is None or isinstance(value, bool):
@@ -283,7 +304,7 @@ def _value(value: Any) -> str:
 
 def _parse(text: str) -> dict[str, Any]:
     data = parse_json(text, FILE_NAME)
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+    if not isinstance(data, dict) or data.get("format") not in (FIRST_PASSING, FORMAT):
         version = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise D90Error(
             f"{FILE_NAME} has format {version!r:.20}: this d90 reads format {FORMAT}; "

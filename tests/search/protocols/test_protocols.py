@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from d90.errors import D90Error
 from d90.search.protocols import (
     PROTOCOLS,
+    AdaptiveProtocol,
     BisectProtocol,
     GridProtocol,
     ListProtocol,
@@ -26,6 +27,9 @@ from d90.search.trial import Status, Trial, TrialResult
 FULL = (5e-5, 1e-4)
 RATES = (0.004, 0.008, 0.016)
 SMALL: dict[str, Protocol] = {
+    "adaptive": AdaptiveProtocol(
+        learning_rates=RATES, budget=15, batch=3, majority=0.5, evaluation_size=600
+    ),
     "bisect": BisectProtocol(
         min_dim=10, max_dim=40_000, ratio=2.0, learning_rates=RATES, seeds=(0, 1)
     ),

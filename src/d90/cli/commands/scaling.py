@@ -20,12 +20,12 @@ def _report(result: SweepResult, links: Links, command: str) -> Document:
 scaling = sweep_command(
     """Figure 3: d90 of each MODEL against its number of parameters, with the rank correlation.
 
-    The default protocol is bisect. Finished trials are stored: rerun the command to resume.
+    The default protocol is adaptive. Finished trials are stored: rerun the command to resume.
 
     Example: d90 scaling roberta-base roberta-large gpt2 --tasks mrpc --dry-run
     """,
     _report,
     name="scaling",
     methods="said",
-    protocol="bisect",
+    protocol="adaptive",
 )

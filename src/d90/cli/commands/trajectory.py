@@ -55,12 +55,12 @@ def trajectory(
 ) -> None:
     """Figure 2: d90 along pre-training: of every checkpoint, or of a series of models.
 
-    The default protocol is bisect. Checkpoints without a d90 are missing from the figure and listed
-    in the table. Finished trials are stored: rerun the command to resume.
+    The default protocol is adaptive. Checkpoints without a d90 are missing from the figure and
+    listed in the table. Finished trials are stored: rerun the command to resume.
 
     Example: d90 trajectory runs/mini --tasks sst2,mrpc --dry-run
     """
-    search = protocol.make(default="bisect")
+    search = protocol.make()
     with silence(run.quiet):
         from d90.experiments.trajectory import (
             checkpoint_models,

@@ -89,10 +89,10 @@ def _panel(axes: Axes, summaries: Sequence[Summary], palette: dict[str, str]) ->
         for level, dashes in ((summary.full_metric, "-"), (summary.threshold, (0, (5, 2)))):
             if level is not None:
                 axes.axhline(level, color=color, linewidth=0.6, linestyle=dashes, zorder=1)
-        heights = {point.d: point.best for point in summary.curve}
-        if summary.d90 in heights:
-            height = heights[summary.d90]
-            axes.plot(summary.d90, height, "D", color=color, markeredgecolor=INK, markersize=5)
+        if summary.d90 is not None and summary.threshold is not None:
+            axes.plot(
+                summary.d90, summary.threshold, "D", color=color, markeredgecolor=INK, markersize=5
+            )
     majority = max(summary.majority for summary in summaries)
     axes.axhline(majority, color=SOFT, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1)
     log_axis(axes, "x")

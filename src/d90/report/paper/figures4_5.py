@@ -113,7 +113,7 @@ def generalization(
 
 def _study_point(summary: Summary, runs: str, delta: float, bits: int) -> StudyPoint:
     results = valid_results(summary.trials)
-    at_d90 = _best([result for result in results if result.trial.d == summary.d90])
+    at_d90 = _best([result for result in results if result.trial.d == _trained_d(summary)])
     run = _best(results) if runs == "best" else at_d90
     metric, train_metric = run.metric, run.train_metric
     gap = None
@@ -122,12 +122,18 @@ def _study_point(summary: Summary, runs: str, delta: float, bits: int) -> StudyP
     return StudyPoint(summary, run, gap, _bound(summary, at_d90, delta, bits))
 
 
+def _trained_d(summary: Summary) -> int:
+    """The smallest d with a run that trained, from d90 on; the largest one where there is none."""
+    dims = [point.d for point in summary.curve]
+    return min((d for d in dims if d >= (summary.d90 or 0)), default=dims[-1])
+
+
 def _best(results: Sequence[TrialResult]) -> TrialResult:
     return max(results, key=lambda result: result.metric or 0.0)
 
 
 def _bound(summary: Summary, run: TrialResult, delta: float, bits: int) -> float | None:
-    """Theorem 1 for the best run at d90, described by its parameters and its place in the study."""
+    """Theorem 1 for the best run from d90 on, given by its parameters and place in the study."""
     examples = summary.examples.get("train_metric")
     if examples is None or run.train_metric is None or summary.d90 is None:
         return None
@@ -136,12 +142,12 @@ def _bound(summary: Summary, run: TrialResult, delta: float, bits: int) -> float
 
 
 def description_bits(summary: Summary, bits: int) -> float:
-    """Bits that describe the best run at d90: its d parameters, and every choice made from data.
+    """Bits of the best run from d90 on: its d parameters, and every choice made from data.
 
     The choices: which run of the study (its d, learning rate and seed), and which of its epochs.
     """
     epochs = _max_epochs(summary)
-    return (summary.d90 or 0) * bits + math.log2(len(summary.trials)) + math.log2(epochs)
+    return _trained_d(summary) * bits + math.log2(len(summary.trials)) + math.log2(epochs)
 
 
 def _max_epochs(summary: Summary) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from d90.errors import D90Error, unknown_name
+from d90.search.protocols.adaptive import AdaptiveProtocol
 from d90.search.protocols.base import BASELINE_LEARNING_RATES, LEARNING_RATES, Protocol
 from d90.search.protocols.bisect import BisectProtocol
 from d90.search.protocols.grid import GridProtocol
@@ -15,6 +16,7 @@ __all__ = [
     "BASELINE_LEARNING_RATES",
     "LEARNING_RATES",
     "PROTOCOLS",
+    "AdaptiveProtocol",
     "BisectProtocol",
     "GridProtocol",
     "ListProtocol",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 PROTOCOLS: dict[str, type[Protocol]] = {
+    "adaptive": AdaptiveProtocol,
     "bisect": BisectProtocol,
     "grid": GridProtocol,
     "list": ListProtocol,
@@ -47,6 +50,9 @@ def make_protocol(
     min_dim: int | None = None,
     max_dim: int | None = None,
     num_dims: int | None = None,
+    interval_ratio: float | None = None,
+    budget: int | None = None,
+    batch: int | None = None,
     learning_rates: Sequence[float] = LEARNING_RATES,
     baseline_learning_rates: Sequence[float] = BASELINE_LEARNING_RATES,
     seeds: Sequence[int] = (0,),
@@ -57,9 +63,9 @@ def make_protocol(
     Args:
         name: a key of `PROTOCOLS`.
         dims: the dimensions (`list` only, which needs them).
-        min_dim: smallest d (`grid` and `bisect`).
-        max_dim: largest d (`grid` and `bisect`).
+        min_dim, max_dim: smallest and largest d (`adaptive`, `grid` and `bisect`).
         num_dims: number of dimensions (`grid`).
+        interval_ratio, budget, batch: as in `AdaptiveProtocol`.
         learning_rates: of the subspace runs.
         baseline_learning_rates: of the baseline.
         seeds: of the runs; each decides projection, data order and dropout.
@@ -73,7 +79,15 @@ def make_protocol(
     """
     if name not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)
-    own = {"dims": dims, "min_dim": min_dim, "max_dim": max_dim, "num_dims": num_dims}
+    own = {
+        "dims": dims,
+        "min_dim": min_dim,
+        "max_dim": max_dim,
+        "num_dims": num_dims,
+        "interval_ratio": interval_ratio,
+        "budget": budget,
+        "batch": batch,
+    }
     given = {key: value for key, value in own.items() if value is not None}
     for key in given:
         if not _accepts(PROTOCOLS[name], key):

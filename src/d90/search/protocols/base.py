@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import ClassVar
 
 from d90.errors import D90Error
 from d90.search.curve import curve, full_metric, passes
@@ -44,6 +45,9 @@ class Protocol(ABC):
         D90Error: an argument is out of its range.
     """
 
+    is_speculative: ClassVar[bool] = True
+    """Whether idle workers run trials that may be requested next."""
+
     learning_rates: Sequence[float] = LEARNING_RATES
     baseline_learning_rates: Sequence[float] = BASELINE_LEARNING_RATES
     seeds: Sequence[int] = (0,)
@@ -70,6 +74,15 @@ class Protocol(ABC):
         Raises:
             D90Error: no d is left.
         """
+
+    def for_task(self, *, majority: float, evaluation_size: int) -> Protocol:
+        """The protocol for a task; by default, the same for every one.
+
+        Args:
+            majority: metric of the best constant predictor.
+            evaluation_size: examples that the metric is over.
+        """
+        return self
 
     def search(self, results: Sequence[TrialResult], threshold: float) -> list[Trial]:
         """Subspace trials that may run now and are not finished; by default, all of them.

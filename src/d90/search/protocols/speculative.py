@@ -16,13 +16,16 @@ def speculative_trials(
 
     The trials that are requested now are assumed to pass, and to fail; so are those requested then,
     and so on. For a bisection these are the d on both sides of the present one, then those beyond.
-    This works for any protocol, because it is a pure function of the results.
+    This works for any protocol, because it is a pure function of the results; one whose proposals
+    follow the very values of the metrics has none that are likely enough.
 
     Args:
         protocol: of the study.
         results: so far.
         limit: number of trials; the last step may add some more.
     """
+    if not protocol.is_speculative:
+        return []
     possible: dict[Trial, None] = {}
     branches = deque([list(results)])
     is_now = True

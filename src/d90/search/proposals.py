@@ -1,0 +1,108 @@
+"""Which runs say most about d90, given the runs so far.
+
+This module imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import count as counted
+
+import numpy as np
+
+from d90.search.curve_model import Array, Run
+from d90.search.posterior import Posterior
+from d90.search.trial import Trial
+
+LOCAL = 0.1
+"""Rungs that pass, or fail, with less than this probability are no candidates (`propose`)."""
+
+LOCAL_FROM = 6
+"""Subspace runs from which on that holds: before, the shape of the curve is still to be found."""
+
+
+def propose(
+    posterior: Posterior, runs: Sequence[Run], count: int, *, first_seed: int = 0
+) -> list[Trial]:
+    """The `count` runs that together take away most of the variance of ln d90.
+
+    In the linear-Gaussian approximation a run with mean mu_c and noise v_c takes away::
+
+        Cov(ln d90, mu_c)^2 / (Var(mu_c) + v_c)
+
+    After each choice all covariances are conditioned on it (a Schur complement), so that runs made
+    at the same time differ. Each gets the smallest seed that has not run there.
+
+    Args:
+        posterior: given these runs.
+        runs: so far, those that failed too.
+        count: of trials, at least one.
+        first_seed: the smallest seed.
+    """
+    model = posterior.model
+    mean, noise = _candidates(posterior, runs)
+    columns = np.column_stack([posterior.log_d90, mean])
+    columns -= columns.mean(axis=0)
+    covariance = columns.T @ columns / len(columns)
+    baseline = np.ones(len(model.records.full_rates), dtype=bool)
+    allowed = np.append(np.repeat(_open_rungs(posterior), len(model.u)), baseline)
+    taken = [Trial(run.d, run.learning_rate, run.seed) for run in runs]
+    for _ in range(count):
+        variance = np.diag(covariance)[1:] + noise
+        reduction = np.where(allowed, covariance[0, 1:] ** 2 / variance, -1.0)
+        best = int(reduction.argmax())
+        taken.append(_trial(posterior, best, taken, first_seed))
+        column = covariance[:, 1 + best].copy()
+        covariance -= np.outer(column, column) / (column[1 + best] + noise[best])
+    return taken[len(runs) :]
+
+
+def _candidates(posterior: Posterior, runs: Sequence[Run]) -> tuple[Array, Array]:
+    """Mean metric above the floor and noise of each candidate: rung by rung the rates; then full.
+
+    Returns:
+        Shapes (particles, candidates) and (candidates,). A run that collapses scores the floor.
+    """
+    model, p = posterior.model, posterior.parameters
+    rise = posterior.rises
+    collapse = model.collapse(p, rise.reshape(len(rise), -1)).reshape(rise.shape)
+    counts = np.array([sum(run.d == d for run in runs if run.is_informative) for d in model.dims])
+    spread = _noise_at(counts, p.tau**2, p.omega**2)[:, :, None]
+    noise = ((1 - collapse) * spread + collapse * (1 - collapse) * rise**2).mean(axis=0)
+    mean = ((1 - collapse) * rise).reshape(len(rise), -1)
+    full_noise = np.repeat((p.phi**2).mean(), p.f.shape[1])
+    return np.column_stack([mean, p.f]), np.append(noise.ravel(), full_noise)
+
+
+def _noise_at(runs: np.ndarray, tau2: Array, omega2: Array) -> Array:
+    """The variance of one more run at a d that has some, as new information about its mean.
+
+    n runs know the mean up to omega^2 + tau^2 / n; the noise of the next is such that both
+    together know it as n + 1 runs do. Shape (particles, rungs).
+    """
+    some = np.maximum(runs, 1)
+    gained = 1 / (omega2 + tau2 / (some + 1)) - 1 / (omega2 + tau2 / some)
+    return np.where(runs == 0, omega2 + tau2, 1 / (gained + 1e-12))
+
+
+def _open_rungs(posterior: Posterior) -> np.ndarray:
+    """The rungs of which it is open whether they pass; all, at first or where none is open."""
+    passes = posterior.passes.mean(axis=0)
+    is_open = (passes >= LOCAL) & (passes <= 1 - LOCAL)
+    if len(posterior.model.records.x) < LOCAL_FROM or not is_open.any():
+        return np.ones(len(passes), dtype=bool)
+    return is_open
+
+
+def _trial(posterior: Posterior, candidate: int, taken: Iterable[Trial], first_seed: int) -> Trial:
+    model = posterior.model
+    rates = len(model.u)
+    rung, rate = divmod(candidate, rates)
+    if rung < len(model.dims):
+        d, learning_rate = model.dims[rung], model.learning_rates[rate]
+    else:
+        d = None
+        learning_rate = model.records.full_rates[candidate - len(model.dims) * rates]
+    used = {t.seed for t in taken if (t.d, t.learning_rate) == (d, learning_rate)}
+    seed = next(seed for seed in counted(first_seed) if seed not in used)
+    return Trial(d, learning_rate, seed)
