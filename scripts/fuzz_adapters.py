@@ -58,7 +58,14 @@ def mutate(data: bytes, size: int, seed: int) -> bytes:
         body = body[: len(body) - len(body) % container.SIZES[dtype]]
     else:
         name = sorted(metadata)[seed // 4 % len(metadata)]
-        metadata[name] = atheris.Mutate(metadata[name].encode(), 200).decode("latin-1")
+        changed = atheris.Mutate(metadata[name].encode(), 200)
+        # Any character is possible in JSON, also a lone surrogate.
+        wide = seed // 64 % 4 == 0
+        metadata[name] = (
+            changed[: len(changed) & ~1].decode("utf-16-le", "surrogatepass")
+            if wide
+            else changed.decode("latin-1")
+        )
     return container.pack(container.Content(metadata, dtype, body))[:size]
 
 

@@ -178,7 +178,7 @@ def open_blocks(
     """The blocks of a split of the corpus.
 
     Raises:
-        D90Error: too few tokens for one block.
+        D90Error: too few tokens for one block; the token file is damaged.
     """
     count = corpus.tokens if part == PARTS[0] else corpus.validation_tokens
     if count < length - 1:
@@ -188,6 +188,8 @@ def open_blocks(
             f"text, a smaller max_length, or another validation_fraction than "
             f"{validation_fraction:g}."
         )
-    file = token_file(folder, part)
-    tokens = np.memmap(file, token_dtype(corpus.vocabulary), mode="r", shape=(count,))
+    file, dtype = token_file(folder, part), token_dtype(corpus.vocabulary)
+    if not file.is_file() or file.stat().st_size != count * dtype.itemsize:
+        raise D90Error(f"'{file}' is damaged or missing: rerun the command in a new folder.")
+    tokens = np.memmap(file, dtype, mode="r", shape=(count,))
     return TokenBlocks(tokens, length, start)
