@@ -157,3 +157,9 @@ def test_a_value_of_another_type_or_range_is_refused_or_harmless(value: object) 
         Console(file=io.StringIO()).print(render_document(document))
         assert [table.csv() for table in document.tables]
     assert refused >= 10
+
+
+def test_a_d90_without_a_trial_is_refused() -> None:
+    data = json.loads(every_kind()["ok"].to_json())
+    with pytest.raises(D90Error, match="it has a d90, but no trial in a subspace that trained"):
+        Summary.from_json(json.dumps({**data, "trials": []}))
