@@ -10,8 +10,9 @@ import ctypes
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,6 +26,11 @@ _LIBRARY = "libd90.so"
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
 _PROJECTION_IDS = {"dense": 0, "sparse": 1, "fastfood": 2, "onehot": 3}
 
+_TABLES = 128
+"""Arrays of segments in the cache: a model has one for each direction and group."""
+
+_Line: TypeAlias = "tuple[int, int, int | None, int | None, float, int]"
+"""The fields of a segment."""
 
 _CHECK = ctypes.CFUNCTYPE(ctypes.c_int)
 
@@ -111,7 +117,7 @@ def _call(
 ) -> None:
     loaded = library()
     assert loaded is not None
-    segments = (_Segment * len(rows))(*(_segment(block) for block in rows))
+    segments = _segments(tuple(map(_line, rows)))
     raised: list[BaseException] = []
     check = _interruptions(raised)
     next(check)
@@ -149,13 +155,16 @@ def _interruptions(raised: list[BaseException]) -> Iterator[int]:
             raised.append(problem)
 
 
-def _segment(block: RowBlock) -> _Segment:
-    tensors = [t for t in (block.source, block.target) if t is not None]
-    return _Segment(
-        block.start,
-        block.start + tensors[0].numel(),
-        block.source.data_ptr() if block.source is not None else None,
-        block.target.data_ptr() if block.target is not None else None,
-        block.scale,
-        _TYPES[tensors[0].dtype],
-    )
+def _line(block: RowBlock) -> _Line:
+    start, source, target, scale = block
+    tensor = target if source is None else source
+    assert tensor is not None
+    read = None if source is None else source.data_ptr()
+    write = None if target is None else target.data_ptr()
+    return start, start + tensor.numel(), read, write, scale, _TYPES[tensor.dtype]
+
+
+@lru_cache(_TABLES)
+def _segments(lines: tuple[_Line, ...]) -> ctypes.Array[_Segment]:
+    """The key is all that the array holds, so memory may be freed and its addresses used again."""
+    return (_Segment * len(lines))(*(_Segment(*line) for line in lines))
