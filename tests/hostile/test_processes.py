@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from multiprocessing import get_context
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 from tests.hostile.commands import TRAINING
@@ -51,3 +53,23 @@ def test_a_worker_is_not_interrupted_while_it_starts(capfd: pytest.CaptureFixtur
         sleep(0.02)
     assert (process.exitcode, capfd.readouterr().err) == (0, "")
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+class _Interrupted:
+    """A module whose import is interrupted."""
+
+    def __getattr__(self, name: str) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_modules_load(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from d90.__main__ import main
+
+    module: Any = _Interrupted()
+    monkeypatch.setitem(sys.modules, "d90.cli", module)
+    with pytest.raises(SystemExit) as exit:
+        main()
+    assert exit.value.code == 130
+    assert capsys.readouterr().err == "interrupted: rerun the command to resume.\n"
