@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tests.helpers.trackers import ListTracker
 from torch import nn
@@ -285,6 +287,23 @@ def test_damaged_checkpoint(data: TokenizedTask, new_model, tmp_path: Path, dama
         save_file({"weight": torch.zeros(1)}, file)
     with pytest.raises(D90Error, match="is damaged"):
         train(new_model(), data, CONFIG, checkpoint_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [None, [], {}, {"step": "3", "seconds": 0.0}, {"step": 1, "seconds": 0.0, "epochs": [{}]}],
+    ids=["null", "list", "empty", "step", "epochs"],
+)
+def test_checkpoint_with_another_state(data: TokenizedTask, new_model, tmp_path: Path, run: Any):
+    config = replace(CONFIG, max_steps=1)
+    train(new_model(), data, config, checkpoint_dir=tmp_path)
+    file = tmp_path / "checkpoint.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        state = json.loads(opened.metadata()["state"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    save_file(tensors, file, metadata={"state": json.dumps({**state, "run": run})})
+    with pytest.raises(D90Error, match="is damaged"):
+        train(new_model(), data, config, checkpoint_dir=tmp_path)
 
 
 def test_bf16_autocast_trains(data: TokenizedTask, new_model):

@@ -17,11 +17,12 @@ from torch.nn.utils import clip_grad_norm_
 
 from d90.distributed.gradients import GradientSync
 from d90.distributed.process_group import ProcessGroup
-from d90.errors import D90Error
+from d90.errors import D90Error, single_line
 from d90.rng import philox
 from d90.subspace import hold
 from d90.training.checkpoint import load_checkpoint, save_checkpoint
 from d90.training.config import TrainConfig, check_learning_rate, learning_rate_factor
+from d90.utils.reading import check_keys
 
 _DROPOUT_BLOCK = 2**40 + 1  # Blocks of the data stream from here on: no epoch reaches them.
 
@@ -195,12 +196,21 @@ class TrainingLoop(ABC, Generic[StateT]):
             if checkpoint is None:
                 return None
             tensors.update(checkpoint[0])
-            return checkpoint[1]["run"]
+            where = f"checkpoint '{file}' is damaged: run"
+            hints = {"step": int, "seconds": float}
+            return check_keys(checkpoint[1].get("run"), hints, [*hints], where)
 
         state = self.process_group.broadcast_object(load)
-        if state is not None:
-            self._load_tensors(self.process_group.broadcast_tensors(tensors))
+        if state is None:
+            return
+        received = self.process_group.broadcast_tensors(tensors)
+        try:
+            self._load_tensors(received)
             self.state = type(self.state).from_json(state)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise D90Error(
+                f"checkpoint '{file}' is damaged ({single_line(error)}): remove it."
+            ) from error
 
     def _tensors(self) -> dict[str, Tensor]:
         """What a checkpoint holds: parameters and optimizer state."""

@@ -62,21 +62,21 @@ def test_without_kernels_the_reference_serves(device: str) -> None:
 def test_a_missing_kernel_asked_for_by_name_is_an_error(
     wanted: str, device: str, remedy: str
 ) -> None:
-    with pytest.raises(RuntimeError, match=remedy):
+    with pytest.raises(D90Error, match=remedy):
         implementation(wanted, device, PLAIN, nothing)
 
 
 def test_the_wrong_device_for_a_kernel_asked_for_by_name_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="native takes tensors on cpu, but these are on cuda"):
+    with pytest.raises(D90Error, match="native takes tensors on cpu, but these are on cuda"):
         implementation("native", "cuda", PLAIN, everything)
-    with pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"):
+    with pytest.raises(D90Error, match="TRITON_INTERPRET=1"):
         implementation("triton", "cpu", PLAIN, everything)
 
 
 def test_the_interpreter_is_on_the_processor() -> None:
     assert implementation("triton", "cpu", PLAIN, everything, interpreted=True) == "triton"
     assert implementation("auto", "cpu", PLAIN, everything, interpreted=True) == "native"
-    with pytest.raises(RuntimeError, match="takes tensors on cpu"):
+    with pytest.raises(D90Error, match="takes tensors on cpu"):
         implementation("triton", "cuda", PLAIN, everything, interpreted=True)
 
 

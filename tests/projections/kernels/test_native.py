@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -255,6 +256,25 @@ def test_a_long_call_can_be_interrupted() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
     )
     assert found.stdout.split() == ["interrupted", "True"], found.stderr
+
+
+def test_a_requested_kernel_without_its_library_is_one_line(tmp_path: Path) -> None:
+    code = (
+        "import torch\n"
+        "from d90.errors import D90Error\n"
+        "from d90.projections import make_projection\n"
+        "try:\n"
+        "    make_projection('onehot', d=2, D=4, seed=0).apply(torch.ones(2), 0, 4)\n"
+        "except D90Error as error:\n"
+        "    print(error)\n"
+    )
+    missing = {"D90_KERNEL": "native", "D90_LIBRARY": str(tmp_path / "no.so")}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(
+        command, env={**os.environ, **missing}, capture_output=True, text=True, timeout=120
+    )
+    assert found.stdout.startswith("D90_KERNEL=native, but"), found.stderr
+    assert found.stdout.count("\n") == 1
 
 
 def assert_good(

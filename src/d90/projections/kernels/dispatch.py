@@ -13,6 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from d90.errors import D90Error
 from d90.projections.kernels.base import Kernel, requested_kernel
 
 _DEVICES = {"native": "cpu", "triton": "cuda"}
@@ -46,7 +47,7 @@ def implementation(
         interpreted: whether Triton kernels run in its interpreter, on the CPU.
 
     Raises:
-        RuntimeError: native or triton is requested by name and cannot run on this device.
+        D90Error: native or triton is requested by name and cannot run on this device.
 
     >>> implementation("auto", "cuda", [torch.float32], lambda name: True)
     'triton'
@@ -67,7 +68,7 @@ def implementation(
         problem = f"cannot be loaded: {_REMEDIES[requested]}"
     else:
         return requested
-    raise RuntimeError(f"D90_KERNEL={requested} {problem}, or choose another kernel")
+    raise D90Error(f"D90_KERNEL={requested} {problem}, or choose another kernel.")
 
 
 def select_kernel(vector: Tensor, *others: Tensor) -> str:
@@ -78,7 +79,7 @@ def select_kernel(vector: Tensor, *others: Tensor) -> str:
         others: theta_0, theta or gradients.
 
     Raises:
-        RuntimeError: see `implementation`.
+        D90Error: see `implementation`.
     """
     tensors = (vector, *others)
     if len({tensor.device for tensor in tensors}) > 1:
@@ -101,7 +102,7 @@ def kernel(name: str, d: int, vector: Tensor, *others: Tensor) -> Kernel | None:
         vector, others: as in `select_kernel`.
 
     Raises:
-        RuntimeError: see `implementation`.
+        D90Error: see `implementation`.
     """
     choice = select_kernel(vector, *others) if name else "reference"
     loaded = None if choice == "reference" else _load(choice)

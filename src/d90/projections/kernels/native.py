@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import d90.projections.kernels
+from d90.errors import D90Error, single_line
 from d90.projections.kernels.base import RowBlock, requested_kernel
 from d90.rng.normal_table import FALLS, INTERCEPTS, TAIL_FALLS, TAIL_INTERCEPTS
 from d90.rng.philox import lane_permutations
@@ -58,7 +59,9 @@ def library() -> ctypes.CDLL | None:
         loaded = _load()
     except OSError as problem:
         if requested_kernel() == "native":
-            raise RuntimeError(f"D90_KERNEL=native, but {problem}") from problem
+            raise D90Error(
+                f"D90_KERNEL=native, but {single_line(problem)}: reinstall d90 with a C++ compiler."
+            ) from problem
         warnings.warn(
             f"the native kernel is not available ({problem}): the slower torch reference runs. "
             "Reinstall d90 with a C++ compiler available to build it.",
