@@ -232,3 +232,46 @@ def test_an_output_folder_is_checked_and_not_created(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(D90Error, match=r"/file/x' cannot be written \(Not a directory\)"):
         check_output_folder(tmp_path / "file" / "x")
+
+
+def test_abandoned_files_are_removed_and_those_that_are_being_written_stay(tmp_path: Path) -> None:
+    target = tmp_path / "x"
+    abandoned, descriptor = files._create_locked(target)
+    os.close(descriptor)  # As when its process dies.
+    in_use, descriptor = files._create_locked(target)
+    atomic_write(target, "new")
+    assert not abandoned.exists() and in_use.exists()
+    os.close(descriptor)
+    atomic_write(target, "newer")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_file_that_was_taken_for_abandoned_before_it_was_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, taken = files.fcntl.flock, []
+
+    def lock_late(descriptor: int, how: int) -> None:
+        if not taken:
+            (partial,) = tmp_path.iterdir()
+            partial.unlink()
+            taken.append(partial)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", lock_late)
+    atomic_write(tmp_path / "x", "new")
+    assert taken and (tmp_path / "x").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_a_library_writes_beside_its_file_is_removed(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "x") as partial:
+        (partial.parent / ".tmpAbCdEf").write_text("half")
+        partial.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    context = atomic_path(tmp_path / "x")
+    partial = context.__enter__()
+    (partial.parent / ".tmpAbCdEf").write_text("half")
+    with atomic_path(tmp_path / "x") as again:
+        again.write_text("newer")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
@@ -44,7 +45,8 @@ def as_path(text: str | Path, what: str) -> Path:
 def atomic_write(path: Path, content: str | bytes) -> None:
     """Write a file beside `path` and rename it: a reader or a crash never sees part of it.
 
-    A symbolic link is followed. Devices and pipes are written into. A character that UTF-8 lacks (a
+    What killed processes left beside it is removed; several processes may write `path` at a time. A
+    symbolic link is followed. Devices and pipes are written into. A character that UTF-8 lacks (a
     lone surrogate, as of a path that is not UTF-8) is written as its escape, such as `\\udcff`.
 
     Raises:
@@ -60,20 +62,24 @@ def atomic_write(path: Path, content: str | bytes) -> None:
             file.write(data)
         return
     target = Path(os.path.realpath(path))
-    with _renamed(_beside(target), target) as partial:
-        # Created by this process: neither a file of another one nor a link to somewhere else.
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with open(descriptor, "wb") as file:
+    for abandoned in _partials(target):
+        _remove_if_abandoned(abandoned)
+    with _disk_full_errors(target):
+        partial, descriptor = _create_locked(target)
+        with open(descriptor, "wb") as file, _renamed(partial, target):
             if mode is not None:
                 with suppress(PermissionError):
                     os.fchmod(descriptor, stat.S_IMODE(mode))
             file.write(data)
+            file.flush()
+            os.fsync(descriptor)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside `path` at which to make a file or a folder; it is renamed when the block ends.
+    """A path at which to make a file or a folder; it is renamed to `path` when the block ends.
 
+    It is in a folder of its own beside `path`, since libraries write temporary files beside theirs.
     If the block raises, it is removed. What a killed process left there is removed first, so only
     one process at a time may write `path`. A symbolic link is followed. A folder replaces only an
     empty one.
@@ -85,12 +91,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     mode, target = _mode(path), Path(os.path.realpath(path))
     if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
-    with suppress(FileNotFoundError), os.scandir(target.parent) as entries:
-        for entry in list(entries):
-            if entry.name.startswith(_prefix(target)):
-                _remove(Path(entry.path))
-    with _renamed(_beside(target), target) as partial:
-        yield partial
+    for abandoned in _partials(target):
+        _remove(abandoned)
+    partial, workspace = _beside(target), _beside(target)
+    with _disk_full_errors(target), _renamed(partial, target):
+        os.mkdir(workspace)
+        try:
+            yield workspace / partial.name
+            _sync(workspace / partial.name)
+            os.rename(workspace / partial.name, partial)
+        finally:
+            _remove(workspace)
 
 
 def check_output_file(file: Path, option: str = "--output") -> None:
@@ -130,19 +141,25 @@ def check_output_folder(folder: Path, option: str = "--output") -> None:
 
 
 @contextmanager
-def _renamed(partial: Path, path: Path) -> Iterator[Path]:
+def _renamed(partial: Path, path: Path) -> Iterator[None]:
+    """Rename what the block has made and synced, or remove it if the block raises."""
     try:
-        yield partial
-        _sync(partial)
+        yield
         os.replace(partial, path)
         with suppress(OSError):  # Not every file system can: the rename is then only not yet on it.
             _sync_one(path.parent)
+    finally:
+        _remove(partial)
+
+
+@contextmanager
+def _disk_full_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         if (number := _disk_full_errno(error)) is not None:
             raise disk_full(f"'{path}'", number) from error
         raise
-    finally:
-        _remove(partial)
 
 
 def _mode(path: Path) -> int | None:
@@ -162,6 +179,40 @@ def _prefix(path: Path) -> str:
 def _beside(path: Path) -> Path:
     """A name that nobody can foresee, in the same folder."""
     return path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.partial")
+
+
+def _create_locked(target: Path) -> tuple[Path, int]:
+    """A new file beside the target and its descriptor, locked while that is open."""
+    while True:
+        partial = _beside(target)
+        # Created by this process: neither a file of another one nor a link to somewhere else.
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with suppress(OSError):  # Not every file system has locks: nothing is abandoned there.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if partial.exists():
+            return partial, descriptor
+        os.close(descriptor)  # Another process took it for abandoned before it was locked.
+
+
+def _remove_if_abandoned(partial: Path) -> None:
+    """Remove a partial file, unless a process that writes it has it locked."""
+    with suppress(OSError):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(partial, flags)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial.unlink()  # Still locked: a process that has just created it sees it gone.
+        finally:
+            os.close(descriptor)
+
+
+def _partials(path: Path) -> list[Path]:
+    """What is there of partial files and folders of `path`, of any process."""
+    try:
+        with os.scandir(path.parent) as entries:
+            return [Path(entry.path) for entry in entries if entry.name.startswith(_prefix(path))]
+    except FileNotFoundError:
+        return []
 
 
 def _sync(path: Path) -> None:
