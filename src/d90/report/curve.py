@@ -145,7 +145,7 @@ def _draw_runs(axes: Axes, summary: Summary, styles: Mapping[float, MarkerStyle]
         _scatter(axes, points, markersize=size, markeredgewidth=0, alpha=0.85, **style)
     _scatter(axes, _failed(summary), marker="x", markersize=3, color=FAILED, markeredgewidth=0.7)
     best = [(point.d, point.best) for point in summary.curve]
-    if best:
+    if best and _has_every_rate(summary):
         axes.plot(*zip(*best, strict=True), color=INK, linewidth=0.8, zorder=1.5)
 
 
@@ -189,13 +189,24 @@ def _legend_handles(summary: Summary, styles: Mapping[float, MarkerStyle]) -> li
         Line2D([], [], linestyle="none", markersize=3.5, label=f"{rate:g}", **style)
         for rate, style in styles.items()
     ]
-    if summary.curve:
+    if summary.curve and _has_every_rate(summary):
         handles.append(Line2D([], [], color=INK, linewidth=0.8, label="best"))
+    if summary.band:
+        handles.append(Line2D([], [], color=BAND, linewidth=0.8, label="model"))
     if _failed(summary):
         cross = Line2D([], [], linestyle="none", marker="x", color=FAILED, label="failed")
         cross.set_markersize(3.5)
         handles.append(cross)
     return handles
+
+
+def _has_every_rate(summary: Summary) -> bool:
+    """Whether every d was tried at the same learning rates; else the best of each is no curve."""
+    rates: dict[int | None, set[float]] = {}
+    for result in summary.trials:
+        rates.setdefault(result.trial.d, set()).add(result.trial.learning_rate)
+    rates.pop(None, None)
+    return len(set(map(frozenset, rates.values()))) == 1
 
 
 def _marker_styles(summary: Summary) -> dict[float, MarkerStyle]:
