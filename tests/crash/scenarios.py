@@ -51,9 +51,8 @@ def scenarios(inputs: Path) -> dict[str, Scenario]:
             _d90(*measure, *TRAINING, "--store", "d90.db", "--output", "out", trial=_known_result),
             contents={"d90.db": _store_content},
         ),
-        Scenario("report", _d90("report", str(inputs / "study"), "--output", "out")),
         Scenario(
-            "report over another",
+            "report",
             _d90("report", str(inputs / "study"), "--output", "."),
             prepare=_older_report,
         ),

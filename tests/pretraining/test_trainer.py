@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,18 @@ def test_a_finished_run_is_not_trained_again(
     callback = Killer()
     assert pretrain(quick(log_with=None), finished[0], callback=callback) == finished[1]
     assert callback.first is None
+
+
+def test_killed_between_the_last_state_and_its_summary(
+    quick: Planner, finished: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    folder, summary = finished
+    shutil.copytree(folder, tmp_path / "run")
+    earlier = replace(summary, finished=None, step=8, history=summary.history[:-1])
+    earlier.save(tmp_path / "run")
+    again = pretrain(quick(), tmp_path / "run")
+    assert again.history == summary.history and again.finished
+    assert Summary.load(tmp_path / "run") == again
 
 
 def test_minutes(quick: Planner, finished: tuple[Path, Summary], tmp_path: Path) -> None:

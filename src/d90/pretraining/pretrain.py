@@ -110,6 +110,7 @@ class PretrainSession:
         if previous is None:
             self.summary.save(folder)
         self.run.resume(folder / STATE)
+        self._save_summary()  # It may be older than the state, if the process was killed between.
         callback.on_train_begin(job, self.run.D, corpus, self.run.state.step)
         self._saved_at, self._save_seconds = perf_counter(), 0.0
 
@@ -151,10 +152,15 @@ class PretrainSession:
     def _save(self) -> None:
         began = perf_counter()
         self.run.save(self._folder / STATE)
-        self.summary = self.summary.after(self.run.state, is_over=self.run.is_over)
-        self.summary.save(self._folder)
+        self._save_summary()
         self._saved_at = perf_counter()
         self._save_seconds = self._saved_at - began
+
+    def _save_summary(self) -> None:
+        current = self.summary.after(self.run.state, is_over=self.run.is_over)
+        if current != self.summary:
+            self.summary = current
+            current.save(self._folder)
 
 
 def _open_run(job: PretrainJob, folder: Path, corpus: Corpus) -> PretrainTrainer:
