@@ -2,7 +2,7 @@
 # make test   make the environment if needed; lint, imports, types and tests
 # make sanitize  the kernel tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 # make bench  measure what it costs, against copying the weights, full fine-tuning and PEFT
-# make fuzz   feed 200,000 mutated adapters to the reader
+# make fuzz   feed 1,000,000 mutated files to every reader of files from outside
 # make faults kill, fill, drop and restart under studies, 60 times, and compare their answers
 # make clean  remove what those made
 
@@ -22,7 +22,8 @@ DEMO_FLAGS ?= --projection onehot --dims 3000,10000,30000,100000 --learning-rate
 # Such as --quick, --only training or --threads 4.
 BENCH_FLAGS ?=
 
-FUZZ_RUNS ?= 200000
+# Such as --runs 100000, --seed 7 or --reader summary.
+FUZZ_FLAGS ?=
 
 # Such as --faults 200, --seed 7 or --ground "server, processes".
 FAULTS_FLAGS ?=
@@ -52,8 +53,7 @@ bench: $(bench_stamp)
 	HF_HUB_OFFLINE=1 $(venv_python) -m benchmarks $(BENCH_FLAGS)
 
 fuzz: $(stamp)
-	$(venv_python) -m pip install $(PIP_FLAGS) -c constraints.txt "atheris>=3"
-	$(venv_python) scripts/fuzz_adapters.py -runs=$(FUZZ_RUNS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(venv_python) -m tests.fuzz $(FUZZ_FLAGS)
 
 faults: $(stamp)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(venv_python) -m tests.faults $(FAULTS_FLAGS)

@@ -35,6 +35,7 @@ from d90.search.protocols import ListProtocol
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress, TrainConfig
 from d90.utils.files import atomic_write
+from d90.utils.reading import check_keys, parse_json
 
 METHODS = ("did", "said")
 HEADER = ("settings", "identity", "versions", "started")
@@ -141,10 +142,16 @@ def read(path: Path) -> Recorded:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        first, *lines = map(json.loads, text[: text.rfind("\n") + 1].splitlines())
+        whole = text[: text.rfind("\n") + 1]
+        first, *lines = (parse_json(line, "a line") for line in whole.splitlines())
+        for line in lines:
+            keys = {"method": str, "finished": str}
+            check_keys(line, keys, [*keys], "a line")
         results = [(line["method"], TrialResult.from_json(line["result"])) for line in lines]
+        for _, result in results:
+            result.to_json()  # raises what a value of another type does
         return Recorded({name: first[name] for name in HEADER}, lines, results)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise D90Error(
             f"'{path}' is no file of `benchmarks.gpu_study run`: {single_line(error)}"
         ) from error

@@ -13,7 +13,14 @@ class D90Error(ValueError):
     """Bad input: one clear line that names what was received, what is expected and the remedy.
 
     The command line prints it without a traceback and exits with code 2.
+
+    Args:
+        message: it may quote what a file or a library says: it is made one printable line of at
+            most `MAX_LINE` characters.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(single_line(message))
 
 
 class StorageError(D90Error):

@@ -329,7 +329,8 @@ def _check_parameters(parameters: FloatArray, d: int | None) -> None:
 def _shifted(parameters: FloatArray, m: int, by: int) -> FloatArray:
     """The parameters with `by` added to the last m of them."""
     shifted = np.array(parameters, dtype=np.float32)
-    shifted[len(shifted) - m :] += np.float32(by)
+    with np.errstate(invalid="ignore"):  # What is not finite is refused later.
+        shifted[len(shifted) - m :] += np.float32(by)
     return shifted
 
 

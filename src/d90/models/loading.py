@@ -123,6 +123,7 @@ def _open(
     _check_weight_files(name, source)
     tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
     _check_vocabulary(name, source, tokenizer)
+    tokenizer("a word")  # Some mistakes in its files show only here.
     model, info = AutoModelForSequenceClassification.from_pretrained(
         source.location,
         config=config,
@@ -339,8 +340,7 @@ def _hint(folder: Path) -> str:
 def guarded(name: str, source: ModelSource | None = None) -> Iterator[None]:
     """Silence transformers, and turn its errors into one line that says what to do.
 
-    It raises errors of all kinds on files that are not as it expects. The tokenizers are written in
-    Rust, where a failed assertion is not even an `Exception`.
+    It raises errors of all kinds on files that are not as it expects.
 
     Args:
         name: of the model, as the user gave it.
@@ -352,9 +352,17 @@ def guarded(name: str, source: ModelSource | None = None) -> Iterator[None]:
     except D90Error:
         raise
     except BaseException as error:
-        if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+        if not is_library_error(error):
             raise
         raise D90Error(_explanation(name, source, error)) from error
+
+
+def is_library_error(error: BaseException) -> bool:
+    """Whether a library raised it, rather than an interrupt.
+
+    The tokenizers are written in Rust, where a failed assertion is not even an `Exception`.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 @contextmanager

@@ -72,13 +72,14 @@ class Evaluation:
         }
 
     @classmethod
-    def from_json(cls, result: dict[str, Any]) -> Evaluation:
+    def from_json(cls, result: Any) -> Evaluation:
         """The evaluation that `to_json` wrote.
 
         Raises:
             D90Error: a field is missing or of another type, or the loss is no loss.
         """
-        values = {k: v for k, v in result.items() if k != "validation_perplexity"}
+        values = check_keys(result, {}, [], "history")
+        values = {k: v for k, v in values.items() if k != "validation_perplexity"}
         found = cls(**check_fields(cls, values, "history"))
         if not 0 <= found.validation_loss < MAX_LOSS or found.step < 0:
             raise D90Error(f"history: validation_loss is {found.validation_loss} at {found.step}.")

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
 from d90.errors import D90Error, single_line
+from d90.models.loading import is_library_error
 from d90.utils.files import atomic_write
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -94,7 +95,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # tokenizers raises bare Exceptions
+        tokenizer("a word")  # Some mistakes in its files show only here.
+    except BaseException as error:
+        if not is_library_error(error):
+            raise
         reason = single_line(error)[:200]
         raise D90Error(f"tokenizer '{folder}' cannot be loaded: {reason}.") from error
     missing = [

@@ -25,6 +25,7 @@ from d90.pretraining.model import masked_losses
 from d90.pretraining.tokenizer import Vocabulary
 from d90.rng import philox
 from d90.training.loop import LoopState, TrainingLoop
+from d90.utils.reading import check_fields, check_keys
 
 
 @dataclass
@@ -40,8 +41,11 @@ class PretrainState(LoopState):
     history: list[Evaluation] = field(default_factory=list)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> PretrainState:
-        return cls(**{**values, "history": [Evaluation(**result) for result in values["history"]]})
+    def from_json(cls, values: Any) -> PretrainState:
+        required = ["step", "seconds", "losses", "history"]
+        check_keys(values, {"history": tuple[Any, ...]}, required, "run")
+        history = [Evaluation.from_json(result) for result in values["history"]]
+        return cls(**{**check_fields(cls, {**values, "history": []}, "run"), "history": history})
 
 
 class PretrainTrainer(TrainingLoop[PretrainState]):

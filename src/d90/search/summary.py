@@ -153,7 +153,7 @@ class Summary:
         values |= {"warnings": tuple(data["warnings"]), "interval": interval}
         values["band"] = tuple(map(_band_point, data.get("band", ())))
         if data["format"] == FIRST_PASSING:
-            values["first_passing_d"] = data["d90"]
+            values["first_passing_d"] = data.get("d90")
         summary = cls(**{**values, "trials": trials, "subspace": subspace})
         if summary.d90 is not None and not summary.curve:
             raise D90Error(f"{FILE_NAME}: it has a d90, but no trial in a subspace that trained.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +18,12 @@ from torch.nn.utils import clip_grad_norm_
 
 from d90.distributed.gradients import GradientSync
 from d90.distributed.process_group import ProcessGroup
-from d90.errors import D90Error, single_line
+from d90.errors import D90Error
 from d90.rng import philox
 from d90.subspace import hold
 from d90.training.checkpoint import load_checkpoint, save_checkpoint
 from d90.training.config import TrainConfig, check_learning_rate, learning_rate_factor
-from d90.utils.reading import check_keys
+from d90.utils.reading import check_fields, check_keys
 
 _DROPOUT_BLOCK = 2**40 + 1  # Blocks of the data stream from here on: no epoch reaches them.
 
@@ -46,8 +47,13 @@ class LoopState:
         return asdict(self)
 
     @classmethod
-    def from_json(cls: type[StateT], values: dict[str, Any]) -> StateT:
-        return cls(**values)
+    def from_json(cls: type[StateT], values: Any) -> StateT:
+        """The state that `to_json` gave.
+
+        Raises:
+            D90Error: a value is missing or of another type.
+        """
+        return cls(**check_fields(cls, values, "run"))
 
 
 class TrainingLoop(ABC, Generic[StateT]):
@@ -195,22 +201,22 @@ class TrainingLoop(ABC, Generic[StateT]):
             checkpoint = load_checkpoint(file, identity=self._identity())
             if checkpoint is None:
                 return None
+            try:
+                run = check_keys(checkpoint[1], {}, ["run"], "state")["run"]
+                step = type(self.state).from_json(run).step
+                if not 0 <= step <= self.steps:
+                    raise D90Error(f"step {step} of {self.steps}")
+                self._check_tensors(checkpoint[0])
+            except D90Error as error:
+                raise D90Error(f"checkpoint '{file}' is damaged ({error}): remove it.") from error
             tensors.update(checkpoint[0])
-            where = f"checkpoint '{file}' is damaged: run"
-            hints = {"step": int, "seconds": float}
-            return check_keys(checkpoint[1].get("run"), hints, [*hints], where)
+            return run
 
         state = self.process_group.broadcast_object(load)
         if state is None:
             return
-        received = self.process_group.broadcast_tensors(tensors)
-        try:
-            self._load_tensors(received)
-            self.state = type(self.state).from_json(state)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise D90Error(
-                f"checkpoint '{file}' is damaged ({single_line(error)}): remove it."
-            ) from error
+        self._load_tensors(self.process_group.broadcast_tensors(tensors))
+        self.state = type(self.state).from_json(state)
 
     def _tensors(self) -> dict[str, Tensor]:
         """What a checkpoint holds: parameters and optimizer state."""
@@ -220,6 +226,37 @@ class TrainingLoop(ABC, Generic[StateT]):
                 if value is not None:
                     tensors[f"optimizer.{index}.{name}"] = value
         return tensors
+
+    def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Check that these are tensors as `_tensors` gives, before one of them is taken over.
+
+        Raises:
+            D90Error: one is missing, unknown, or of another shape or dtype.
+        """
+        own = [f"parameter.{name}" for name in self.parameters]
+        names: dict[str, set[str]] = {str(index): set() for index in range(len(own))}
+        like = dict(zip([*own, *names], [*self.parameters.values()] * 2, strict=True))
+        for key, tensor in tensors.items():
+            _, index, name = [*key.split(".", 2), "", ""][:3]
+            is_state = key not in own and key.startswith("optimizer.") and index in names
+            parameter = like.get(index if is_state else key)
+            if parameter is None:
+                raise D90Error(f"unknown tensor '{key[:50]}'")
+            is_step = is_state and name == "step"
+            dtypes = (parameter.dtype, torch.float32) if is_state else (parameter.dtype,)
+            if tensor.shape != (() if is_step else parameter.shape) or tensor.dtype not in dtypes:
+                raise D90Error(f"{key[:50]} is of shape {tuple(tensor.shape)} in {tensor.dtype}")
+            if is_step and not 0 <= float(tensor) <= self.steps:
+                raise D90Error(f"{key} is {float(tensor):g}")
+            if is_state:
+                names[index].add(name)
+        missing = [key for key in own if key not in tensors]
+        expected = _optimizer_names(self.optimizer)
+        missing += [
+            f"optimizer.{index}" for index in names if names[index] not in (set(), expected)
+        ]
+        if missing:
+            raise D90Error(f"tensors of {missing[0][:50]} are missing or too many")
 
     def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `_tensors` gave."""
@@ -240,6 +277,17 @@ class TrainingLoop(ABC, Generic[StateT]):
         self._module.eval()
         if self._tracks:
             self.accelerator.end_training()
+
+
+def _optimizer_names(optimizer: torch.optim.Optimizer) -> set[str]:
+    """The names of the tensors that an optimizer keeps for each parameter."""
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    kind: Any = type(optimizer)
+    accepted = inspect.signature(kind).parameters
+    probe = kind([parameter], **{k: v for k, v in optimizer.defaults.items() if k in accepted})
+    probe.step()
+    return {name for name, value in probe.state[parameter].items() if value is not None}
 
 
 def dropout_seed(seed: int, step: int, rank: int = 0) -> int:

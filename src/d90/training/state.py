@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from d90.training.loop import LoopState
+from d90.utils.reading import check_fields, check_keys
 
 WINDOW = 20
 """Optimizer steps whose losses are averaged, to tell divergence from one bad batch."""
@@ -53,6 +54,11 @@ class TrainState(LoopState):
         return {**asdict(self), "recent": list(self.recent)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> TrainState:
-        epochs = [EpochResult(**epoch) for epoch in values["epochs"]]
-        return cls(**{**values, "recent": deque(values["recent"], WINDOW), "epochs": epochs})
+    def from_json(cls, values: Any) -> TrainState:
+        required = ["step", "seconds", "epoch_losses", "recent", "epochs"]
+        check_keys(values, {"epochs": tuple[Any, ...]}, required, "run")
+        epochs = [
+            EpochResult(**check_fields(EpochResult, epoch, "epochs")) for epoch in values["epochs"]
+        ]
+        found = check_fields(cls, {**values, "epochs": []}, "run")
+        return cls(**{**found, "recent": deque(found["recent"], WINDOW), "epochs": epochs})

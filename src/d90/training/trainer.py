@@ -271,6 +271,14 @@ class Trainer(TrainingLoop[TrainState]):
         best = {f"best.{name}": tensor for name, tensor in self._best.items()}
         return {**super()._tensors(), **best}
 
+    def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        best = {key: tensor for key, tensor in tensors.items() if key.startswith("best.")}
+        super()._check_tensors({key: t for key, t in tensors.items() if key not in best})
+        for key, tensor in best.items():
+            parameter = self.parameters.get(key.removeprefix("best."))
+            if parameter is None or tensor.shape != parameter.shape:
+                raise D90Error(f"'{key[:50]}' is of no parameter, or of another shape")
+
     def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         super()._load_tensors(tensors)
         for name, parameter in self.parameters.items():

@@ -12,6 +12,7 @@ import math
 import re
 import sys
 import types
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -35,6 +36,9 @@ MAX_DIGITS = 300
 
 MAX_PARTS = 1000
 """Parts of the longest dotted key in TOML."""
+
+MAX_DEPTH = 100
+"""Levels of the deepest value: Python can then print it anywhere."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -84,6 +88,8 @@ def parse_json(text: str | bytes, where: str) -> Any:
         # `json` itself would decode bytes with "surrogatepass".
         text = text if isinstance(text, str) else text.decode("utf-8")
         value = _DECODER.decode(text)
+        if text.count("[") + text.count("{") > MAX_DEPTH:
+            _check_depth(value)
         if _ESCAPED_SURROGATE.search(text):
             check_encodable(value)
     except json.JSONDecodeError as error:
@@ -104,7 +110,9 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         # The parser's memory grows with the square of the parts of a dotted key.
         if any(part.count(".") > MAX_PARTS for part in re.split(r"[=\n]", text)):
             raise ValueError(f"more than {MAX_PARTS:,} dots in a row")
-        return tomllib.loads(text)
+        value = tomllib.loads(text)
+        _check_depth(value)
+        return value
     except (ValueError, RecursionError) as error:
         raise D90Error(f"{where} is not TOML: {_reason(error)}.") from error
 
@@ -183,7 +191,7 @@ def check_type(value: Any, hint: Any, where: str) -> None:
     Args:
         value: from `parse_json`.
         hint: `int`, `float` (finite; also an integer), `str`, `bool`, None, `Any`, a union or
-            `Literal`, or a mapping or tuple of these.
+            `Literal`, or a mapping, tuple, list or deque of these.
         where: how an error begins.
 
     Raises:
@@ -208,6 +216,8 @@ def _is_a(value: Any, hint: Any) -> bool:
         if arguments[-1] is Ellipsis:
             return all(_is_a(item, arguments[0]) for item in value)
         return len(value) == len(arguments) and all(map(_is_a, value, arguments))
+    if origin in (list, deque):
+        return isinstance(value, list) and all(_is_a(item, arguments[0]) for item in value)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return isinstance(value, dict) and all(_is_a(v, arguments[1]) for v in value.values())
     if hint is None or hint is type(None):
@@ -233,6 +243,20 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"key '{twice[:50]}' twice")
     return found
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise ValueError("nested too deeply")
 
 
 def _integer(text: str) -> int:
