@@ -43,6 +43,9 @@ _SMALLEST = tl.constexpr(-90)
 _COLUMNS = 256
 """Columns of the gradient that a program writes."""
 
+_SUMMANDS = 64
+"""Of one column, at most so many are added by the kernel that writes the gradient."""
+
 _SPREAD = 2**14
 """Numbers in the copies of a short gradient: additions to one number wait for one another."""
 
@@ -80,6 +83,8 @@ def adjoint(d: int, D: int, seed: int, out: Tensor, rows: Sequence[RowBlock]) ->
             total, largest, *where, d, bits, copies, length, **launch.options
         )
     norm, summands = math.sqrt(d / D), copies * length // d
+    if summands > _SUMMANDS:  # One after another they would take longer than another launch.
+        total, summands = total.view(summands, d).sum(0), 1
     options = {"COLUMNS": _COLUMNS, "enable_fp_fusion": False}
     to_gradient[(triton.cdiv(d, _COLUMNS),)](
         out, total, largest, d, bits, summands, norm, **options
