@@ -39,7 +39,7 @@ test: $(stamp)
 	$(venv_python) -m ruff format --check .
 	$(venv_python) -c "from importlinter.cli import lint_imports_command as lint; lint(['--no-logo'])"
 	$(venv_python) -m pyright
-	HF_HUB_OFFLINE=1 $(venv_python) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(venv_python) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # The sanitizer's library has to come first in a Python that was not built with it.
 sanitize: $(stamp)
