@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.worlds import FAMILIES, NOISES, OUTSIDE, World, make_world
 from d90.search.estimate import estimate
+from d90.search.ladder import log_spaced
 from d90.search.protocols import (
     AdaptiveProtocol,
     BisectProtocol,
@@ -28,7 +29,6 @@ from d90.search.protocols import (
     ListProtocol,
     Protocol,
 )
-from d90.search.protocols.grid import log_spaced
 from d90.search.trial import TrialResult
 
 PROTOCOLS: Mapping[str, Protocol] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,10 @@ from d90.search.curve_model import (
     CurveModel,
     Parameters,
     _log_normal_by_group,
-    ladder,
     records,
     runs_of,
 )
+from d90.search.ladder import ladder
 from d90.search.trial import Trial, TrialResult
 
 NAMES = ("x0", "ln s", "a", "b", "ln tau", "u0", "g", "ln w", "logit c", "ln omega", "ln phi", "f")
@@ -120,10 +119,3 @@ def test_the_prior_is_sampled_as_its_density_says() -> None:
     lag = sample[:, 11:].max(axis=1) - sample[:, 11:].min(axis=1)
     assert np.median(lag) == pytest.approx(0.015, rel=0.05)
     assert np.mean(sample[:, 11] > sample[:, 12]) == pytest.approx(0.5, abs=0.02)
-
-
-def test_ladder() -> None:
-    dims = ladder(10, 100_000)
-    assert (dims[0], dims[-1], len(dims)) == (10, 100_000, 64)
-    assert max(b / a for a, b in pairwise(dims)) < 1.25
-    assert ladder(7, 7) == (7,)

@@ -8,7 +8,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from d90.search.curve_model import CurveModel, ladder, records, runs_of
+from d90.search.curve_model import CurveModel, records, runs_of
+from d90.search.ladder import ladder
 from d90.search.posterior import Draws, Posterior, sample_posterior
 from d90.search.trial import Trial, TrialResult
 

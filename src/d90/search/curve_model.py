@@ -34,9 +34,6 @@ Array = NDArray[np.float64]
 REFERENCE_RATE = 0.008
 """The learning rate at which u = 0."""
 
-RATIO = 1.157
-"""Of neighboring rungs of a ladder: the values of the paper's Table 1 lie on one."""
-
 _COLLAPSE_SCALE = 0.06
 """Height above the floor, in gains, at which a run that need not collapse does so 1 time in e."""
 
@@ -319,11 +316,3 @@ def _octaves(rate: float) -> float:
 
 def _sigmoid(v: Array) -> Array:
     return 1 / (1 + np.exp(-np.clip(v, -60, 60)))
-
-
-def ladder(min_dim: int, max_dim: int) -> tuple[int, ...]:
-    """Dimensions from min_dim to max_dim, each about `RATIO` times the one before."""
-    steps = max(round(math.log(max_dim / min_dim) / math.log(RATIO)), 1)
-    return tuple(
-        sorted({round(min_dim * (max_dim / min_dim) ** (i / steps)) for i in range(steps + 1)})
-    )

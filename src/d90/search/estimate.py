@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple
 
 from d90.errors import D90Error
 from d90.search.curve import Point, curve, full_metric, passes, valid_results
-from d90.search.curve_model import CurveModel, ladder, records, runs_of
+from d90.search.curve_model import CurveModel, records, runs_of
+from d90.search.ladder import ladder
 from d90.search.posterior import Answer, Posterior, sample_posterior
 from d90.search.trial import TrialResult
 

@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtri
 
-from d90.search.curve_model import RATIO, Array, CurveModel, Parameters
+from d90.search.curve_model import Array, CurveModel, Parameters
+from d90.search.ladder import RATIO
 
 PARTICLES = 800
 MOVES = 5

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 from d90.errors import D90Error
 from d90.search.curve import passes
-from d90.search.curve_model import CurveModel, Run, ladder, records, runs_of
+from d90.search.curve_model import CurveModel, Run, records, runs_of
+from d90.search.ladder import ladder
 from d90.search.posterior import Posterior, sample_posterior
 from d90.search.proposals import propose
 from d90.search.protocols.base import Protocol, check_range, clip_range, pending

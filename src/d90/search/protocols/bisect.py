@@ -9,6 +9,7 @@ from statistics import fmean
 
 from d90.errors import D90Error
 from d90.search.curve import curve, passes, valid_results
+from d90.search.ladder import RATIO, ladder
 from d90.search.protocols.base import (
     Protocol,
     check_range,
@@ -17,7 +18,6 @@ from d90.search.protocols.base import (
     pending,
     trials,
 )
-from d90.search.protocols.grid import log_spaced
 from d90.search.trial import Trial, TrialResult
 
 LARGE = 10_000
@@ -61,7 +61,7 @@ class BisectProtocol(Protocol):
 
     min_dim: int = 100
     max_dim: int = 4_000_000
-    ratio: float = 1.157
+    ratio: float = RATIO
     fixed_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
@@ -74,8 +74,7 @@ class BisectProtocol(Protocol):
 
     def dimensions(self) -> tuple[int, ...]:
         """The ladder."""
-        steps = round(math.log(self.max_dim / self.min_dim) / math.log(self.ratio))
-        return log_spaced(self.min_dim, self.max_dim, max(steps, 1) + 1)
+        return ladder(self.min_dim, self.max_dim, self.ratio)
 
     def clip(self, low: int, high: int) -> BisectProtocol:
         return replace(self, **clip_range(self.min_dim, self.max_dim, low, high))

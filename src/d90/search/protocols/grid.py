@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from d90.errors import D90Error
+from d90.search.ladder import log_spaced
 from d90.search.protocols.base import Protocol, check_range, clip_range
 
 MAX_NUM_DIMS = 1_000_000
@@ -48,9 +49,3 @@ class GridProtocol(Protocol):
 
     def clip(self, low: int, high: int) -> GridProtocol:
         return replace(self, **clip_range(self.min_dim, self.max_dim, low, high))
-
-
-def log_spaced(min_dim: int, max_dim: int, count: int) -> tuple[int, ...]:
-    """Whole numbers from min_dim to max_dim, both included, evenly spaced in log d."""
-    ratio = max_dim / min_dim
-    return tuple(sorted({round(min_dim * ratio ** (i / (count - 1))) for i in range(count)}))
