@@ -119,6 +119,7 @@ def test_table_1_has_the_papers_numbers_and_the_reasons() -> None:
     )
     assert document.answer == "2 of 4 studies have a d90."
     assert document.sentences[0].startswith("1 of 2 agree with the paper within a factor of 1.157")
+    assert document.sentences[0].endswith("first_passing_d, it is 0 of 2.")
     assert "not measured: big on mrpc, DID: no memory" in document.warnings
 
 
@@ -148,7 +149,7 @@ def test_a_checkpoint_without_d90_is_in_the_table_with_its_reason() -> None:
     document = trajectory([Checkpoint(0, 900.0, bad), Checkpoint(100, 30.0, good)])
     rows = document.tables[0].rows
     assert [(row[2], row[3], row[7]) for row in rows] == [(0, 900.0, None), (100, 30.0, good.d90)]
-    assert rows[0][8] == "undefined-baseline"
+    assert rows[0][11] == "undefined-baseline"
     assert "at 100:" in document.figures[0].alt_text
     assert "after 0:" not in document.figures[0].alt_text
 
@@ -170,16 +171,16 @@ def test_generalization_by_hand() -> None:
     assert description_bits(summary, 32) == pytest.approx(100 * 32 + 1.584962500721156 + 2)
     tables = {table.name: table for table in generalization([summary]).tables}
     (row,) = tables["generalization"].rows
-    assert row[4:7] == ("full", 0.8, 1.0)
-    assert row[7] == pytest.approx((1.0 - 0.8) / (1 - 0.8))
+    assert row[7:10] == ("full", 0.8, 1.0)
+    assert row[10] == pytest.approx((1.0 - 0.8) / (1 - 0.8))
     (bound,) = tables["bounds"].rows
     nats = (3200 + 1.584962500721156 + 2) * 0.6931471805599453 + 2.995732273553991
     assert bound[5] == pytest.approx(0.1 + (nats / 20_000) ** 0.5)
     assert bound[7] == "no"
     tables = {table.name: table for table in generalization([summary], runs="d90").tables}
     (row,) = tables["generalization"].rows
-    assert row[4:7] == ("d = 100", 0.75, 0.9)
-    assert row[7] == pytest.approx((0.9 - 0.75) / (1 - 0.75))
+    assert row[7:10] == ("d = 100", 0.75, 0.9)
+    assert row[10] == pytest.approx((0.9 - 0.75) / (1 - 0.75))
 
 
 def test_the_table_of_bounds_counts_the_bits_of_the_bound() -> None:

@@ -10,6 +10,8 @@ from typing import Literal
 
 from matplotlib.figure import Figure as Drawing
 
+from d90.report import wording
+
 Value = str | int | float | None
 
 RowStyle = Literal["", "best", "failed"]
@@ -43,6 +45,8 @@ class Table:
         terminal_rows: maximum number of rows shown in the terminal; None for all of them.
         headers: column -> header on the page and in the terminal, where it is not the name.
         formats: column -> how its values are shown, where it is not `format_value`.
+        intervals: column of d90 -> the columns with the ends of its interval, which the page and
+            the terminal show behind it, as in `160 (105-253)`.
         styles: the emphasis of each row; empty for none.
     """
 
@@ -54,6 +58,7 @@ class Table:
     terminal_rows: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, Callable[[Value], str]] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     styles: tuple[RowStyle, ...] = ()
 
     def csv(self) -> str:
@@ -67,15 +72,27 @@ class Table:
     @property
     def header(self) -> list[str]:
         """The headers as shown."""
-        return [self.headers.get(column, column) for column in self.columns]
+        return [self.headers.get(self.columns[i], self.columns[i]) for i in self._shown]
 
     @property
     def cells(self) -> list[list[str]]:
         """The rows as shown."""
-        formats = [self.formats.get(column, format_value) for column in self.columns]
-        return [
-            [show(value) for show, value in zip(formats, row, strict=True)] for row in self.rows
-        ]
+        return [[self._cell(row, i) for i in self._shown] for row in self.rows]
+
+    def _cell(self, row: Sequence[Value], i: int) -> str:
+        column = self.columns[i]
+        text = self.formats.get(column, format_value)(row[i])
+        ends = [row[self.columns.index(end)] for end in self.intervals.get(column, ())]
+        if all(end is None for end in ends):
+            return text
+        low, high = (None if end is None else float(end) for end in ends)
+        return f"{text} ({wording.format_interval(low, high, joint='-')})"
+
+    @property
+    def _shown(self) -> list[int]:
+        """The columns as shown: those of the ends of intervals are not."""
+        ends = {end for ends in self.intervals.values() for end in ends}
+        return [i for i, column in enumerate(self.columns) if column not in ends]
 
     @property
     def row_styles(self) -> tuple[RowStyle, ...]:
@@ -84,9 +101,8 @@ class Table:
 
     @property
     def is_text(self) -> list[bool]:
-        """For each column, whether it holds text, which is aligned left."""
-        columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
-        return [any(isinstance(value, str) for value in column) for column in columns]
+        """For each column as shown, whether it holds text, which is aligned left."""
+        return [any(isinstance(row[i], str) for row in self.rows) for i in self._shown]
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
+from typing import Any
 
 from d90.report import wording
 from d90.report.document import Table, Value
 from d90.search.correlation import Correlation
 from d90.search.summary import Summary
+
+D90_COLUMNS = ("d90", "low", "high", "first_passing_d")
+
+D90_FORMAT: Mapping[str, Any] = {
+    "intervals": {"d90": ("low", "high")},
+    "headers": {"first_passing_d": "first passing d"},
+}
+"""How a `Table` shows these columns."""
 
 COLUMNS = (
     "model",
@@ -19,13 +28,17 @@ COLUMNS = (
     "majority",
     "full",
     "threshold",
-    "d90",
-    "low",
-    "high",
+    *D90_COLUMNS,
     "status",
     "runs",
     "minutes",
 )
+
+
+def d90_values(summary: Summary) -> tuple[int | None, ...]:
+    """The values in `D90_COLUMNS`."""
+    low, high = summary.interval or (None, None)
+    return summary.d90, low, high, summary.first_passing_d
 
 
 def short_name(name: str) -> str:
@@ -78,14 +91,15 @@ def studies_table(summaries: Iterable[Summary], failures: Mapping[str, str]) -> 
     """One row per study, with or without a d90; the note names those that failed."""
     rows = tuple(_row(summary) for summary in summaries)
     note = " ".join(f"Not measured: {name}: {why}" for name, why in failures.items())
-    return Table("studies", "All studies", COLUMNS, rows, note, terminal_rows=0)
+    return Table("studies", "All studies", COLUMNS, rows, note, terminal_rows=0, **D90_FORMAT)
 
 
 def missing_d90_warnings(summaries: Iterable[Summary]) -> tuple[str, ...]:
-    """A warning for each study without a d90, which the figures leave out."""
+    """A warning for each study without a d90: the figures draw an arrow, or leave it out."""
     return tuple(
-        f"{short_name(s.model)} on {task_and_method(s)}, is in the tables, "
-        f"not in the figures: {wording.answer(s)}"
+        f"{short_name(s.model)} on {task_and_method(s)}, is "
+        f"{'an arrow' if wording.one_sided(s) else 'in the tables, not'} in the figures: "
+        f"{wording.answer(s)}"
         for s in summaries
         if s.d90 is None
     )
@@ -97,7 +111,6 @@ def failure_warnings(failures: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _row(summary: Summary) -> tuple[Value, ...]:
-    low, high = summary.interval or (None, None)
     return (
         summary.model,
         summary.task,
@@ -107,9 +120,7 @@ def _row(summary: Summary) -> tuple[Value, ...]:
         summary.majority,
         summary.full_metric,
         summary.threshold,
-        summary.d90,
-        low,
-        high,
+        *d90_values(summary),
         summary.status,
         len(summary.trials),
         sum(result.seconds for result in summary.trials) / 60,

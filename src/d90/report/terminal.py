@@ -35,8 +35,8 @@ def _render_table(table: Table) -> RenderableType:
     for i, (header, is_text) in enumerate(zip(table.header, table.is_text, strict=True)):
         if is_text:
             out.add_column(header, overflow="fold")
-        else:  # The header may wrap, the numbers may not.
-            width = max(cell_len(row[i]) for row in cells)
+        else:  # The header may wrap, and an interval behind its d90; the numbers may not.
+            width = max(cell_len(word) for row in cells for word in row[i].split(" "))
             out.add_column(header, justify="right", overflow="fold", min_width=width)
     limit = len(cells) if table.terminal_rows is None else table.terminal_rows
     shown = downsample(len(cells), limit, {i for i, style in enumerate(styles) if style == "best"})

@@ -43,16 +43,22 @@ def format_d(value: float | None) -> str:
 
 def interval(summary: Summary) -> str:
     """The interval of d90, its open ends in words; empty if there is none."""
-    if summary.interval is None:
-        return ""
-    low, high = summary.interval
+    return "" if summary.interval is None else format_interval(*summary.interval)
+
+
+def format_interval(low: float | None, high: float | None, *, joint: str = " to ") -> str:
+    """An interval of d; an end that is None is open.
+
+    >>> format_interval(105, 1253), format_interval(105, 253, joint="-"), format_interval(None, 72)
+    ('105 to 1,253', '105-253', '72 or less')
+    """
     if low is None and high is None:
         return "any d"
     if low is None:
         return f"{format_d(high)} or less"
     if high is None:
         return f"{format_d(low)} or more"
-    return f"{format_d(low)} to {format_d(high)}"
+    return f"{format_d(low)}{joint}{format_d(high)}"
 
 
 def answer(summary: Summary) -> str:
@@ -72,24 +78,32 @@ def answer(summary: Summary) -> str:
 def cell(summary: Summary) -> str:
     """The answer in a cell of a table.
 
-    `203`, `203 (100 to 400)`, `> 10,000 (above-maximum)`, or `trivial-threshold`.
+    `203`, `203 (100-400)`, `> 10,000 (above-maximum)`, or `trivial-threshold`.
     """
     if summary.d90 is not None:
-        span = interval(summary)
-        return f"{format_d(summary.d90)} ({span})" if span else format_d(summary.d90)
+        d90 = format_d(summary.d90)
+        if summary.interval is None:
+            return d90
+        return f"{d90} ({format_interval(*summary.interval, joint='-')})"
     bound = one_sided(summary)
     return summary.status if bound is None else f"{bound} ({summary.status})"
 
 
 def one_sided(summary: Summary) -> str | None:
     """What a study without a d90 says of it: `> 10,000` or `≤ 10`; None if nothing."""
+    dims = dim_range(summary)
+    if dims and summary.status == "above-maximum":
+        return f"> {format_d(dims[1])}"
+    if dims and summary.status == "at-minimum":
+        return f"≤ {format_d(dims[0])}"
+    return None
+
+
+def dim_range(summary: Summary) -> tuple[int, int] | None:
+    """Smallest and largest d that the study covers; None if it has none."""
     dims = [point.d for point in summary.band]
     dims = dims or [result.trial.d for result in summary.trials if result.trial.d is not None]
-    if dims and summary.status == "above-maximum":
-        return f"> {format_d(max(dims))}"
-    if dims and summary.status == "at-minimum":
-        return f"≤ {format_d(min(dims))}"
-    return None
+    return (min(dims), max(dims)) if dims else None
 
 
 def sentence(summary: Summary) -> str:

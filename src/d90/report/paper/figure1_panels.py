@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from d90.report import wording
 from d90.report.document import Figure
+from d90.report.error_bar import CAPTION, draw_error_bar, error_bar, error_bar_legend
 from d90.report.plotting import INK, SOFT, colors, log_axis
 from d90.report.study_table import short_name, short_names
 from d90.search.summary import Summary
@@ -38,7 +39,7 @@ def panels(summaries: Sequence[Summary]) -> Figure:
         caption=(
             "The best metric over the learning rates at each d, averaged over seeds. Horizontal "
             "lines: full fine-tuning (solid) and the threshold (dashed), in the model's color; "
-            f"the majority class (dotted, grey). A diamond is d90.{line_styles}"
+            f"the majority class (dotted, grey). A diamond is d90. {CAPTION}{line_styles}"
         ),
         alt_text=f"Metric against d for each study. {answers}.",
         draw=lambda: _draw(summaries),
@@ -50,12 +51,14 @@ def _draw(summaries: Sequence[Summary]) -> Drawing:
     columns = min(len(tasks), MOST_COLUMNS)
     rows = math.ceil(len(tasks) / columns)
     names = short_names(summary.model for summary in summaries)
-    legend_rows = math.ceil((len(names) + 2) / (2 * columns))
+    palette = colors(names)
+    legend = _legend(summaries, names, palette)
+    legend_columns = min(2 * columns, len(legend))
+    legend_rows = math.ceil(len(legend) / legend_columns)
     foot = BOTTOM + LEGEND_ROW * (legend_rows + 0.5)
     width = LEFT + RIGHT + columns * PANEL_WIDTH + (columns - 1) * GAP_X
     height = foot + TOP + rows * PANEL_HEIGHT + (rows - 1) * GAP_Y
     figure = Drawing(figsize=(width, height))
-    palette = colors(names)
     for i, task in enumerate(tasks):
         row, column = divmod(i, columns)
         x = LEFT + column * (PANEL_WIDTH + GAP_X)
@@ -65,9 +68,9 @@ def _draw(summaries: Sequence[Summary]) -> Drawing:
         axes.title.set_fontsize(8)
         _panel(axes, [summary for summary in summaries if summary.task == task], palette)
     figure.legend(
-        handles=_legend(summaries, names, palette),
+        handles=legend,
         loc="lower center",
-        ncols=min(2 * columns, len(names) + 2),
+        ncols=legend_columns,
         frameon=False,
         handlelength=1.8,
     )
@@ -89,9 +92,10 @@ def _panel(axes: Axes, summaries: Sequence[Summary], palette: dict[str, str]) ->
         for level, dashes in ((summary.full_metric, "-"), (summary.threshold, (0, (5, 2)))):
             if level is not None:
                 axes.axhline(level, color=color, linewidth=0.6, linestyle=dashes, zorder=1)
-        if summary.d90 is not None and summary.threshold is not None:
-            axes.plot(
-                summary.d90, summary.threshold, "D", color=color, markeredgecolor=INK, markersize=5
+        bar = error_bar(summary)
+        if bar is not None and summary.threshold is not None:
+            draw_error_bar(
+                axes, bar, summary.threshold, along="x", color=color, marker="D", edge=INK
             )
     majority = max(summary.majority for summary in summaries)
     axes.axhline(majority, color=SOFT, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1)
@@ -108,4 +112,4 @@ def _legend(
             Line2D([], [], color=INK, linewidth=1, linestyle=DASHES[method], label=method.upper())
             for method in methods
         ]
-    return handles
+    return handles + error_bar_legend(map(error_bar, summaries))

@@ -5,16 +5,23 @@ Sizes are in inches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
 
+from d90.report import wording
 from d90.report.document import Document, Figure, Table, Value
+from d90.report.error_bar import CAPTION, draw_error_bar, error_bar, error_bar_legend
 from d90.report.plotting import SOFT, colors, log_axis, markers, tick_label
 from d90.report.study_table import (
+    D90_COLUMNS,
+    D90_FORMAT,
     correlation_table,
+    d90_values,
     failure_warnings,
     missing_d90_warnings,
     short_name,
@@ -56,6 +63,7 @@ def trajectory(
     failures = failures or {}
     summaries = [checkpoint.summary for checkpoint in checkpoints]
     answered = [c for c in checkpoints if c.summary.d90 is not None]
+    drawn = [c for c in checkpoints if error_bar(c.summary) is not None]
     groups = dict.fromkeys(task_and_method(c.summary) for c in answered)
     correlations = [(QUANTITY, group, _correlation(answered, group)) for group in groups]
     return Document(
@@ -69,7 +77,7 @@ def trajectory(
             correlation_table(correlations),
             studies_table(summaries, failures),
         ),
-        figures=(_figure(answered),) if answered else (),
+        figures=(_figure(drawn),) if drawn else (),
         links=links,
         command=command,
     )
@@ -90,10 +98,11 @@ def _table(checkpoints: Sequence[Checkpoint]) -> Table:
         "majority",
         "full",
         "threshold",
-        "d90",
+        *D90_COLUMNS,
         "status",
     )
-    return Table("figure2", "d90 by checkpoint", columns, tuple(_row(c) for c in ordered))
+    rows = tuple(_row(c) for c in ordered)
+    return Table("figure2", "d90 by checkpoint", columns, rows, **D90_FORMAT)
 
 
 def _row(checkpoint: Checkpoint) -> tuple[Value, ...]:
@@ -106,67 +115,71 @@ def _row(checkpoint: Checkpoint) -> tuple[Value, ...]:
         summary.majority,
         summary.full_metric,
         summary.threshold,
-        summary.d90,
+        *d90_values(summary),
         summary.status,
     )
 
 
-def _figure(answered: Sequence[Checkpoint]) -> Figure:
+def _figure(drawn: Sequence[Checkpoint]) -> Figure:
     values = "; ".join(
-        f"{task_and_method(c.summary)} at {c.label or format(c.step, ',')}: {c.summary.d90:,}"
-        for c in answered
+        f"{task_and_method(c.summary)} at {c.label or format(c.step, ',')}: "
+        f"{wording.cell(c.summary)}"
+        for c in drawn
     )
     return Figure(
         name="figure2",
         caption=(
-            "d90 of each checkpoint, one line per task; bars are intervals over seeds. Gray: "
-            "validation perplexity. A checkpoint without a d90 has no point."
+            f"d90 of each checkpoint, one line per task. {CAPTION} Gray: validation perplexity. A "
+            "checkpoint whose study says nothing of d90 has no point."
         ),
         alt_text=f"d90 against optimizer steps of pre-training. {values}.",
-        draw=lambda: _draw(answered),
+        draw=lambda: _draw(drawn),
     )
 
 
-def _draw(answered: Sequence[Checkpoint]) -> Drawing:
+def _draw(drawn: Sequence[Checkpoint]) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
-    axes = figure.add_axes((0.13, 0.24, 0.73, 0.72))
-    groups = [task_and_method(checkpoint.summary) for checkpoint in answered]
+    axes = figure.add_axes((0.13, 0.27, 0.73, 0.69))
+    groups = [task_and_method(checkpoint.summary) for checkpoint in drawn]
     group_colors, group_markers = colors(groups), markers(groups)
+    legend = []
     for group, color in group_colors.items():
         members = sorted(
-            (c for c in answered if task_and_method(c.summary) == group), key=lambda c: c.step
+            (c for c in drawn if task_and_method(c.summary) == group), key=lambda c: c.step
         )
-        axes.plot(
-            [c.step for c in members],
-            [c.summary.d90 or 0 for c in members],
-            color=color,
-            marker=group_markers[group],
-            markersize=4,
-            linewidth=1,
-            label=group,
-            zorder=3,
+        _draw_group(axes, members, color, group_markers[group])
+        legend.append(
+            Line2D([], [], color=color, marker=group_markers[group], markersize=4, label=group)
         )
-        for c in members:
-            low, high = c.summary.interval or (None, None)
-            if low is not None and high is not None:
-                axes.plot([c.step, c.step], [low, high], color=color, linewidth=0.7)
     axes.set_ylabel("d90")
-    labels = {c.step: c.label for c in answered if c.label is not None}
+    labels = {c.step: c.label for c in drawn if c.label is not None}
     if labels:
         axes.set_xlabel("checkpoint")
         axes.set_xticks(sorted(labels), [labels[step] for step in sorted(labels)])
     else:
         axes.set_xlabel("optimizer steps of pre-training")
         axes.xaxis.set_major_formatter(tick_label)
+    axes.margins(y=0.12)
     log_axis(axes, "y", (1, 3))
-    _draw_perplexity(axes, answered)
-    figure.legend(loc="lower center", ncols=min(len(group_colors), 2), frameon=False)
+    _draw_perplexity(axes, drawn)
+    legend += error_bar_legend(error_bar(c.summary) for c in drawn)
+    figure.legend(handles=legend, loc="lower center", ncols=2, frameon=False)
     return figure
 
 
-def _draw_perplexity(axes: Axes, answered: Sequence[Checkpoint]) -> None:
+def _draw_group(axes: Axes, members: Sequence[Checkpoint], color: str, marker: str) -> None:
+    """The points of a line, joined where neighbors have a d90."""
+    line = [(c.step, math.nan if c.summary.d90 is None else c.summary.d90) for c in members]
+    axes.plot(*zip(*line, strict=True), color=color, linewidth=1, zorder=2)
+    for c in members:
+        bar = error_bar(c.summary)
+        if bar is not None:
+            draw_error_bar(axes, bar, c.step, along="y", color=color, marker=marker, size=4)
+
+
+def _draw_perplexity(axes: Axes, drawn: Sequence[Checkpoint]) -> None:
     """The validation perplexity, where it is known, on an axis at the right."""
-    known = sorted({(c.step, c.perplexity) for c in answered if c.perplexity is not None})
+    known = sorted({(c.step, c.perplexity) for c in drawn if c.perplexity is not None})
     if len(known) < 2:
         return
     right = axes.twinx()

@@ -12,10 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
+from d90.report import wording
 from d90.report.document import Document, Figure, Table, Value
+from d90.report.error_bar import ARROW_SIZE, CAPTION, draw_error_bar, error_bar, error_bar_legend
 from d90.report.plotting import INK, colors, log_axis, markers
 from d90.report.study_table import (
+    D90_COLUMNS,
+    D90_FORMAT,
     correlation_table,
+    d90_values,
     failure_warnings,
     missing_d90_warnings,
     short_name,
@@ -41,6 +46,7 @@ def scaling(
     """Figure 3: the studies that have a d90, and a correlation for each task and method."""
     failures = failures or {}
     answered = [summary for summary in summaries if summary.d90 is not None]
+    drawn = [summary for summary in summaries if error_bar(summary) is not None]
     groups = dict.fromkeys(map(task_and_method, answered))
     correlations = [(QUANTITY, group, _correlation(answered, group)) for group in groups]
     return Document(
@@ -50,11 +56,11 @@ def scaling(
         sentences=("The paper finds that larger models have a smaller d90: a negative rho.",),
         warnings=(*failure_warnings(failures), *missing_d90_warnings(summaries)),
         tables=(
-            _table(answered),
+            _table(drawn),
             correlation_table(correlations),
             studies_table(summaries, failures),
         ),
-        figures=(_figure(answered),) if answered else (),
+        figures=(_figure(drawn),) if drawn else (),
         links=links,
         command=command,
     )
@@ -65,81 +71,82 @@ def _correlation(answered: Sequence[Summary], group: str) -> Correlation | None:
     return spearman([s.D for s in members], [s.d90 or 0 for s in members])
 
 
-def _table(answered: Sequence[Summary]) -> Table:
-    names = short_names(summary.model for summary in answered)
+def _table(drawn: Sequence[Summary]) -> Table:
+    names = short_names(summary.model for summary in drawn)
     rows = tuple(
         _row(summary, names[summary.model])
-        for summary in sorted(answered, key=lambda s: (s.task, s.D))
+        for summary in sorted(drawn, key=lambda s: (s.task, s.D))
     )
-    columns = ("task", "model", "family", "method", "D", "d90", "low", "high")
-    return Table("figure3", "d90 by number of parameters", columns, rows)
+    columns = ("task", "model", "family", "method", "D", *D90_COLUMNS)
+    return Table("figure3", "d90 by number of parameters", columns, rows, **D90_FORMAT)
 
 
 def _row(summary: Summary, name: str) -> tuple[Value, ...]:
-    low, high = summary.interval or (None, None)
-    task = short_name(summary.task)
-    return (task, name, summary.family, summary.subspace.method, summary.D, summary.d90, low, high)
+    return (
+        short_name(summary.task),
+        name,
+        summary.family,
+        summary.subspace.method,
+        summary.D,
+        *d90_values(summary),
+    )
 
 
-def _figure(answered: Sequence[Summary]) -> Figure:
-    values = "; ".join(f"{short_name(s.model)}: D = {s.D:,}, d90 = {s.d90:,}" for s in answered)
+def _figure(drawn: Sequence[Summary]) -> Figure:
+    values = "; ".join(f"{short_name(s.model)}: D = {s.D:,}, {wording.answer(s)}" for s in drawn)
     return Figure(
         name="figure3",
         caption=(
             "d90 against the number of parameters D, one point per study; the color is the family "
-            "of the model, the shape the task. Bars are intervals over seeds."
+            f"of the model, the shape the task. {CAPTION}"
         ),
         alt_text=f"d90 against D. {values}.",
-        draw=lambda: _draw(answered),
+        draw=lambda: _draw(drawn),
     )
 
 
-def _draw(answered: Sequence[Summary]) -> Drawing:
+def _draw(drawn: Sequence[Summary]) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
-    family_colors = colors(_family(summary) for summary in answered)
-    group_markers = markers(task_and_method(summary) for summary in answered)
-    legend_rows = math.ceil((len(family_colors) + len(group_markers)) / LEGEND_COLUMNS)
-    bottom = 0.14 + LEGEND_ROW * legend_rows
+    family_colors = colors(_family(summary) for summary in drawn)
+    group_markers = markers(task_and_method(summary) for summary in drawn)
+    legend = [Line2D([], [], color=c, linewidth=3, label=name) for name, c in family_colors.items()]
+    legend += [
+        Line2D([], [], marker=m, linestyle="none", color=INK, markersize=4, label=group)
+        for group, m in group_markers.items()
+    ]
+    legend += error_bar_legend(map(error_bar, drawn))
+    bottom = 0.14 + LEGEND_ROW * math.ceil(len(legend) / LEGEND_COLUMNS)
     axes = figure.add_axes((0.12, bottom, 0.84, 0.96 - bottom))
-    for summary in answered:
-        marker = group_markers[task_and_method(summary)]
-        color = family_colors[_family(summary)]
-        axes.plot([summary.D], [summary.d90 or 0], marker, color=color, markersize=4.5, alpha=0.9)
-        low, high = summary.interval or (None, None)
-        if low is not None and high is not None:
-            axes.plot([summary.D, summary.D], [low, high], color=color, linewidth=0.8)
-    _name_models(axes, answered)
+    for summary in drawn:
+        bar = error_bar(summary)
+        if bar is not None:
+            marker, color = group_markers[task_and_method(summary)], family_colors[_family(summary)]
+            draw_error_bar(axes, bar, summary.D, along="y", color=color, marker=marker)
+    _name_models(axes, drawn)
     axes.margins(x=0.12, y=0.14)
     log_axis(axes, "x", (1, 3))
     log_axis(axes, "y", (1, 3))
     axes.set_xlabel("D (parameters)")
     axes.set_ylabel("d90")
-    handles = [
-        Line2D([], [], color=c, linewidth=3, label=name) for name, c in family_colors.items()
-    ]
-    handles += [
-        Line2D([], [], marker=m, linestyle="none", color=INK, markersize=4, label=group)
-        for group, m in group_markers.items()
-    ]
     # Below the plot, where there is room for the name of a task.
-    figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
+    figure.legend(handles=legend, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
     return figure
 
 
-def _name_models(axes: Axes, answered: Sequence[Summary]) -> None:
-    """The name of each model, above the highest of its points."""
-    names = short_names(summary.model for summary in answered)
-    highest = {name: max(s.d90 or 0 for s in answered if s.model == name) for name in names}
-    for summary in answered:
-        if summary.d90 == highest[summary.model]:
-            axes.annotate(
-                names[summary.model],
-                (summary.D, summary.d90),
-                xytext=(0, 4),
-                textcoords="offset points",
-                fontsize=6,
-                horizontalalignment="center",
-            )
+def _name_models(axes: Axes, drawn: Sequence[Summary]) -> None:
+    """The name of each model, above the highest of its bars and arrows."""
+    names = short_names(summary.model for summary in drawn)
+    for model, name in names.items():
+        bars = [(s, bar) for s in drawn if s.model == model and (bar := error_bar(s))]
+        summary, highest = max(bars, key=lambda pair: (pair[1].high, pair[1].opens_up))
+        axes.annotate(
+            name,
+            (summary.D, highest.high),
+            xytext=(0, ARROW_SIZE / 2 + 2 if highest.opens_up else 4),
+            textcoords="offset points",
+            fontsize=6,
+            horizontalalignment="center",
+        )
 
 
 def _family(summary: Summary) -> str:

@@ -11,13 +11,25 @@ from dataclasses import dataclass
 from functools import partial
 
 from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
 
 from d90.bounds import occam_hoeffding
 from d90.errors import D90Error
+from d90.report import wording
 from d90.report.document import Document, Figure, Table, Value
+from d90.report.error_bar import (
+    CAPTION,
+    ErrorBar,
+    draw_error_bar,
+    error_bar,
+    error_bar_legend,
+)
 from d90.report.plotting import INK, colors, log_axis, markers
 from d90.report.study_table import (
+    D90_COLUMNS,
+    D90_FORMAT,
     correlation_table,
+    d90_values,
     missing_d90_warnings,
     short_name,
     short_names,
@@ -46,14 +58,16 @@ class StudyPoint:
     """A study in Figures 4 and 5.
 
     Attributes:
-        summary: it has a d90, and its metric is accuracy.
+        summary: it says something of d90, and its metric is accuracy.
+        d90: as it is drawn.
         run: the run with the best evaluation accuracy, of all or of those at d90.
         gap: relative generalization gap of that run; None at an evaluation accuracy of 1.
-        bound: on the error of the best run at d90, with probability 1 - delta; None if the
-            number of examples behind its training accuracy is unknown.
+        bound: on the error of the best run at d90, with probability 1 - delta; None if there is no
+            d90, or the number of examples behind its training accuracy is unknown.
     """
 
     summary: Summary
+    d90: ErrorBar
     run: TrialResult
     gap: float | None
     bound: float | None
@@ -71,17 +85,17 @@ def generalization(
     """Figures 4 and 5, and the bound of Theorem 1 for each point.
 
     Args:
-        summaries: studies; those without a d90, or with a metric other than accuracy, are left
-            out and named in the warnings.
+        summaries: studies; those that say nothing of d90, or with a metric other than accuracy,
+            are left out and named in the warnings.
         runs: a name in `RUNS`.
         delta: probability that the bound fails.
         bits: per trained parameter.
         links, command: as in `Document`.
     """
     points = [
-        _study_point(summary, runs, delta, bits)
+        _study_point(summary, d90, runs, delta, bits)
         for summary in summaries
-        if summary.d90 is not None and summary.metric == "accuracy"
+        if summary.metric == "accuracy" and summary.curve and (d90 := error_bar(summary))
     ]
     excluded = tuple(
         f"{short_name(s.model)} on {short_name(s.task)} is left out: its metric is {s.metric}"
@@ -111,21 +125,22 @@ def generalization(
     )
 
 
-def _study_point(summary: Summary, runs: str, delta: float, bits: int) -> StudyPoint:
+def _study_point(summary: Summary, d90: ErrorBar, runs: str, delta: float, bits: int) -> StudyPoint:
     results = valid_results(summary.trials)
-    at_d90 = _best([result for result in results if result.trial.d == _trained_d(summary)])
+    trained_d = _trained_d(summary, d90.value)
+    at_d90 = _best([result for result in results if result.trial.d == trained_d])
     run = _best(results) if runs == "best" else at_d90
     metric, train_metric = run.metric, run.train_metric
     gap = None
     if metric is not None and train_metric is not None and metric < 1:
         gap = relative_generalization_gap(train_metric, metric)
-    return StudyPoint(summary, run, gap, _bound(summary, at_d90, delta, bits))
+    return StudyPoint(summary, d90, run, gap, _bound(summary, at_d90, delta, bits))
 
 
-def _trained_d(summary: Summary) -> int:
+def _trained_d(summary: Summary, d90: int) -> int:
     """The smallest d with a run that trained, from d90 on; the largest one where there is none."""
     dims = [point.d for point in summary.curve]
-    return min((d for d in dims if d >= (summary.d90 or 0)), default=dims[-1])
+    return min((d for d in dims if d >= d90), default=dims[-1])
 
 
 def _best(results: Sequence[TrialResult]) -> TrialResult:
@@ -147,7 +162,11 @@ def description_bits(summary: Summary, bits: int) -> float:
     The choices: which run of the study (its d, learning rate and seed), and which of its epochs.
     """
     epochs = _max_epochs(summary)
-    return _trained_d(summary) * bits + math.log2(len(summary.trials)) + math.log2(epochs)
+    return (
+        _trained_d(summary, summary.d90 or 0) * bits
+        + math.log2(len(summary.trials))
+        + math.log2(epochs)
+    )
 
 
 def _max_epochs(summary: Summary) -> int:
@@ -190,7 +209,8 @@ def _correlations(points: Sequence[StudyPoint]) -> list[tuple[str, str, Correlat
 def _correlation(
     points: Sequence[StudyPoint], quantity: Callable[[StudyPoint], float | None]
 ) -> Correlation | None:
-    pairs = [(p.summary.d90 or 0, y) for p in points if (y := quantity(p)) is not None]
+    answered = [(p.summary.d90, quantity(p)) for p in points]
+    pairs = [(d90, y) for d90, y in answered if d90 is not None and y is not None]
     return spearman([x for x, _ in pairs], [y for _, y in pairs])
 
 
@@ -219,13 +239,13 @@ def _bounds_sentence(points: Sequence[StudyPoint], delta: float, bits: int) -> s
 
 def _table(points: Sequence[StudyPoint]) -> Table:
     names = short_names(point.summary.model for point in points)
-    columns = ("task", "model", "method", "d90", "run", "accuracy", "train accuracy", "gap")
+    columns = ("task", "model", "method", *D90_COLUMNS, "run", "accuracy", "train accuracy", "gap")
     rows = tuple(
         (
             short_name(p.summary.task),
             names[p.summary.model],
             p.summary.subspace.method,
-            p.summary.d90,
+            *d90_values(p.summary),
             "full" if p.run.trial.d is None else f"d = {p.run.trial.d:,}",
             p.run.metric,
             p.run.train_metric,
@@ -233,7 +253,7 @@ def _table(points: Sequence[StudyPoint]) -> Table:
         )
         for p in points
     )
-    return Table("generalization", "Generalization", columns, rows)
+    return Table("generalization", "Generalization", columns, rows, **D90_FORMAT)
 
 
 def _bounds_table(points: Sequence[StudyPoint], bits: int) -> Table:
@@ -262,13 +282,13 @@ def _figure(
 ) -> Figure:
     label = QUANTITIES[quantity]
     values = "; ".join(
-        f"{short_name(p.summary.model)} on {short_name(p.summary.task)}: d90 = {p.summary.d90:,}, "
-        f"{quantity(p) or math.nan:.3f}"
+        f"{short_name(p.summary.model)} on {short_name(p.summary.task)}: "
+        f"{wording.answer(p.summary)}, {quantity(p) or math.nan:.3f}"
         for p in points
     )
     return Figure(
         name=name,
-        caption=f"{label[0].upper()}{label[1:]} against d90, one point per study.",
+        caption=f"{label[0].upper()}{label[1:]} against d90, one point per study. {CAPTION}",
         alt_text=f"{label} against d90. {values}.",
         draw=partial(_draw, points, quantity, label),
     )
@@ -284,26 +304,27 @@ def _draw(
     model_markers = markers(names.values())
     for point in points:
         height = quantity(point)
-        if height is not None and point.summary.d90 is not None:
-            axes.plot(
-                point.summary.d90,
+        if height is not None:
+            draw_error_bar(
+                axes,
+                point.d90,
                 height,
+                along="x",
                 color=task_colors[short_name(point.summary.task)],
                 marker=model_markers[names[point.summary.model]],
-                markersize=4.5,
-                linestyle="none",
-                alpha=0.9,
             )
     axes.set_xlabel("d90")
     axes.set_ylabel(label)
     axes.margins(x=0.08, y=0.1)
     log_axis(axes, "x", (1, 3))
-    for task, color in task_colors.items():
-        axes.plot([], [], color=color, linewidth=3, label=task)
+    legend = [Line2D([], [], color=c, linewidth=3, label=task) for task, c in task_colors.items()]
     if 1 < len(model_markers) <= MAX_MODELS:
-        for name, marker in model_markers.items():
-            axes.plot([], [], marker, color=INK, label=name, markersize=4)
-    figure.legend(loc="lower center", ncols=3, frameon=False)
+        legend += [
+            Line2D([], [], marker=m, linestyle="none", color=INK, markersize=4, label=name)
+            for name, m in model_markers.items()
+        ]
+    legend += error_bar_legend(point.d90 for point in points)
+    figure.legend(handles=legend, loc="lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -77,7 +77,7 @@ def _published(summary: Summary) -> int | None:
 
 
 def _note(summaries: Sequence[Summary]) -> str:
-    intervals = "In parentheses: the 95% interval over seeds. "
+    intervals = "In parentheses: the 95% interval. "
     parts = intervals if any(s.interval is not None for s in summaries) else ""
     if any(_published(s) is not None for s in summaries):
         parts += "In square brackets: the paper's value."
@@ -87,14 +87,20 @@ def _note(summaries: Sequence[Summary]) -> str:
 def _agreement(summaries: Sequence[Summary]) -> str:
     """How many values agree with the paper, to within the spacing of its own."""
     pairs = [
-        (summary.d90, theirs)
+        (summary, theirs)
         for summary in summaries
         if (theirs := _published(summary)) is not None and summary.d90 is not None
     ]
     if not pairs:
         return ""
-    near = sum(max(a / b, b / a) <= published.RATIO for a, b in pairs)
+    near = sum(_is_near(summary.d90, theirs) for summary, theirs in pairs)
+    passing = sum(_is_near(summary.first_passing_d, theirs) for summary, theirs in pairs)
     return (
         f"{near} of {len(pairs)} agree with the paper within a factor of {published.RATIO}, the "
-        "spacing of its own values; neighboring values of ours may be further apart."
+        "spacing of its own values; neighboring values of ours may be further apart. By the "
+        f"paper's own definition, first_passing_d, it is {passing} of {len(pairs)}."
     )
+
+
+def _is_near(ours: int | None, theirs: int) -> bool:
+    return ours is not None and max(ours / theirs, theirs / ours) <= published.RATIO
