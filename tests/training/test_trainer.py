@@ -94,8 +94,10 @@ def test_a_run_learns_and_reports_every_epoch(data: TokenizedTask, new_model):
     assert set(result.metrics) == {
         f"{split}/{metric}"
         for split in ("validation", "train")
-        for metric in ("accuracy", "f1", "macro_f1")
+        for metric in ("accuracy", "f1", "macro_f1", "brier", "nll")
     }
+    for name in ("brier", "nll"):
+        assert result.skills[name] == max(epoch[name] for epoch in result.history) > 0.5
     assert [epoch["step"] for epoch in result.history] == [12, 24, 36]
     assert [progress.step for progress in seen] == list(range(1, 37))
     assert {progress.steps for progress in seen} == {36}

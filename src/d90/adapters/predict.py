@@ -15,7 +15,7 @@ from d90.errors import D90Error
 from d90.models.loading import guarded
 from d90.tasks import Split, Task, majority_score, metrics_of, score
 from d90.training.data import evaluation_batches, tokenize_examples
-from d90.training.evaluation import NOT_FINITE, logits
+from d90.training.evaluation import NOT_FINITE, outputs
 
 BATCH = 64
 
@@ -71,9 +71,9 @@ def predict_probabilities(
         data = tokenize_examples(examples, model.tokenizer, max_length=task.max_length)
     batches = evaluation_batches(data.split.lengths, batch_size)
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
-    parts = logits(model, data, data.split, batches, accelerator)
+    parts = outputs(model, data, data.split, batches, accelerator)
     done = 0
-    for rows, part in zip(batches, parts, strict=True):
+    for rows, (part, _) in zip(batches, parts, strict=True):
         values = part.double().cpu()
         if not values.isfinite().all():
             raise D90Error(f"{NOT_FINITE}: the weights of this adapter overflow on this text.")

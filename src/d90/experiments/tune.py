@@ -184,11 +184,11 @@ class AdapterTuner:
         self.set_parameters(parameters)
         split = self.data.evaluation[self.data.primary]
         batches = evaluation_batches(split.lengths, EVALUATION_FACTOR * self.config.batch_size)
-        predictions = predict(
+        predicted = predict(
             self.model, self.data, split, batches, self.accelerator, self.process_group
         )
         labels = split.labels[[row for rows in batches for row in rows]].tolist()
-        return score(self.metric_name, labels, predictions)
+        return score(self.metric_name, labels, predicted.classes)
 
     def choose_codec(
         self,

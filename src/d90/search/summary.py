@@ -21,11 +21,14 @@ from d90.search.trial import Status, Trial, TrialResult
 from d90.utils.files import as_path
 from d90.utils.reading import check_keys, check_ranges, parse_json, read_text
 
-FORMAT = 3
+FORMAT = 4
 """Version of the JSON form; increased when a key changes its meaning or is removed."""
 
 FIRST_PASSING = 2
-"""The format whose d90 was the smallest d tried that passes; still read."""
+"""The format whose d90 was the smallest d tried that passes."""
+
+READ = (FIRST_PASSING, 3, FORMAT)
+"""The formats that are read; the trials of those before 4 have no `skills`."""
 
 FILE_NAME = "summary.json"
 
@@ -42,6 +45,7 @@ TRIAL_KEYS: Mapping[str, Any] = {
     "seconds": float,
     "message": str,
     "metrics": Mapping[str, float | None],
+    "skills": Mapping[str, float | None],
 }
 """Keys of a trial in the JSON form and their types."""
 
@@ -249,11 +253,12 @@ def _trial_keys(result: TrialResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "message": result.message,
         "metrics": result.metrics,
+        "skills": result.skills,
     }
 
 
 def _result(keys: Any) -> TrialResult:
-    required = [name for name in TRIAL_KEYS if name not in ("message", "metrics")]
+    required = [name for name in TRIAL_KEYS if name not in ("message", "metrics", "skills")]
     keys = check_keys(keys, TRIAL_KEYS, required, f"{FILE_NAME}, trials")
     check_ranges(keys, RANGES, f"{FILE_NAME}, trials")
     return TrialResult(
@@ -264,6 +269,7 @@ def _result(keys: Any) -> TrialResult:
         keys["seconds"],
         keys.get("metrics", {}),
         message=keys.get("message", ""),
+        skills=keys.get("skills", {}),
     )
 
 
@@ -307,7 +313,7 @@ def _value(value: Any) -> str:
 
 def _parse(text: str) -> dict[str, Any]:
     data = parse_json(text, FILE_NAME)
-    if not isinstance(data, dict) or data.get("format") not in (FIRST_PASSING, FORMAT):
+    if not isinstance(data, dict) or data.get("format") not in READ:
         version = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise D90Error(
             f"{FILE_NAME} has format {version!r:.20}: this d90 reads format {FORMAT}; "

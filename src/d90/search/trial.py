@@ -44,9 +44,13 @@ class TrialResult:
         metric: best value of the study's metric over the epochs, on the primary evaluation split.
         train_metric: the same metric on the training split, at that same epoch.
         seconds: wall time of the run.
-        metrics: every metric at that epoch, by `split/metric`.
-        history: one mapping per epoch (`epoch`, `step`, `loss`, `metric`, `train_metric`).
+        metrics: every metric at that epoch, by `split/metric`, and the mean losses
+            (`split/brier`, `split/nll`).
+        history: one mapping per epoch (`epoch`, `step`, `loss`, `metric`, `train_metric` and the
+            skill scores).
         message: why it did not end as `ok`, in one line.
+        skills: the best skill score over the epochs by each smooth criterion
+            (`d90.search.criteria`): each at an epoch of its own.
     """
 
     trial: Trial
@@ -57,6 +61,7 @@ class TrialResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
     history: tuple[Mapping[str, float], ...] = ()
     message: str = ""
+    skills: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_valid(self) -> bool:
@@ -72,7 +77,8 @@ class TrialResult:
         values = asdict(self)
         for name in ("metric", "train_metric", "seconds"):
             values[name] = _to_json(values[name])
-        values["metrics"] = {name: _to_json(value) for name, value in self.metrics.items()}
+        for name in ("metrics", "skills"):
+            values[name] = {key: _to_json(value) for key, value in values[name].items()}
         values["history"] = [
             {name: _to_json(value) for name, value in epoch.items()} for epoch in self.history
         ]
@@ -80,7 +86,7 @@ class TrialResult:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrialResult:
-        """The result that `to_json` wrote.
+        """The result that `to_json` wrote; one of a d90 without smooth criteria has no `skills`.
 
         >>> history = ({"epoch": 1, "loss": 0.7},)
         >>> result = TrialResult(Trial(10, 0.01), "ok", metric=0.5, history=history)
@@ -99,6 +105,7 @@ class TrialResult:
                 for epoch in values["history"]
             ),
             message=values["message"],
+            skills={name: _from_json(value) for name, value in values.get("skills", {}).items()},
         )
 
 

@@ -12,7 +12,14 @@ from d90.tasks.hub import HubTask
 from d90.tasks.labels import find_classes
 from d90.tasks.limits import limited_rows
 from d90.tasks.local import read_bundled, read_folder
-from d90.tasks.metrics import METRICS, check_metric, majority_score, metrics_of, score
+from d90.tasks.metrics import (
+    METRICS,
+    check_metric,
+    constant_losses,
+    majority_score,
+    metrics_of,
+    score,
+)
 from d90.tasks.tables import (
     Table,
     Tables,
@@ -28,6 +35,7 @@ __all__ = [
     "TASKS",
     "Split",
     "Task",
+    "constant_losses",
     "load_task",
     "majority_score",
     "metrics_of",

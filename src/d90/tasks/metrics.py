@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -49,6 +51,21 @@ def majority_score(metric: str, labels: Sequence[int]) -> float:
         D90Error: unknown metric.
     """
     return max(score(metric, labels, [label] * len(labels)) for label in set(labels))
+
+
+def constant_losses(labels: Sequence[int]) -> dict[str, float]:
+    """The Brier score and the log-loss, in nats, of predicting the shares of the classes.
+
+    No constant prediction has less of either.
+
+    >>> constant_losses([0, 0, 1, 1])
+    {'brier': 0.5, 'nll': 0.6931471805599453}
+    """
+    shares = [count / len(labels) for count in Counter(labels).values()]
+    return {
+        "brier": 1 - sum(share**2 for share in shares),
+        "nll": -sum(share * math.log(share) for share in shares),
+    }
 
 
 def metrics_of(classes: int) -> tuple[str, ...]:

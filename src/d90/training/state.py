@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any
 
 from d90.training.loop import LoopState
@@ -15,7 +16,7 @@ WINDOW = 20
 
 @dataclass(frozen=True)
 class EpochResult:
-    """The evaluation at the end of an epoch."""
+    """The evaluation at the end of an epoch; `metrics` and `skills` as in `Scores`."""
 
     epoch: int
     step: int
@@ -24,11 +25,12 @@ class EpochResult:
     train_metric: float
     metrics: dict[str, float]
     classes: int
+    skills: dict[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, float]:
         """The entry of `TrialResult.history`."""
         names = ("epoch", "step", "loss", "metric", "train_metric")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, **self.skills}
 
 
 @dataclass
@@ -45,6 +47,12 @@ class TrainState(LoopState):
         """The index of the best epoch; the first in a tie."""
         order = range(len(self.epochs))
         return max(order, key=lambda i: self.epochs[i].metric) if self.epochs else None
+
+    @property
+    def best_skills(self) -> dict[str, float]:
+        """The highest of each skill score, which may be of different epochs."""
+        names = self.epochs[0].skills if self.epochs else ()
+        return {name: max(epoch.skills.get(name, -inf) for epoch in self.epochs) for name in names}
 
     @property
     def last_metric(self) -> float | None:

@@ -229,6 +229,7 @@ class Trainer(TrainingLoop[TrainState]):
             train_metric=scores.metrics[f"train/{data.metric}"],
             metrics=scores.metrics,
             classes=scores.classes,
+            skills=scores.skills,
         )
         state.epochs.append(epoch)
         state.epoch_losses.clear()
@@ -296,7 +297,11 @@ class Trainer(TrainingLoop[TrainState]):
             message = "its best evaluation predicts one class only"
             result = replace(result, status="collapsed", message=message)
         return replace(
-            result, metric=best.metric, train_metric=best.train_metric, metrics=best.metrics
+            result,
+            metric=best.metric,
+            train_metric=best.train_metric,
+            metrics=best.metrics,
+            skills=self.state.best_skills,
         )
 
     def close(self) -> None:
