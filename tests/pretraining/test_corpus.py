@@ -8,7 +8,9 @@ from pathlib import Path
 
 import datasets
 import pandas as pd
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from d90.errors import D90Error
 from d90.pretraining import corpus as module
@@ -84,6 +86,26 @@ def test_bad_files(tmp_path: Path, name: str, content: str | bytes, message: str
     (tmp_path / name).write_bytes(data)
     with pytest.raises(D90Error, match=message):
         read(tmp_path / name)
+
+
+def test_a_column_of_dates_that_python_lacks_is_refused(tmp_path: Path) -> None:
+    dates = pyarrow.table({"text": pyarrow.array([2**60], pyarrow.timestamp("ms"))})
+    parquet.write_table(dates, tmp_path / "a.parquet")
+    with pytest.raises(D90Error, match=r"a.parquet: expected strings in the column 'text'"):
+        read(tmp_path / "a.parquet")
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pyarrow.Table.from_arrays([pyarrow.array(["x"])] * 2, ["text", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(D90Error, match="two columns are called 'text'"):
+        read(tmp_path / "a.parquet")
+
+
+def test_a_column_of_categories_is_text(tmp_path: Path) -> None:
+    texts = pyarrow.array(["one", "two", "one"]).dictionary_encode()
+    parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == ["one", "two", "one"]
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

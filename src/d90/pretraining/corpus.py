@@ -209,13 +209,25 @@ def _read_parquet(path: Path) -> Iterator[str]:
 
     try:
         file = parquet.ParquetFile(path)
-        if COLUMN not in file.schema_arrow.names:
+        names = file.schema_arrow.names
+        if COLUMN not in names:
             raise D90Error(f"{path}: no column '{COLUMN}', only {', '.join(file.schema.names)}.")
+        if names.count(COLUMN) > 1:
+            raise D90Error(f"{path}: two columns are called '{COLUMN}': rename one.")
+        if not _is_text(file.schema_arrow.field(COLUMN).type):  # A far date has no Python value.
+            raise D90Error(f"{path}: expected strings in the column '{COLUMN}'.")
         for batch in file.iter_batches(ROWS, columns=[COLUMN]):
             for row in batch.to_pylist():
                 yield from _row(_text_of(row, str(path)))
     except pyarrow.ArrowException as error:
         raise D90Error(f"{path}: not a Parquet file.") from error
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    value = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)
 
 
 def _text_of(row: Any, where: str) -> str:
