@@ -16,7 +16,13 @@ from d90.errors import D90Error
 from d90.search.curve import Point, curve, full_metric, passes, valid_results
 from d90.search.curve_model import CurveModel, records, runs_of
 from d90.search.ladder import ladder
-from d90.search.posterior import Answer, Posterior, sample_posterior
+from d90.search.posterior import (
+    ANSWER_PARTICLES,
+    ANSWER_SEED,
+    Answer,
+    Posterior,
+    sample_posterior,
+)
 from d90.search.trial import TrialResult
 
 EstimateStatus = Literal[
@@ -29,11 +35,6 @@ EstimateStatus = Literal[
 ]
 
 Interval = tuple[int | None, int | None]
-
-PARTICLES = 2000
-"""Of the posterior that gives the answer, another sample than those that chose the runs."""
-
-SEED = 1
 
 DEFAULT_EVALUATION_SIZE = 1000
 """Of the prior of the noise, where the metric is no accuracy."""
@@ -199,7 +200,7 @@ def posterior_of(
         ladder(dims[0], dims[-1]),
         target_fraction,
     )
-    return sample_posterior(model, particles=PARTICLES, seed=SEED)
+    return sample_posterior(model, particles=ANSWER_PARTICLES, seed=ANSWER_SEED)
 
 
 def _check(target_fraction: float, evaluation_size: int | None) -> None:

@@ -21,6 +21,12 @@ from d90.search.curve_model import Array, CurveModel, Parameters
 from d90.search.ladder import RATIO
 
 PARTICLES = 800
+"""Of the posterior that chooses runs."""
+
+ANSWER_PARTICLES = 2000
+ANSWER_SEED = 1
+"""Of the posterior that gives the answer, another sample than those that chose the runs."""
+
 MOVES = 5
 """Metropolis steps of each particle at each temperature."""
 

@@ -12,7 +12,12 @@ from d90.errors import D90Error
 from d90.search.curve import passes
 from d90.search.curve_model import CurveModel, Run, records, runs_of
 from d90.search.ladder import ladder
-from d90.search.posterior import Posterior, sample_posterior
+from d90.search.posterior import (
+    ANSWER_PARTICLES,
+    ANSWER_SEED,
+    Posterior,
+    sample_posterior,
+)
 from d90.search.proposals import propose
 from d90.search.protocols.base import Protocol, check_range, clip_range, pending
 from d90.search.trial import Trial, TrialResult
@@ -144,14 +149,22 @@ class AdaptiveProtocol(Protocol):
 
 @lru_cache(maxsize=256)
 def _proposed(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> tuple[Trial, ...]:
-    posterior = _posterior(protocol, runs)
     room = min(protocol.batch, protocol.budget - len(runs))
-    if room < 1 or _is_answered(protocol, posterior):
+    if room < 1 or _is_answered(protocol, runs):
         return ()
+    posterior = _posterior(protocol, runs)
     return tuple(propose(posterior, runs, room, first_seed=protocol.seeds[0]))
 
 
-def _is_answered(protocol: AdaptiveProtocol, posterior: Posterior) -> bool:
+def _is_answered(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> bool:
+    """Whether the posterior ends the search, and the larger sample of the answer agrees."""
+    if not _ends(protocol, _posterior(protocol, runs)):
+        return False
+    model = _posterior(protocol, runs).model
+    return _ends(protocol, sample_posterior(model, particles=ANSWER_PARTICLES, seed=ANSWER_SEED))
+
+
+def _ends(protocol: AdaptiveProtocol, posterior: Posterior) -> bool:
     answer = posterior.answer
     if answer.ratio <= protocol.interval_ratio:
         return True
