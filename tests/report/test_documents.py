@@ -140,7 +140,48 @@ def test_scaling_correlates_within_each_task() -> None:
     falling = scaling(some({"a/b-c": 900, "roberta-base": 300, "roberta-large": 100}))
     correlations = next(t for t in falling.tables if t.name == "correlations")
     assert [row[1:3] for row in correlations.rows] == [("mrpc, SAID", -1), ("sst2, SAID", -1)]
-    assert "mrpc, SAID: Spearman's rho = -1.00, n = 3" in falling.answer
+    assert "mrpc, SAID: Spearman's rho = -1.00, n = 3: too few models" in falling.answer
+
+
+def sized(answers: list[tuple[str, int | None]]) -> list[Summary]:
+    """Models of growing size with these answers, by status and d90."""
+    return [
+        study(runs(EIGHT), model=f"m{i}", D=10 ** (i + 5), status=status, d90=d90)
+        for i, (status, d90) in enumerate(answers)
+    ]
+
+
+def test_correlations_keep_answers_beyond_the_range_of_d() -> None:
+    """Ranks of d90: two above the maximum share 5.5, one at the minimum has 1."""
+    answers: list[tuple[str, int | None]] = [
+        ("above-maximum", None),
+        ("above-maximum", None),
+        ("ok", 900),
+        ("ok", 300),
+        ("at-minimum", None),
+        ("ok", 200),
+    ]
+    document = scaling([*sized(answers), study(runs([]), majority=0.85)])
+    (row,) = next(t for t in document.tables if t.name == "correlations").rows
+    # Ranks of d90 less 3.5: 2, 2, 0.5, -0.5, -2.5, -1.5; of D: -2.5 to 2.5.
+    covariance = -5 - 3 - 0.25 - 0.25 - 3.75 - 3.75
+    squares = 4 + 4 + 0.25 + 0.25 + 6.25 + 2.25
+    assert row[2] == pytest.approx(covariance / math.sqrt(17 * 17.5)) and squares == 17
+    assert row[5:] == (6, 6, "agrees with the claim")
+    assert "agrees with the claim" in document.answer
+
+
+def test_an_interval_with_zero_is_undecided() -> None:
+    answers: list[tuple[str, int | None]] = [("ok", d) for d in (400, 900, 300, 500, 200)]
+    answer = scaling(sized(answers)).answer
+    assert answer.endswith("undecided, consistent with the claim")
+    rising = scaling(sized([(status, 1000 - (d or 0)) for status, d in answers])).answer
+    assert rising.endswith("undecided")
+
+
+def test_studies_of_a_model_are_one_cluster() -> None:
+    table = next(t for t in generalization(some()).tables if t.name == "correlations")
+    assert all(row[6] in (None, 3) for row in table.rows)
 
 
 def test_a_checkpoint_without_d90_is_in_the_table_with_its_reason() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal
 
 from d90.report import wording
 from d90.report.document import Table, Value
-from d90.search.correlation import Correlation
+from d90.search.correlation import Correlation, spearman
 from d90.search.summary import Summary
 
 D90_COLUMNS = ("d90", "low", "high", "first_passing_d")
@@ -69,22 +71,60 @@ def task_and_method(summary: Summary) -> str:
     return f"{short_name(summary.task)}, {summary.subspace.method.upper()}"
 
 
-def correlation_table(
-    correlations: Iterable[tuple[str, str, Correlation | None]],
-) -> Table:
-    """Spearman's correlation of each (quantity, group); None where it is not defined."""
-    rows = tuple(
-        (quantity, group, None, None, None, None)
-        if correlation is None
-        else (quantity, group, correlation.rho, correlation.low, correlation.high, correlation.n)
-        for quantity, group, correlation in correlations
-    )
-    columns = ("quantity", "group", "Spearman's rho", "low", "high", "n")
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper about d90, and what the studies of a group say.
+
+    Attributes:
+        quantity: what d90 goes with.
+        sign: of rho, by the paper.
+        group: of the studies.
+        correlation: None if it is not defined.
+    """
+
+    quantity: str
+    sign: Literal[-1, 1]
+    group: str
+    correlation: Correlation | None
+
+    def __str__(self) -> str:
+        rho = self.correlation
+        return "no correlation" if rho is None else f"{rho}: {rho.verdict(self.sign)}"
+
+
+def correlate(points: Iterable[tuple[Summary, float]]) -> Correlation | None:
+    """Of d90 and another value, where studies of one model are one cluster.
+
+    A study that ended as `above-maximum` ties with the highest, one that ended as `at-minimum` with
+    the lowest; one that says nothing of d90 is left out.
+    """
+    ends = {"above-maximum": math.inf, "at-minimum": -math.inf}
+    ranked = [
+        (ends[s.status] if s.d90 is None else s.d90, value, s.model)
+        for s, value in points
+        if s.d90 is not None or s.status in ends
+    ]
+    return spearman(*(list(column) for column in zip(*ranked, strict=True))) if ranked else None
+
+
+def correlation_table(claims: Iterable[Claim]) -> Table:
+    """Spearman's correlation of each claim."""
+    rows = tuple(_correlation_row(claim) for claim in claims)
+    columns = ("quantity", "group", "Spearman's rho", "low", "high", "n", "models", "verdict")
     note = (
-        "95% intervals, given at least four points. Studies of one model family are not "
-        "independent samples, as the intervals assume."
+        "95% intervals by resampling models, given at least four; one that includes 0 leaves the "
+        "claim undecided. Answers above the maximum tie highest, those at the minimum lowest. "
+        "Sizes of one family and checkpoints of one run are less independent than models."
     )
     return Table("correlations", "Rank correlations", columns, rows, note)
+
+
+def _correlation_row(claim: Claim) -> tuple[Value, ...]:
+    rho = claim.correlation
+    if rho is None:
+        return (claim.quantity, claim.group, None, None, None, None, None, None)
+    numbers = (rho.rho, rho.low, rho.high, rho.n, rho.clusters)
+    return (claim.quantity, claim.group, *numbers, rho.verdict(claim.sign))
 
 
 def studies_table(summaries: Iterable[Summary], failures: Mapping[str, str]) -> Table:

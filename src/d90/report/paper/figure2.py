@@ -20,6 +20,8 @@ from d90.report.plotting import SOFT, colors, log_axis, markers, tick_label
 from d90.report.study_table import (
     D90_COLUMNS,
     D90_FORMAT,
+    Claim,
+    correlate,
     correlation_table,
     d90_values,
     failure_warnings,
@@ -28,7 +30,6 @@ from d90.report.study_table import (
     studies_table,
     task_and_method,
 )
-from d90.search.correlation import Correlation, spearman
 from d90.search.summary import Summary
 
 WIDTH, HEIGHT = 4.4, 3.4
@@ -62,19 +63,17 @@ def trajectory(
     """Figure 2: one line per task; checkpoints without a d90 are in the table, with the status."""
     failures = failures or {}
     summaries = [checkpoint.summary for checkpoint in checkpoints]
-    answered = [c for c in checkpoints if c.summary.d90 is not None]
     drawn = [c for c in checkpoints if error_bar(c.summary) is not None]
-    groups = dict.fromkeys(task_and_method(c.summary) for c in answered)
-    correlations = [(QUANTITY, group, _correlation(answered, group)) for group in groups]
+    claims = _claims(drawn)
     return Document(
         title="Figure 2: d90 along pre-training",
-        answer="; ".join(f"{group}: {rho or 'no correlation'}" for _, group, rho in correlations)
+        answer="; ".join(f"{claim.group}: {claim}" for claim in claims)
         or "No checkpoint has a d90.",
-        sentences=("The paper finds that d90 falls along pre-training: a negative rho.",),
+        sentences=("The paper claims that d90 falls along pre-training: a negative rho.",),
         warnings=(*failure_warnings(failures), *missing_d90_warnings(summaries)),
         tables=(
             _table(checkpoints),
-            correlation_table(correlations),
+            correlation_table(claims),
             studies_table(summaries, failures),
         ),
         figures=(_figure(drawn),) if drawn else (),
@@ -83,9 +82,12 @@ def trajectory(
     )
 
 
-def _correlation(answered: Sequence[Checkpoint], group: str) -> Correlation | None:
-    members = [c for c in answered if task_and_method(c.summary) == group]
-    return spearman([c.step for c in members], [c.summary.d90 or 0 for c in members])
+def _claims(drawn: Sequence[Checkpoint]) -> list[Claim]:
+    groups: dict[str, list[tuple[Summary, float]]] = {}
+    for checkpoint in drawn:
+        group = groups.setdefault(task_and_method(checkpoint.summary), [])
+        group.append((checkpoint.summary, checkpoint.step))
+    return [Claim(QUANTITY, -1, group, correlate(points)) for group, points in groups.items()]
 
 
 def _table(checkpoints: Sequence[Checkpoint]) -> Table:

@@ -19,6 +19,8 @@ from d90.report.plotting import INK, colors, log_axis, markers
 from d90.report.study_table import (
     D90_COLUMNS,
     D90_FORMAT,
+    Claim,
+    correlate,
     correlation_table,
     d90_values,
     failure_warnings,
@@ -28,7 +30,6 @@ from d90.report.study_table import (
     studies_table,
     task_and_method,
 )
-from d90.search.correlation import Correlation, spearman
 from d90.search.summary import Summary
 
 WIDTH, HEIGHT = 4.6, 3.6
@@ -45,19 +46,16 @@ def scaling(
 ) -> Document:
     """Figure 3: the studies that have a d90, and a correlation for each task and method."""
     failures = failures or {}
-    answered = [summary for summary in summaries if summary.d90 is not None]
     drawn = [summary for summary in summaries if error_bar(summary) is not None]
-    groups = dict.fromkeys(map(task_and_method, answered))
-    correlations = [(QUANTITY, group, _correlation(answered, group)) for group in groups]
+    claims = _claims(drawn)
     return Document(
         title="Figure 3: d90 against the number of parameters",
-        answer="; ".join(f"{group}: {rho or 'no correlation'}" for _, group, rho in correlations)
-        or "No study has a d90.",
-        sentences=("The paper finds that larger models have a smaller d90: a negative rho.",),
+        answer="; ".join(f"{claim.group}: {claim}" for claim in claims) or "No study has a d90.",
+        sentences=("The paper claims that larger models have a smaller d90: a negative rho.",),
         warnings=(*failure_warnings(failures), *missing_d90_warnings(summaries)),
         tables=(
             _table(drawn),
-            correlation_table(correlations),
+            correlation_table(claims),
             studies_table(summaries, failures),
         ),
         figures=(_figure(drawn),) if drawn else (),
@@ -66,9 +64,11 @@ def scaling(
     )
 
 
-def _correlation(answered: Sequence[Summary], group: str) -> Correlation | None:
-    members = [s for s in answered if task_and_method(s) == group]
-    return spearman([s.D for s in members], [s.d90 or 0 for s in members])
+def _claims(drawn: Sequence[Summary]) -> list[Claim]:
+    groups: dict[str, list[tuple[Summary, float]]] = {}
+    for summary in drawn:
+        groups.setdefault(task_and_method(summary), []).append((summary, summary.D))
+    return [Claim(QUANTITY, -1, group, correlate(points)) for group, points in groups.items()]
 
 
 def _table(drawn: Sequence[Summary]) -> Table:

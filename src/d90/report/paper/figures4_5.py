@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
@@ -28,6 +29,8 @@ from d90.report.plotting import INK, colors, log_axis, markers
 from d90.report.study_table import (
     D90_COLUMNS,
     D90_FORMAT,
+    Claim,
+    correlate,
     correlation_table,
     d90_values,
     missing_d90_warnings,
@@ -36,7 +39,7 @@ from d90.report.study_table import (
     studies_table,
     task_and_method,
 )
-from d90.search.correlation import Correlation, spearman
+from d90.search.correlation import Correlation
 from d90.search.curve import valid_results
 from d90.search.estimate import relative_generalization_gap
 from d90.search.summary import Summary
@@ -103,19 +106,19 @@ def generalization(
         if s.metric != "accuracy"
     )
     figures = (_figure(points, "figure4", _accuracy), _figure(points, "figure5", _gap))
-    correlations = _correlations(points)
+    claims = _claims(points) if points else []
     return Document(
         title="Figures 4 and 5: d90 and generalization",
-        answer=_answer(correlations) if points else "No study has a d90 in accuracy.",
+        answer=_answer(claims) or "No study has a d90 in accuracy.",
         sentences=(
-            "The paper finds that a smaller d90 goes with a higher evaluation accuracy and a "
+            "The paper claims that a smaller d90 goes with a higher evaluation accuracy and a "
             "smaller gap: a negative rho with accuracy, a positive one with the gap.",
             _bounds_sentence(points, delta, bits),
         ),
         warnings=(*excluded, *missing_d90_warnings(summaries)),
         tables=(
             _table(points),
-            correlation_table(correlations if points else ()),
+            correlation_table(claims),
             _bounds_table(points, bits),
             studies_table(summaries, {}),
         ),
@@ -186,13 +189,14 @@ def _gap(point: StudyPoint) -> float | None:
     return point.gap
 
 
-QUANTITIES: Mapping[Callable[[StudyPoint], float | None], str] = {
-    _accuracy: "evaluation accuracy",
-    _gap: "relative generalization gap",
+QUANTITIES: Mapping[Callable[[StudyPoint], float | None], tuple[str, Literal[-1, 1]]] = {
+    _accuracy: ("evaluation accuracy", -1),
+    _gap: ("relative generalization gap", 1),
 }
+"""Each with the sign of its correlation with d90, by the paper."""
 
 
-def _correlations(points: Sequence[StudyPoint]) -> list[tuple[str, str, Correlation | None]]:
+def _claims(points: Sequence[StudyPoint]) -> list[Claim]:
     """d90 with each quantity: over all studies, and within each task and method."""
     groups = {"all studies": list(points)}
     for point in points:
@@ -200,8 +204,8 @@ def _correlations(points: Sequence[StudyPoint]) -> list[tuple[str, str, Correlat
     if len(groups) == 2:
         del groups["all studies"]
     return [
-        (f"d90 and {name}", group, _correlation(points, quantity))
-        for quantity, name in QUANTITIES.items()
+        Claim(f"d90 and {name}", sign, group, _correlation(points, quantity))
+        for quantity, (name, sign) in QUANTITIES.items()
         for group, points in groups.items()
     ]
 
@@ -209,19 +213,13 @@ def _correlations(points: Sequence[StudyPoint]) -> list[tuple[str, str, Correlat
 def _correlation(
     points: Sequence[StudyPoint], quantity: Callable[[StudyPoint], float | None]
 ) -> Correlation | None:
-    answered = [(p.summary.d90, quantity(p)) for p in points]
-    pairs = [(d90, y) for d90, y in answered if d90 is not None and y is not None]
-    return spearman([x for x, _ in pairs], [y for _, y in pairs])
+    return correlate((p.summary, y) for p in points if (y := quantity(p)) is not None)
 
 
-def _answer(correlations: Sequence[tuple[str, str, Correlation | None]]) -> str:
+def _answer(claims: Sequence[Claim]) -> str:
     """The correlations over the most points."""
-    first = {quantity: (group, rho) for quantity, group, rho in reversed(correlations)}
-    parts = [
-        f"{quantity}, {group}: {rho or 'no correlation'}"
-        for quantity, (group, rho) in reversed(first.items())
-    ]
-    return "; ".join(parts) or "No study has a d90 in accuracy."
+    first = {claim.quantity: claim for claim in reversed(claims)}
+    return "; ".join(f"{c.quantity}, {c.group}: {c}" for c in reversed(first.values()))
 
 
 def _bounds_sentence(points: Sequence[StudyPoint], delta: float, bits: int) -> str:
@@ -280,7 +278,7 @@ def _bound_row(point: StudyPoint, names: Mapping[str, str], bits: int) -> tuple[
 def _figure(
     points: Sequence[StudyPoint], name: str, quantity: Callable[[StudyPoint], float | None]
 ) -> Figure:
-    label = QUANTITIES[quantity]
+    label, _ = QUANTITIES[quantity]
     values = "; ".join(
         f"{short_name(p.summary.model)} on {short_name(p.summary.task)}: "
         f"{wording.answer(p.summary)}, {quantity(p) or math.nan:.3f}"
