@@ -14,8 +14,8 @@ from d90.errors import D90Error
 
 LEARNING_RATES = 256
 EPOCHS = 256
-"""Numbers of learning rates and epochs that count as choices. Decoding the file does not need them,
-and a uniform bound holds however a classifier was selected: counting them is conservative."""
+"""Numbers of learning rates and epochs that count as choices. Decoding the parameters does not need
+them, and a uniform bound holds however a classifier was selected: counting them is conservative."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,29 @@ def gamma_bits(number: int) -> int:
     return 2 * (number.bit_length() - 1) + 1
 
 
+def run_code_lengths(*, d: int, seed: int, lists: Mapping[str, int]) -> tuple[CodeLength, ...]:
+    """The code lengths of which run it was, of all runs that there might have been.
+
+    A list of the runs that a study made would not do: which they are depends on the data. This code
+    has a word for every d, seed and learning rate.
+
+    Args:
+        d: number of parameters.
+        seed: of P.
+        lists: for each other choice from a list, the number of its entries.
+
+    >>> sum(p.bits for p in run_code_lengths(d=200, seed=0, lists={}))
+    32.0
+    """
+    return (
+        CodeLength("d", gamma_bits(d)),
+        CodeLength("seed of the projection", gamma_bits(seed + 1)),
+        *(CodeLength(choice, math.log2(length)) for choice, length in lists.items()),
+        CodeLength("learning rate", math.log2(LEARNING_RATES)),
+        CodeLength("stopping epoch", math.log2(EPOCHS)),
+    )
+
+
 def code_lengths(
     *, data_bytes: int, d: int, seed: int, head_seed: int, lists: Mapping[str, int]
 ) -> tuple[CodeLength, ...]:
@@ -57,10 +80,6 @@ def code_lengths(
     return (
         CodeLength("the numbers as coded, with their codebook", 8 * data_bytes),
         CodeLength("how many bytes that is", gamma_bits(data_bytes + 1)),
-        CodeLength("d", gamma_bits(d)),
-        CodeLength("seed of the projection", gamma_bits(seed + 1)),
         CodeLength("seed of the head", gamma_bits(head_seed + 1)),
-        *(CodeLength(choice, math.log2(length)) for choice, length in lists.items()),
-        CodeLength("learning rate", math.log2(LEARNING_RATES)),
-        CodeLength("stopping epoch", math.log2(EPOCHS)),
+        *run_code_lengths(d=d, seed=seed, lists=lists),
     )

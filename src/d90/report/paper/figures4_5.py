@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from d90.bounds import occam_hoeffding
+from d90.bounds.description_length import run_code_lengths
 from d90.errors import D90Error
 from d90.report import wording
 from d90.report.document import Document, Figure, Table, Value
@@ -43,17 +44,34 @@ from d90.search.correlation import Correlation
 from d90.search.curve import valid_results
 from d90.search.estimate import relative_generalization_gap
 from d90.search.summary import Summary
-from d90.search.trial import TrialResult
+from d90.search.trial import Trial, TrialResult
 
 WIDTH, HEIGHT = 4.4, 3.3
 MAX_MODELS = 6
 """The legend names the models if there are no more than these."""
 
 BITS = 32
-"""Bits per trained parameter: float32, as in training."""
+"""Bits per trained parameter: the runs are float32, and no other model was evaluated."""
+
+CHOICES = {"criterion": 3}
+"""What else was chosen from a list of so many, with the data at hand: which epoch is the best."""
 
 RUNS = ("best", "d90")
 """Which run's accuracies: the best evaluation metric of the study, or of its runs at d90."""
+
+
+class Bound(NamedTuple):
+    """A bound on the error of a run's model.
+
+    Attributes:
+        error: what its error is at most, with probability 1 - delta.
+        bits: of the model's description.
+        examples: that its training accuracy was measured on.
+    """
+
+    error: float
+    bits: float
+    examples: int
 
 
 @dataclass(frozen=True)
@@ -65,15 +83,15 @@ class StudyPoint:
         d90: as it is drawn.
         run: the run with the best evaluation accuracy, of all or of those at d90.
         gap: relative generalization gap of that run; None at an evaluation accuracy of 1.
-        bound: on the error of the best run at d90, with probability 1 - delta; None if there is no
-            d90, or the number of examples behind its training accuracy is unknown.
+        bound: on the error of the best run at d90; None if there is no d90, or the number of
+            examples behind its training accuracy is unknown.
     """
 
     summary: Summary
     d90: ErrorBar
     run: TrialResult
     gap: float | None
-    bound: float | None
+    bound: Bound | None
 
 
 def generalization(
@@ -81,7 +99,6 @@ def generalization(
     *,
     runs: str = "best",
     delta: float = 0.05,
-    bits: int = BITS,
     links: tuple[tuple[str, str], ...] = (),
     command: str = "",
 ) -> Document:
@@ -92,11 +109,10 @@ def generalization(
             are left out and named in the warnings.
         runs: a name in `RUNS`.
         delta: probability that the bound fails.
-        bits: per trained parameter.
         links, command: as in `Document`.
     """
     points = [
-        _study_point(summary, d90, runs, delta, bits)
+        _study_point(summary, d90, runs, delta)
         for summary in summaries
         if summary.metric == "accuracy" and summary.curve and (d90 := error_bar(summary))
     ]
@@ -113,13 +129,13 @@ def generalization(
         sentences=(
             "The paper claims that a smaller d90 goes with a higher evaluation accuracy and a "
             "smaller gap: a negative rho with accuracy, a positive one with the gap.",
-            _bounds_sentence(points, delta, bits),
+            _bounds_sentence(points, delta),
         ),
         warnings=(*excluded, *missing_d90_warnings(summaries)),
         tables=(
             _table(points),
             correlation_table(claims),
-            _bounds_table(points, bits),
+            _bounds_table(points),
             studies_table(summaries, {}),
         ),
         figures=figures if points else (),
@@ -128,7 +144,7 @@ def generalization(
     )
 
 
-def _study_point(summary: Summary, d90: ErrorBar, runs: str, delta: float, bits: int) -> StudyPoint:
+def _study_point(summary: Summary, d90: ErrorBar, runs: str, delta: float) -> StudyPoint:
     results = valid_results(summary.trials)
     trained_d = _trained_d(summary, d90.value)
     at_d90 = _best([result for result in results if result.trial.d == trained_d])
@@ -137,7 +153,7 @@ def _study_point(summary: Summary, d90: ErrorBar, runs: str, delta: float, bits:
     gap = None
     if metric is not None and train_metric is not None and metric < 1:
         gap = relative_generalization_gap(train_metric, metric)
-    return StudyPoint(summary, d90, run, gap, _bound(summary, at_d90, delta, bits))
+    return StudyPoint(summary, d90, run, gap, _bound(summary, at_d90, delta))
 
 
 def _trained_d(summary: Summary, d90: int) -> int:
@@ -150,35 +166,25 @@ def _best(results: Sequence[TrialResult]) -> TrialResult:
     return max(results, key=lambda result: result.metric or 0.0)
 
 
-def _bound(summary: Summary, run: TrialResult, delta: float, bits: int) -> float | None:
-    """Theorem 1 for the best run from d90 on, given by its parameters and place in the study."""
+def _bound(summary: Summary, run: TrialResult, delta: float) -> Bound | None:
+    """Theorem 1 for the best run from d90 on, given by its parameters and how it was chosen."""
     examples = summary.examples.get("train_metric")
     if examples is None or run.train_metric is None or summary.d90 is None:
         return None
-    length = description_bits(summary, bits)
-    return occam_hoeffding(1 - run.train_metric, bits=length, examples=examples, delta=delta)
+    bits = description_bits(run.trial)
+    error = occam_hoeffding(1 - run.train_metric, bits=bits, examples=examples, delta=delta)
+    return Bound(error, bits, examples)
 
 
-def description_bits(summary: Summary, bits: int) -> float:
-    """Bits of the best run from d90 on: its d parameters, and every choice made from data.
+def description_bits(trial: Trial) -> float:
+    """Bits of a run's model: its d parameters, and every choice made from data.
 
-    The choices: which run of the study (its d, learning rate and seed), and which of its epochs.
+    The choices: d, the seed and the learning rate, of all that there are; the epoch, and the
+    criterion that it is the best by.
     """
-    epochs = _max_epochs(summary)
-    return (
-        _trained_d(summary, summary.d90 or 0) * bits
-        + math.log2(len(summary.trials))
-        + math.log2(epochs)
-    )
-
-
-def _max_epochs(summary: Summary) -> int:
-    training = summary.settings.get("training", {})
-    if training.get("max_steps"):
-        size = training.get("batch_size", 1) * training.get("gradient_accumulation_steps", 1)
-        steps_per_epoch = math.ceil(summary.examples.get("train", 1) / size)
-        return max(1, math.ceil(training["max_steps"] / steps_per_epoch))
-    return max(1, training.get("epochs", 1))
+    d = trial.d or 0
+    choices = run_code_lengths(d=d, seed=trial.seed, lists=CHOICES)
+    return d * BITS + math.fsum(choice.bits for choice in choices)
 
 
 def _accuracy(point: StudyPoint) -> float | None:
@@ -222,16 +228,17 @@ def _answer(claims: Sequence[Claim]) -> str:
     return "; ".join(f"{c.quantity}, {c.group}: {c}" for c in reversed(first.values()))
 
 
-def _bounds_sentence(points: Sequence[StudyPoint], delta: float, bits: int) -> str:
-    known = [point for point in points if point.bound is not None]
+def _bounds_sentence(points: Sequence[StudyPoint], delta: float) -> str:
+    known = [(point, point.bound) for point in points if point.bound is not None]
     if not known:
         return "No bound: the studies do not record how many examples they were trained on."
-    vacuous = sum((point.bound or 0) >= 1 - point.summary.majority for point in known)
+    vacuous = sum(bound.error >= 1 - point.summary.majority for point, bound in known)
     return (
         f"Theorem 1 with its constants: each bound holds with probability {1 - delta:g} for the "
-        f"error of the best run at d90, at {bits} bits per parameter plus log2 of the number of "
-        "runs and epochs to choose from, on the examples that the training accuracy was measured "
-        f"on. {vacuous} of {len(known)} bounds are vacuous: no better than the majority class."
+        f"error of the best run at d90, at {BITS} bits per parameter and the code length of its d, "
+        "seed, learning rate, epoch and criterion among all that there are, on the examples that "
+        f"the training accuracy was measured on. {vacuous} of {len(known)} bounds are vacuous: no "
+        "better than the majority class."
     )
 
 
@@ -254,24 +261,28 @@ def _table(points: Sequence[StudyPoint]) -> Table:
     return Table("generalization", "Generalization", columns, rows, **D90_FORMAT)
 
 
-def _bounds_table(points: Sequence[StudyPoint], bits: int) -> Table:
+def _bounds_table(points: Sequence[StudyPoint]) -> Table:
     names = short_names(point.summary.model for point in points)
     columns = ("task", "model", "d90", "bits", "examples", "bound", "majority error", "vacuous")
-    rows = tuple(_bound_row(point, names, bits) for point in points if point.bound is not None)
+    rows = tuple(
+        _bound_row(point.summary, point.bound, names[point.summary.model])
+        for point in points
+        if point.bound is not None
+    )
     return Table("bounds", "Theorem 1: a bound on the error of the best run at d90", columns, rows)
 
 
-def _bound_row(point: StudyPoint, names: Mapping[str, str], bits: int) -> tuple[Value, ...]:
-    summary, chance = point.summary, 1 - point.summary.majority
+def _bound_row(summary: Summary, bound: Bound, name: str) -> tuple[Value, ...]:
+    chance = 1 - summary.majority
     return (
         short_name(summary.task),
-        names[summary.model],
+        name,
         summary.d90,
-        math.ceil(description_bits(summary, bits)),
-        summary.examples.get("train_metric"),
-        point.bound,
+        math.ceil(bound.bits),
+        bound.examples,
+        bound.error,
         chance,
-        "yes" if (point.bound or 0) >= chance else "no",
+        "yes" if bound.error >= chance else "no",
     )
 
 
