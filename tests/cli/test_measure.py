@@ -60,7 +60,7 @@ def test_rerunning_trains_nothing(measure: Command, executed: list[Trial]) -> No
 
 
 def test_summary_has_every_key(measure: Command) -> None:
-    measure("--dims", "50", "--seeds", "0,1", "--output", "out")
+    measure("--dims", "20", "--seeds", "0,1", "--output", "out")
     summary = load_summary("out")
     keys = "model task method groups projection scale D majority full_metric threshold d90 status"
     assert {*keys.split(), "interval", "trials", "versions"} <= summary.keys()
@@ -74,7 +74,7 @@ def test_summary_has_every_key(measure: Command) -> None:
     keys = {"d", "learning_rate", "seed", "metric", "train_metric", "status", "seconds"}
     assert all(keys <= trial.keys() for trial in summary["trials"])
     trials = [(t["d"], t["learning_rate"], t["seed"]) for t in summary["trials"]]
-    assert trials == [(None, 0.01, 0), (50, 0.01, 0), (50, 0.01, 1)]
+    assert trials == [(d, 0.01, seed) for d in (None, 20) for seed in (0, 1)]
     assert {"d90", "torch", "python"} <= summary["versions"].keys()
     assert summary["command"].startswith("d90 measure ")
 

@@ -175,18 +175,19 @@ def test_trials_in_the_store_are_not_run_speculatively(monkeypatch: pytest.Monke
 
 
 def test_speculation_covers_both_sides_of_the_bisection() -> None:
-    results = [TrialResult(Trial(None, rate), "ok", metric=0.8) for rate in FULL]
+    results = [TrialResult(trial, "ok", metric=0.8) for trial in SEARCH.baseline()]
     dims = SEARCH.dimensions()
     middle = (len(dims) - 1) // 2
     assert {trial.d for trial in SEARCH.next_trials(results)} == {dims[middle]}
-    speculative = [trial.d for trial in speculative_trials(SEARCH, results, 5)]
+    speculative = [trial.d for trial in speculative_trials(SEARCH, results, 4)]
     below, above = (middle - 1) // 2, (middle + len(dims)) // 2
     assert {*speculative} == {dims[below], dims[above]}
 
 
 def test_during_the_baseline_the_first_step_is_speculative() -> None:
-    results = [TrialResult(Trial(None, rate), "ok", metric=0.8) for rate in FULL]
+    results = [TrialResult(trial, "ok", metric=0.8) for trial in SEARCH.baseline()]
     assert speculative_trials(SEARCH, [], 1) == SEARCH.next_trials(results)
+    results = [TrialResult(trial, "ok", metric=0.8) for trial in EVERY.baseline()]
     assert speculative_trials(EVERY, [], 1000) == EVERY.next_trials(results)
 
 

@@ -68,7 +68,7 @@ def test_measure_from_python(ready_folder: Path, toy_folder: Path, tmp_path: Pat
     summary = d90.measure(
         str(ready_folder),
         toy_folder,
-        protocol=replace(SEARCH, dims=(1, 10, 50), seeds=(0, 1)),
+        protocol=replace(SEARCH, dims=(1, 10, 20), seeds=(0, 1)),
         training=TRAINING,
         max_length=16,
         head_seed=3,
@@ -77,15 +77,16 @@ def test_measure_from_python(ready_folder: Path, toy_folder: Path, tmp_path: Pat
     )
     assert isinstance(summary, Summary)
     assert (summary.status, summary.D, summary.m, summary.full_metric) == ("ok", 5554, None, 1.0)
-    assert summary.first_passing_d in (10, 50)
+    assert summary.first_passing_d == 20  # One of two seeds trains at d = 10: unstable there.
+    assert any(line.startswith("unstable at d = 1, 10: ") for line in summary.warnings)
     assert summary.d90 is not None
     assert summary.interval is not None
     assert summary.threshold == pytest.approx(0.9)
     assert (summary.majority, summary.task) == (0.53125, str(toy_folder))
-    assert len(summary.trials) == 7
+    assert len(summary.trials) == 8
     assert log.all("opened") == [0]
     assert log.all("started") == log.all("ran") == [result.trial for result in summary.trials]
-    assert log.steps == 12 * 7
+    assert log.steps == 12 * 8
     assert Summary.from_json(summary.to_json()).settings == summary.settings
 
 

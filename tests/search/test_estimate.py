@@ -127,6 +127,27 @@ class TestNonAnswers:
             raise AssertionError(answer.reason)
         assert "\n" not in answer.reason
 
+    def test_lucky_seeds_are_no_answer(self) -> None:
+        steep = {100: [0.52] * 3, 300: [0.55] * 3, 3000: [0.79, None, None]}
+        lucky = ask(study(steep))
+        assert (lucky.status, lucky.interval, lucky.first_passing_d) == ("unstable", None, None)
+        assert lucky.reason.startswith("only d = 3,000 reaches 0.7200, and no more than half")
+        assert lucky.band
+        trained = ask(study(steep | {3000: [0.79, 0.79, None]}))
+        assert (trained.status, trained.first_passing_d) == ("ok", 3000)
+        # Where the posterior does not believe the lucky run either, it answers.
+        flat = {d: [0.55] * 3 for d in (100, 300, 1000, 3000, 6000, 10_000)}
+        answer = ask(study(flat | {2000: [0.73, None, None]}))
+        assert (answer.status, answer.first_passing_d) == ("above-maximum", None)
+
+    def test_the_largest_dimensions_did_not_train(self) -> None:
+        rising = {100: [0.55], 300: [0.6], 1000: [None], 3000: [None]}
+        answer = ask(study(rising))
+        assert answer.status == "unstable"
+        assert "no run trained at the two largest d tried, 1,000, 3,000" in answer.reason
+        assert ask(study(rising | {1000: [0.65]})).status == "above-maximum"
+        assert ask(study(rising | {300: [0.75]})).status == "ok"
+
     def test_a_threshold_equal_to_the_majority_is_trivial(self) -> None:
         answer = estimate([full(0.8), run(10, 0.9)], majority=0.72, target_fraction=0.9)
         assert answer.status == "trivial-threshold"
@@ -222,8 +243,13 @@ class TestWarnings:
         assert any("does not reach the threshold, above" in w for w in answer.warnings)
 
     def test_seeds_missing_somewhere(self) -> None:
-        answer = ask(study({10: [0.6, 0.6], 20: [None, 0.65], 40: [0.75], 60: [None, None]}))
+        seeds = {10: [0.6, 0.6], 20: [None, 0.65, 0.65], 30: [None, 0.9], 40: [0.75], 60: [None]}
+        answer = ask(study(seeds))
         assert "not every seed trained at d = 20" in answer.warnings
+        unstable = "unstable at d = 30: no more than half of the seeds trained"
+        assert unstable in answer.warnings
+        assert answer.first_passing_d == 40
+        assert unstable not in ask(study(seeds | {30: [None, 0.9, 0.9]})).warnings
 
     def test_no_run_trained_below(self) -> None:
         answer = ask(study({10: [None], 40: [0.73], 50: [0.78], 70: [0.8]}))

@@ -36,10 +36,12 @@ def estimate_costs(study: Study) -> dict[str, Cost]:
     Subspace trials are timed at the largest d, where they are slowest.
     """
     protocol, runner = study.protocol, study.problem.runner
-    rates = protocol.baseline_learning_rates
-    full = Trial(None, rates[0], 0)
+    baseline = protocol.baseline()
     largest = Trial(protocol.dimensions()[-1], protocol.learning_rates[0], protocol.seeds[0])
-    kinds = {"full": (full, len(rates)), "subspace": (largest, protocol.max_trials() - len(rates))}
+    kinds = {
+        "full": (baseline[0], len(baseline)),
+        "subspace": (largest, protocol.max_trials() - len(baseline)),
+    }
     return {
         name: Cost(count, runner.estimate_seconds(trial), runner.estimate_memory(trial.d).total)
         for name, (trial, count) in kinds.items()

@@ -10,7 +10,7 @@ from d90.report import wording
 from d90.report.curve import draw_curve
 from d90.report.document import Document, Figure, RowStyle, Table, Value
 from d90.report.settings import settings_table
-from d90.search.curve import passes, valid_results
+from d90.search.curve import Point, valid_results
 from d90.search.summary import Summary
 from d90.search.trial import TrialResult
 
@@ -119,21 +119,21 @@ def _best_row(summary: Summary, results: Sequence[TrialResult]) -> tuple[Value, 
     d = results[0].trial.d
     trained = valid_results(results)
     best = max(trained, key=lambda result: result.metric or 0.0, default=None)
-    heights: dict[int | None, float | None] = {point.d: point.best for point in summary.curve}
-    height = summary.full_metric if d is None else heights.get(d)
+    point = next((point for point in summary.curve if point.d == d), None)
+    height = summary.full_metric if d is None else point and point.best
     return (
         d,
         height,
         None if best is None else best.trial.learning_rate,
         f"{len(trained)}/{len(results)}",
-        "" if d is None else _passes(height, summary.threshold),
+        "" if d is None else _passes(point, summary.threshold),
     )
 
 
-def _passes(height: float | None, threshold: float | None) -> str | None:
-    if height is None or threshold is None:
+def _passes(point: Point | None, threshold: float | None) -> str | None:
+    if point is None or threshold is None:
         return None
-    return "yes" if passes(height, threshold) else "no"
+    return "yes" if point.passes(threshold) else "no"
 
 
 def trials_table(results: Iterable[TrialResult], metric: str = "metric") -> Table:

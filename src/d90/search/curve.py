@@ -24,15 +24,26 @@ class Point:
     Attributes:
         d: dimension of the subspace.
         by_seed: best metric over the learning rates, for every seed with a valid run.
+        seeds_tried: number of seeds whose runs ended, those that collapsed or diverged included.
     """
 
     d: int
     by_seed: Mapping[int, float]
+    seeds_tried: int
 
     @property
     def best(self) -> float:
         """The point's height: mean over seeds of the best metric over learning rates."""
         return fmean(self.by_seed.values())
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether more than half of the seeds tried trained: fewer may have been lucky."""
+        return 2 * len(self.by_seed) > self.seeds_tried
+
+    def passes(self, threshold: float) -> bool:
+        """Whether it is stable, and its height at or above the threshold."""
+        return self.is_stable and passes(self.best, threshold)
 
 
 def valid_results(results: Iterable[TrialResult]) -> list[TrialResult]:
@@ -49,6 +60,7 @@ def curve(results: Iterable[TrialResult]) -> tuple[Point, ...]:
     >>> [(point.d, point.best) for point in curve(runs)]
     [(10, 0.7)]
     """
+    results = list(results)
     best: dict[int, dict[int, float]] = {}
     for result in valid_results(results):
         d, metric = result.trial.d, result.metric
@@ -56,7 +68,17 @@ def curve(results: Iterable[TrialResult]) -> tuple[Point, ...]:
             continue
         seeds = best.setdefault(d, {})
         seeds[result.trial.seed] = max(metric, seeds.get(result.trial.seed, -math.inf))
-    return tuple(Point(d, best[d]) for d in sorted(best))
+    tried = seeds_tried(results)
+    return tuple(Point(d, best[d], len(tried[d])) for d in sorted(best))
+
+
+def seeds_tried(results: Iterable[TrialResult]) -> dict[int, set[int]]:
+    """The seeds tried at each d; a run that `failed` (an error) says nothing about its seed."""
+    tried: dict[int, set[int]] = {}
+    for result in results:
+        if result.trial.d is not None and result.status != "failed":
+            tried.setdefault(result.trial.d, set()).add(result.trial.seed)
+    return tried
 
 
 def full_metric(results: Iterable[TrialResult]) -> float | None:

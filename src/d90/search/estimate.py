@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Literal, NamedTuple
 
 from d90.errors import D90Error
-from d90.search.curve import Point, curve, full_metric, passes, valid_results
+from d90.search.curve import Point, curve, full_metric, passes, seeds_tried, valid_results
 from d90.search.curve_model import CurveModel, records, runs_of
 from d90.search.ladder import ladder
 from d90.search.posterior import (
@@ -115,7 +115,9 @@ def estimate(
     * `undefined-baseline`: full fine-tuning did not train, or does not beat the majority class;
     * `trivial-threshold`: the threshold is at or below the majority class, so that a constant
       predictor would pass;
-    * `unstable`: no subspace run is valid;
+    * `unstable`: no subspace run is valid; or no d passes, and nothing trained at the two largest d
+      tried; or d90 rests on lucky runs: each d that reaches the threshold is one where no more than
+      half of the seeds trained;
     * `above-maximum`: more likely than not, no d up to the largest reaches the threshold;
     * `at-minimum`: more likely than not, the smallest d reaches it, which bounds d90 from above
       only;
@@ -139,7 +141,7 @@ def estimate(
     points = curve(results)
     full = full_metric(results)
     threshold = None if full is None else target_fraction * full
-    warnings = [*_run_warnings(results, points), *_seed_warnings(results, points)]
+    warnings = [*_run_warnings(results, points), *_seed_warnings(points)]
     warnings += _monotone_warnings(points, evaluation_size)
     passing = None if threshold is None else _first_passing(points, threshold)
     answer = Estimate(
@@ -160,20 +162,18 @@ def estimate(
         target_fraction=target_fraction,
         evaluation_size=evaluation_size,
     )
-    interval = _interval(posterior.answer, results)
-    d90, status = None, posterior.answer.status
-    if posterior.answer.median is not None:
-        d90 = round(posterior.answer.median)
-        warnings += _answer_warnings(points, d90, passing, threshold)
-    return replace(
-        answer,
-        status=status,
-        reason=_beyond(posterior.answer, dims, points, threshold),
-        d90=d90,
-        interval=interval,
-        band=_band(posterior),
-        warnings=tuple(warnings),
-    )
+    answer = replace(answer, band=_band(posterior), warnings=tuple(warnings))
+    status = posterior.answer.status
+    unstable = _unstable(points, results, threshold, status)
+    if unstable:
+        return replace(answer, status="unstable", reason=unstable)
+    answer = replace(answer, interval=_interval(posterior.answer, results))
+    if posterior.answer.median is None:
+        reason = _beyond(posterior.answer, dims, points, threshold)
+        return replace(answer, status=status, reason=reason)
+    d90 = round(posterior.answer.median)
+    warnings += _answer_warnings(points, d90, passing, threshold)
+    return replace(answer, d90=d90, warnings=tuple(warnings))
 
 
 def posterior_of(
@@ -242,6 +242,27 @@ def _no_posterior(
     return "ok", ""
 
 
+def _unstable(
+    points: Sequence[Point], results: Sequence[TrialResult], threshold: float, status: str
+) -> str:
+    """Why the posterior's answer rests on runs that did not train, in one line; empty if not."""
+    if any(p.passes(threshold) for p in points):
+        return ""
+    largest = sorted(seeds_tried(results))[-2:]
+    if len(largest) == 2 and all(d > points[-1].d for d in largest):
+        return (
+            f"no run trained at the two largest d tried, {_format_dims(largest)}, and no smaller d "
+            "passes: give other learning rates, or a smaller max_dim"
+        )
+    lucky = [p.d for p in points if passes(p.best, threshold)]
+    if lucky and status != "above-maximum":
+        return (
+            f"only d = {_format_dims(lucky)} reaches {threshold:.4f}, and no more than half of the "
+            "seeds trained there: give more seeds or other learning rates"
+        )
+    return ""
+
+
 def _beyond(answer: Answer, dims: Sequence[int], points: Sequence[Point], threshold: float) -> str:
     """Why the posterior has no d90, in one line; empty if it has."""
     if answer.status == "above-maximum":
@@ -259,7 +280,7 @@ def _beyond(answer: Answer, dims: Sequence[int], points: Sequence[Point], thresh
 
 
 def _first_passing(points: Sequence[Point], threshold: float) -> int | None:
-    return next((p.d for p in points if passes(p.best, threshold)), None)
+    return next((p.d for p in points if p.passes(threshold)), None)
 
 
 def _interval(answer: Answer, results: Sequence[TrialResult]) -> Interval:
@@ -311,13 +332,18 @@ def _run_warnings(results: Sequence[TrialResult], points: Sequence[Point]) -> li
     return warnings
 
 
-def _seed_warnings(results: Sequence[TrialResult], points: Sequence[Point]) -> list[str]:
+def _seed_warnings(points: Sequence[Point]) -> list[str]:
     """Dimensions at which some seed trained, and another was tried in vain."""
-    tried: dict[int | None, set[int]] = {}
-    for result in results:
-        tried.setdefault(result.trial.d, set()).add(result.trial.seed)
-    short = [p.d for p in points if len(p.by_seed) < len(tried[p.d])]
-    return [f"not every seed trained at d = {_format_dims(short)}"] if short else []
+    unstable = [p.d for p in points if not p.is_stable]
+    short = [p.d for p in points if p.is_stable and len(p.by_seed) < p.seeds_tried]
+    warnings = []
+    if unstable:
+        warnings.append(
+            f"unstable at d = {_format_dims(unstable)}: no more than half of the seeds trained"
+        )
+    if short:
+        warnings.append(f"not every seed trained at d = {_format_dims(short)}")
+    return warnings
 
 
 def _monotone_warnings(points: Sequence[Point], evaluation_size: int | None) -> list[str]:
@@ -384,7 +410,7 @@ def _answer_warnings(
         warnings.append("no d tried passes: the model of the curve alone puts d90 between them")
     elif max(passing / d90, d90 / passing) > DISAGREEMENT:
         warnings.append(f"the smallest d tried that passes is {passing:,}, far from {d90:,}")
-    later = [p.d for p in points if passing and p.d > passing and not passes(p.best, threshold)]
+    later = [p.d for p in points if passing and p.d > passing and not p.passes(threshold)]
     if later:
         warnings.append(
             f"d = {_format_dims(later)} does not reach the threshold, above the first that does, "

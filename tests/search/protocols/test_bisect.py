@@ -39,8 +39,8 @@ def test_the_paper_ladder() -> None:
     assert (dims[0], dims[-1]) == (100, 4_000_000)
     assert len(dims) == 74
     assert all(1.13 < b / a < 1.18 for a, b in pairwise(dims))
-    # 2 full runs; 7 steps halve 74 rungs, and some of these need all 4 learning rates.
-    assert BisectProtocol().max_trials() <= 2 + 7 * 4
+    # 2 full runs; 7 steps halve 74 rungs, each at most with 4 learning rates and 2 extra seeds.
+    assert BisectProtocol().max_trials() == 2 + 7 * 4 * 3
 
 
 def test_rungs_of_the_example() -> None:
@@ -95,26 +95,88 @@ def test_each_best_rate_met_before_goes_first() -> None:
     assert small().next_trials(results) == [Trial(400, 0.004), Trial(400, 0.008)]
 
 
-def test_one_fixed_learning_rate_from_ten_thousand_on() -> None:
-    results = [BASELINE, *at(800, dict.fromkeys(RATES, 0.6))]
-    results += at(3200, dict.fromkeys(RATES, 0.6)) + at(6400, dict.fromkeys(RATES, 0.6))
-    assert small().next_trials(results) == [Trial(12_800, 0.008)]
-    assert small(fixed_learning_rate=0.03).next_trials(results) == [Trial(12_800, 0.03)]
-    even = small(learning_rates=(0.02, 0.01, 0.04, 0.08), fixed_learning_rate=None)
-    assert even._fixed_rate() == 0.02
+def test_all_learning_rates_at_the_largest_dimensions_too() -> None:
+    results = [BASELINE, *at(800, {0.004: 0.6, 0.008: 0.65, 0.016: 0.6})]
+    for d in (3200, 6400):
+        results += at(d, dict.fromkeys(RATES, 0.6))
+    first = [Trial(12_800, 0.004), Trial(12_800, 0.008)]  # Each was the best at some d.
+    assert small().next_trials(results) == first
+    results += at(12_800, {0.004: 0.6, 0.008: 0.7})
+    assert small().next_trials(results) == [Trial(12_800, 0.016)]
 
 
-def test_a_dimension_where_nothing_trained_fails() -> None:
-    collapsed = [TrialResult(Trial(800, rate), "collapsed", metric=0.5) for rate in RATES]
-    protocol = small()
+def collapsed(d: int, *seeds: int) -> list[TrialResult]:
+    trials = [Trial(d, rate, seed) for seed in seeds for rate in RATES]
+    return [TrialResult(trial, "collapsed", metric=0.5) for trial in trials]
+
+
+def test_where_nothing_trained_the_next_seeds_are_tried_before_it_fails() -> None:
+    protocol, results = small(), [BASELINE, *collapsed(800, 0)]
+    assert protocol.next_trials(results) == [Trial(800, rate, 1) for rate in RATES]
+    assert protocol.bounds(results) == (None, None)
+    results += collapsed(800, 1)
+    assert protocol.next_trials(results) == [Trial(800, rate, 2) for rate in RATES]
+    results += collapsed(800, 2)
     # No best rate is known after that: all are requested again.
-    assert protocol.next_trials([BASELINE, *collapsed]) == [Trial(3200, rate) for rate in RATES]
-    assert protocol.bounds([BASELINE, *collapsed]) == (800, None)
+    assert protocol.next_trials(results) == [Trial(3200, rate) for rate in RATES]
+    assert protocol.bounds(results) == (800, None)
+
+
+def test_a_dimension_passes_after_a_collapse_only_if_most_seeds_train() -> None:
+    protocol, results = small(), [BASELINE, *collapsed(800, 0)]
+    one = [*results, *at(800, dict.fromkeys(RATES, 0.75), 1)]
+    assert protocol.next_trials(one) == [Trial(800, rate, 2) for rate in RATES]
+    two = [*one, *at(800, dict.fromkeys(RATES, 0.75), 2)]
+    assert protocol.next_trials(two) == [Trial(200, 0.004)]
+    assert protocol.bounds(two) == (None, 800)
+    lucky = [*one, *collapsed(800, 2)]
+    assert protocol.next_trials(lucky) == [Trial(3200, 0.004)]
+    assert protocol.bounds(lucky) == (800, None)
+    # Below the threshold no further seed can make it pass.
+    low = [*results, *at(800, dict.fromkeys(RATES, 0.6), 1)]
+    assert protocol.next_trials(low) == [Trial(3200, 0.004)]
+
+
+def test_extra_seeds_follow_those_given() -> None:
+    def extra(*seeds: int) -> set[int]:
+        protocol = small(seeds=seeds)
+        baseline = [TrialResult(trial, "ok", 0.8) for trial in protocol.baseline()]
+        return {t.seed for t in protocol.next_trials([*baseline, *collapsed(800, *seeds)])}
+
+    assert extra(0, 1, 3) == {2}
+    assert extra(500) == {501}
+    assert extra(2**64 - 1) == {0}
+
+
+def test_two_neighbors_where_nothing_trained_end_the_search() -> None:
+    protocol, results = small(), [BASELINE, *collapsed(800, 0, 1, 2), *collapsed(3200, 0, 1, 2)]
+    assert protocol.next_trials(results) == []
+    assert protocol.max_trials(results) == 0
+    assert protocol.bounds(results) == (3200, None)
+
+
+def test_below_a_dimension_that_passes_nothing_needs_to_train() -> None:
+    results = [BASELINE, *at(800, {0.004: 0.6, 0.008: 0.65, 0.016: 0.6})]
+    results += at(3200, {0.008: 0.75})  # A sharp curve: nothing trains below it.
+    sharp = [*results, *collapsed(1600, 0, 1, 2)]
+    assert small().next_trials(sharp) == []
+    assert small().bounds(sharp) == (1600, 3200)
+    results = [BASELINE, *at(800, {0.004: 0.75, 0.008: 0.6, 0.016: 0.6})]
+    results += collapsed(200, 0, 1, 2)
+    assert {trial.d for trial in small().next_trials(results)} == {400}
+    results += collapsed(400, 0, 1, 2)
+    assert small().bounds(results) == (400, 800)
+
+
+def test_a_neighbor_that_trained_lets_the_search_go_on() -> None:
+    results = [BASELINE, *collapsed(800, 0, 1, 2), *at(3200, dict.fromkeys(RATES, 0.6))]
+    results += collapsed(6400, 0, 1, 2)
+    assert {trial.d for trial in small().next_trials(results)} == {12_800}
 
 
 def test_after_a_seed_that_did_not_train_the_other_rates_are_requested() -> None:
     protocol = small(seeds=(0, 1))
-    results = [BASELINE]
+    results = [TrialResult(trial, "ok", 0.8) for trial in protocol.baseline()]
     for seed in (0, 1):
         results += at(800, {0.004: 0.6, 0.008: 0.7, 0.016: 0.65}, seed)
     assert protocol.next_trials(results) == [Trial(3200, 0.008, 0), Trial(3200, 0.008, 1)]
@@ -140,7 +202,6 @@ def test_the_threshold_is_a_fraction_of_the_best_full_metric() -> None:
     [
         ({"ratio": 1.0}, r"ratio is 1\.0"),
         ({"ratio": math.nan}, "ratio is nan"),
-        ({"fixed_learning_rate": 0.0}, r"fixed_learning_rate has 0\.0"),
         ({"min_dim": 20_000}, "min_dim is 20,000 and max_dim 12,800"),
     ],
 )

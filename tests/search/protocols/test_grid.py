@@ -29,11 +29,11 @@ def test_every_dimension_rate_and_seed() -> None:
         baseline_learning_rates=(1e-4,),
         seeds=(0, 7),
     )
-    baseline = TrialResult(Trial(None, 1e-4, 0), "ok", metric=0.8)
+    baseline = [TrialResult(Trial(None, 1e-4, s), "ok", metric=0.8) for s in (0, 7)]
     expected = [Trial(d, lr, s) for d in (10, 100, 1000) for lr in (0.1, 0.2) for s in (0, 7)]
-    assert grid.next_trials([baseline]) == expected
+    assert grid.next_trials(baseline) == expected
     done = TrialResult(expected[0], "diverged")
-    assert grid.next_trials([baseline, done]) == expected[1:]
+    assert grid.next_trials([*baseline, done]) == expected[1:]
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(2, 200))

@@ -68,14 +68,15 @@ def test_every_protocol_is_swept() -> None:
 class TestContract:
     def test_baseline_comes_first_and_alone(self, name: str) -> None:
         protocol = SMALL[name]
-        baseline = [Trial(None, rate, 0) for rate in FULL]
-        assert protocol.next_trials([]) == baseline
+        baseline = [Trial(None, rate, seed) for rate in FULL for seed in protocol.seeds]
+        assert protocol.next_trials([]) == baseline == protocol.baseline()
         one = [TrialResult(baseline[1], "ok", metric=0.8)]
-        assert protocol.next_trials(one) == baseline[:1]
+        assert protocol.next_trials(one) == [baseline[0], *baseline[2:]]
 
     @pytest.mark.parametrize("status", ["collapsed", "diverged", "failed"])
     def test_nothing_to_search_without_a_baseline(self, name: str, status: Status) -> None:
-        invalid = [TrialResult(Trial(None, rate, 0), status, metric=0.5) for rate in FULL]
+        baseline = SMALL[name].baseline()
+        invalid = [TrialResult(trial, status, metric=0.5) for trial in baseline]
         assert SMALL[name].next_trials(invalid) == []
         assert SMALL[name].max_trials(invalid) == 0
         assert SMALL[name].bounds(invalid) == (None, None)

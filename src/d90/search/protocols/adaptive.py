@@ -98,7 +98,7 @@ class AdaptiveProtocol(Protocol):
         """The rest of the present round; none where a constant predictor would pass."""
         if passes(self.majority, threshold):
             return []
-        baseline = set(self._baseline())
+        baseline = set(self.baseline())
         path = [result for result in results if result.trial in baseline]
         while True:
             proposed = self._round(path)
@@ -132,9 +132,6 @@ class AdaptiveProtocol(Protocol):
         if threshold is None or passes(self.majority, threshold):
             return None
         return _posterior(self._hashable, runs_of(results))
-
-    def _baseline(self) -> list[Trial]:
-        return [Trial(None, rate, self.seeds[0]) for rate in self.baseline_learning_rates]
 
     def _round(self, results: Sequence[TrialResult]) -> list[Trial]:
         """The trials to run next; none if the search has ended."""

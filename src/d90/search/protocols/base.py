@@ -9,7 +9,7 @@ from numbers import Integral
 from typing import ClassVar
 
 from d90.errors import D90Error
-from d90.search.curve import curve, full_metric, passes
+from d90.search.curve import curve, full_metric
 from d90.search.trial import Trial, TrialResult
 
 LEARNING_RATES = (0.002, 0.004, 0.008, 0.016)
@@ -26,10 +26,11 @@ LARGEST_D, LARGEST_SEED = 2**53, 2**64 - 1
 class Protocol(ABC):
     """Decides which trials to run next: a pure function of the results so far.
 
-    The full fine-tuning baseline comes first, `Trial(None, lr, 0)` at each of its learning rates.
-    A d *passes* when its best metric (mean over seeds of the best over learning rates) reaches
+    The full fine-tuning baseline comes first, at each of its learning rates with each seed.
+    A d *passes* when more than half of its seeds trained and its best metric (mean over seeds of
+    the best over learning rates) reaches
 
-        threshold = target_fraction * best full fine-tuning metric.
+        threshold = target_fraction * full fine-tuning metric (mean over seeds, best rate).
 
     Without a valid baseline there is nothing to search, and the protocol is finished. Runs that
     collapsed, diverged or failed are finished too: no trial is requested twice.
@@ -37,8 +38,8 @@ class Protocol(ABC):
     Args:
         learning_rates: of the subspace runs; normalized in d (`d90.training`).
         baseline_learning_rates: of the baseline.
-        seeds: of the runs; each decides projection, data order and dropout. Every d is tried with
-            each of them.
+        seeds: of the runs; each decides projection, data order and dropout. The baseline and
+            every d are tried with each of them.
         target_fraction: fraction of the full metric that counts as reaching it, in (0, 1].
 
     Raises:
@@ -75,6 +76,10 @@ class Protocol(ABC):
             D90Error: no d is left.
         """
 
+    def baseline(self) -> list[Trial]:
+        """The trials of full fine-tuning that come first."""
+        return [Trial(None, rate, s) for rate in self.baseline_learning_rates for s in self.seeds]
+
     def for_task(self, *, majority: float, evaluation_size: int) -> Protocol:
         """The protocol for a task; by default, the same for every one.
 
@@ -103,7 +108,7 @@ class Protocol(ABC):
         Several may run at once; the caller skips those that are running already.
         """
         results = list(results)
-        baseline = pending(self._baseline(), results)
+        baseline = pending(self.baseline(), results)
         if baseline:
             return baseline
         threshold = self._threshold(results)
@@ -112,7 +117,7 @@ class Protocol(ABC):
     def max_trials(self, results: Iterable[TrialResult] = ()) -> int:
         """Largest number of trials that it can still request; in total, without results."""
         results = list(results)
-        baseline = pending(self._baseline(), results)
+        baseline = pending(self.baseline(), results)
         threshold = None if baseline else self._threshold(results)
         if threshold is None and not baseline:
             return 0
@@ -130,13 +135,10 @@ class Protocol(ABC):
             return None, None
         tried = {r.trial.d for r in results if r.trial.d is not None}
         decided = tried - {trial.d for trial in self.next_trials(results)}
-        reached = {p.d for p in curve(results) if passes(p.best, threshold)}
+        reached = {p.d for p in curve(results) if p.passes(threshold)}
         passing = min(decided & reached, default=None)
         failing = [d for d in decided - reached if passing is None or d < passing]
         return max(failing, default=None), passing
-
-    def _baseline(self) -> list[Trial]:
-        return [Trial(None, rate, 0) for rate in self.baseline_learning_rates]
 
     def _threshold(self, results: Sequence[TrialResult]) -> float | None:
         full = full_metric(results)
