@@ -152,6 +152,15 @@ class TestNonAnswers:
         answer = estimate([full(0.8), run(10, 0.9)], majority=0.72, target_fraction=0.9)
         assert answer.status == "trivial-threshold"
 
+    def test_a_miss_near_all_parameters_is_not_a_matter_of_dimension(self) -> None:
+        results = study({10: [0.6] * 3, 20: [0.61] * 3})
+        assert ask(results, D=40).status == ask(results).status == "above-maximum"
+        for limited in (ask(results, D=39), ask(results, D=50, dims=(10, 20, 50))):
+            assert (limited.status, limited.interval) == ("optimization-limited", None)
+            assert "the optimization, not d" in limited.reason
+        assert ask(results, D=50, dims=(10, 20, 49)).status == "above-maximum"
+        assert ask(study({10: [0.6] * 3, 20: [0.79] * 3}), D=20).status == "ok"
+
     def test_one_sided_intervals(self) -> None:
         above, below = ask(study({10: [0.6], 20: [0.61]})), ask(study({10: [0.79], 20: [0.8]}))
         assert above.interval is not None
@@ -241,6 +250,20 @@ class TestWarnings:
         assert answer.d90 == pytest.approx(truth, rel=0.6)
         assert any("that passes is 10, far from" in warning for warning in answer.warnings)
         assert any("does not reach the threshold, above" in w for w in answer.warnings)
+
+    def test_a_threshold_close_to_the_majority_class(self) -> None:
+        def weak(size: int | None, **arguments: Any) -> list[str]:
+            answer = ask(study({10: [0.6], 12: [0.8]}), evaluation_size=size, **arguments)
+            return [warning for warning in answer.warnings if "weak" in warning]
+
+        # 0.72 is 0.22 above 0.5: two standard errors, 2 * 0.5 / sqrt(n), at n = 20.66.
+        assert weak(21) == weak(None) == []
+        assert weak(20) == [
+            "weak-threshold: 0.7200 is 2.0 standard errors of 20 examples above the majority class "
+            "(0.5000)"
+        ]
+        assert weak(400, target_fraction=0.67)
+        assert not weak(400, target_fraction=0.7)
 
     def test_seeds_missing_somewhere(self) -> None:
         seeds = {10: [0.6, 0.6], 20: [None, 0.65, 0.65], 30: [None, 0.9], 40: [0.75], 60: [None]}

@@ -162,6 +162,7 @@ def summarize(
         target_fraction=target_fraction,
         evaluation_size=size if problem.task.metric == "accuracy" else None,
         dims=study.protocol.dimensions(),
+        D=problem.D,
     )
     return Summary(
         model=problem.model_name,

@@ -29,9 +29,10 @@ EstimateStatus = Literal[
     "ok",
     "undefined-baseline",
     "trivial-threshold",
+    "unstable",
+    "optimization-limited",
     "above-maximum",
     "at-minimum",
-    "unstable",
 ]
 
 Interval = tuple[int | None, int | None]
@@ -100,6 +101,7 @@ def estimate(
     target_fraction: float = 0.9,
     evaluation_size: int | None = None,
     dims: Sequence[int] | None = None,
+    D: int | None = None,
 ) -> Estimate:
     """d90: where the mean metric at the best learning rate crosses the threshold.
 
@@ -118,6 +120,8 @@ def estimate(
     * `unstable`: no subspace run is valid; or no d passes, and nothing trained at the two largest d
       tried; or d90 rests on lucky runs: each d that reaches the threshold is one where no more than
       half of the seeds trained;
+    * `optimization-limited`: as `above-maximum`, but the largest d tried is above D / 2, or that of
+      `dims` is D, so that it is not d that limits the runs;
     * `above-maximum`: more likely than not, no d up to the largest reaches the threshold;
     * `at-minimum`: more likely than not, the smallest d reaches it, which bounds d90 from above
       only;
@@ -130,6 +134,8 @@ def estimate(
         evaluation_size: number of evaluation examples, when the metric is an accuracy: the
             binomial standard error is where the prior of the noise lies.
         dims: that the protocol may try, whose ends are those of the curve; by default those tried.
+        D: number of parameters of the model, the largest d that there is; without it, no study is
+            `optimization-limited`.
 
     Raises:
         D90Error: target_fraction or evaluation_size is out of its range.
@@ -154,6 +160,7 @@ def estimate(
     status, reason = _no_posterior(points, full, threshold, majority, results)
     if status != "ok" or threshold is None:
         return replace(answer, status=status, reason=reason, warnings=tuple(warnings))
+    warnings += _threshold_warnings(threshold, majority, evaluation_size)
     dims = _tried(results) if dims is None else sorted(dims)
     posterior = posterior_of(
         results,
@@ -167,6 +174,9 @@ def estimate(
     unstable = _unstable(points, results, threshold, status)
     if unstable:
         return replace(answer, status="unstable", reason=unstable)
+    limited = _optimization_limited(points, dims, threshold, status, D)
+    if limited:
+        return replace(answer, status="optimization-limited", reason=limited)
     answer = replace(answer, interval=_interval(posterior.answer, results))
     if posterior.answer.median is None:
         reason = _beyond(posterior.answer, dims, points, threshold)
@@ -263,6 +273,19 @@ def _unstable(
     return ""
 
 
+def _optimization_limited(
+    points: Sequence[Point], dims: Sequence[int], threshold: float, status: str, D: int | None
+) -> str:
+    """Why a miss says nothing about d, in one line; empty if it does."""
+    top = points[-1].d
+    if status != "above-maximum" or D is None or (2 * top <= D and dims[-1] < D):
+        return ""
+    return (
+        f"no d up to {dims[-1]:,} of D = {D:,} reaches {threshold:.4f} (tried up to {top:,}): what "
+        "limits the runs is the optimization, not d; train longer, or give other learning rates"
+    )
+
+
 def _beyond(answer: Answer, dims: Sequence[int], points: Sequence[Point], threshold: float) -> str:
     """Why the posterior has no d90, in one line; empty if it has."""
     if answer.status == "above-maximum":
@@ -311,6 +334,21 @@ def _band(posterior: Posterior) -> tuple[BandPoint, ...]:
 def _tried(results: Sequence[TrialResult]) -> list[int]:
     """Every d tried, ascending."""
     return sorted({r.trial.d for r in results if r.trial.d is not None})
+
+
+def _threshold_warnings(
+    threshold: float, majority: float, evaluation_size: int | None
+) -> list[str]:
+    """A threshold that the noise of the evaluation hardly tells from the majority class."""
+    if evaluation_size is None:
+        return []
+    error = math.sqrt(majority * (1 - majority) / evaluation_size)
+    if threshold - majority >= 2 * error:
+        return []
+    return [
+        f"weak-threshold: {threshold:.4f} is {(threshold - majority) / error:.1f} standard errors "
+        f"of {evaluation_size:,} examples above the majority class ({majority:.4f})"
+    ]
 
 
 def _run_warnings(results: Sequence[TrialResult], points: Sequence[Point]) -> list[str]:
