@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import count as counted
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +22,22 @@ LOCAL_FROM = 6
 """Subspace runs from which on that holds: before, the shape of the curve is still to be found."""
 
 
+class Proposal(NamedTuple):
+    """A run to make, and why.
+
+    Attributes:
+        trial: the run.
+        reduction: fraction of the present variance of ln d90 that it is expected to take away,
+            beyond what the proposals before it do.
+    """
+
+    trial: Trial
+    reduction: float
+
+
 def propose(
     posterior: Posterior, runs: Sequence[Run], count: int, *, first_seed: int = 0
-) -> list[Trial]:
+) -> list[Proposal]:
     """The `count` runs that together take away most of the variance of ln d90.
 
     In the linear-Gaussian approximation a run with mean mu_c and noise v_c takes away::
@@ -46,15 +60,18 @@ def propose(
     covariance = columns.T @ columns / len(columns)
     baseline = np.ones(len(model.records.full_rates), dtype=bool)
     allowed = np.append(np.repeat(_open_rungs(posterior), len(model.u)), baseline)
+    variance_before = max(covariance[0, 0], np.finfo(float).tiny)
     taken = [Trial(run.d, run.learning_rate, run.seed) for run in runs]
+    proposals = []
     for _ in range(count):
         variance = np.diag(covariance)[1:] + noise
         reduction = np.where(allowed, covariance[0, 1:] ** 2 / variance, -1.0)
         best = int(reduction.argmax())
         taken.append(_trial(posterior, best, taken, first_seed))
+        proposals.append(Proposal(taken[-1], float(reduction[best] / variance_before)))
         column = covariance[:, 1 + best].copy()
         covariance -= np.outer(column, column) / (column[1 + best] + noise[best])
-    return taken[len(runs) :]
+    return proposals
 
 
 def _candidates(posterior: Posterior, runs: Sequence[Run]) -> tuple[Array, Array]:

@@ -8,10 +8,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from benchmarks.worlds import World, make_world
 
 from d90.errors import D90Error
+from d90.search.curve_model import runs_of
+from d90.search.proposals import _candidates
 from d90.search.protocols import AdaptiveProtocol, Protocol
 from d90.search.protocols.speculative import speculative_trials
 from d90.search.trial import Trial, TrialResult
@@ -93,6 +96,27 @@ def test_a_round_stays_until_all_of_it_is_done(world: World) -> None:
     done = [world.run(proposed[i]) for i in (2, 0)]
     assert protocol.next_trials([*baseline, *done]) == [proposed[1], proposed[3]]
     assert speculative_trials(protocol, baseline, 8) == []
+
+
+def test_each_proposal_has_the_fraction_of_the_variance_that_it_takes_away(
+    world: World, results: list[TrialResult]
+) -> None:
+    """For one run: the square of its correlation with ln d90, its noise included."""
+    protocol, some = protocol_of(world), results[:9]
+    posterior = protocol.posterior(some)
+    assert posterior is not None
+    (proposal,) = protocol.proposals(some)
+    assert [proposal.trial] == protocol.next_trials(some)
+    mean, noise = _candidates(posterior, runs_of(some))
+    t = posterior.log_d90 - posterior.log_d90.mean()
+    covariance = t @ (mean - mean.mean(axis=0)) / len(t)
+    explained = covariance**2 / ((mean.var(axis=0) + noise) * t.var())
+    assert 0 < proposal.reduction <= explained.max() + 1e-12
+    assert np.abs(explained - proposal.reduction).min() < 1e-12
+
+    several = protocol_of(world, batch=4).proposals(results[:2])
+    assert all(p.reduction > 0 for p in several) and sum(p.reduction for p in several) < 1
+    assert protocol.proposals(results[:1]) == protocol.proposals(results) == []
 
 
 def test_results_of_another_protocol_are_taken_as_given(world: World) -> None:

@@ -18,8 +18,8 @@ from d90.search.posterior import (
     Posterior,
     sample_posterior,
 )
-from d90.search.proposals import propose
-from d90.search.protocols.base import Protocol, check_range, clip_range, pending
+from d90.search.proposals import Proposal, propose
+from d90.search.protocols.base import Protocol, check_range, clip_range
 from d90.search.trial import Trial, TrialResult
 
 SURE = 0.9
@@ -98,12 +98,23 @@ class AdaptiveProtocol(Protocol):
         """The rest of the present round; none where a constant predictor would pass."""
         if passes(self.majority, threshold):
             return []
+        return [proposal.trial for proposal in self._due(results)]
+
+    def proposals(self, results: Sequence[TrialResult]) -> list[Proposal]:
+        requested = self.next_trials(results)
+        if self.posterior(results) is None:
+            return []
+        return [proposal for proposal in self._due(results) if proposal.trial in requested]
+
+    def _due(self, results: Sequence[TrialResult]) -> list[Proposal]:
+        """The rest of the present round."""
+        done = {result.trial for result in results}
         baseline = set(self.baseline())
         path = [result for result in results if result.trial in baseline]
         while True:
-            proposed = self._round(path)
-            due = pending(proposed, results)
-            known = {result.trial for result in path}.union(proposed)
+            proposed = _proposed(self._hashable, runs_of(path))
+            due = [proposal for proposal in proposed if proposal.trial not in done]
+            known = {result.trial for result in path}.union(p.trial for p in proposed)
             if due and any(result.trial not in known for result in results):
                 # Runs of another protocol, or proposals of another version: all are taken as given.
                 path = list(results)
@@ -127,15 +138,10 @@ class AdaptiveProtocol(Protocol):
         return None if low is None else round(low), None if high is None else round(high)
 
     def posterior(self, results: Sequence[TrialResult]) -> Posterior | None:
-        """The curve given these results; None without a baseline above the majority class."""
         threshold = self._threshold(results)
         if threshold is None or passes(self.majority, threshold):
             return None
         return _posterior(self._hashable, runs_of(results))
-
-    def _round(self, results: Sequence[TrialResult]) -> list[Trial]:
-        """The trials to run next; none if the search has ended."""
-        return list(_proposed(self._hashable, runs_of(results)))
 
     @property
     def _hashable(self) -> AdaptiveProtocol:
@@ -145,7 +151,8 @@ class AdaptiveProtocol(Protocol):
 
 
 @lru_cache(maxsize=256)
-def _proposed(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> tuple[Trial, ...]:
+def _proposed(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> tuple[Proposal, ...]:
+    """The runs to make next; none if the search has ended."""
     room = min(protocol.batch, protocol.budget - len(runs))
     if room < 1 or _is_answered(protocol, runs):
         return ()

@@ -10,6 +10,8 @@ from typing import ClassVar
 
 from d90.errors import D90Error
 from d90.search.curve import curve, full_metric
+from d90.search.posterior import Posterior
+from d90.search.proposals import Proposal
 from d90.search.trial import Trial, TrialResult
 
 LEARNING_RATES = (0.002, 0.004, 0.008, 0.016)
@@ -122,6 +124,14 @@ class Protocol(ABC):
         if threshold is None and not baseline:
             return 0
         return len(baseline) + self.max_remaining(results, threshold)
+
+    def posterior(self, results: Sequence[TrialResult]) -> Posterior | None:
+        """The curve that the next trials are chosen by; None if they are not, or not yet."""
+        return None
+
+    def proposals(self, results: Sequence[TrialResult]) -> list[Proposal]:
+        """The trials that the posterior has chosen and that are not finished, for display."""
+        return []
 
     def bounds(self, results: Iterable[TrialResult]) -> tuple[int | None, int | None]:
         """(largest d that fails, smallest d that passes) so far, for display.

@@ -1,0 +1,71 @@
+"""What a study knew of d90 after each run."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+from benchmarks.worlds import World, make_world
+
+from d90.search.history import HistoryPoint, history
+from d90.search.protocols import AdaptiveProtocol, make_protocol
+from d90.search.trial import TrialResult
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world("logistic", 3, "paired")
+
+
+@pytest.fixture(scope="module")
+def protocol(world: World) -> AdaptiveProtocol:
+    made = AdaptiveProtocol(budget=12)
+    return made.for_task(majority=world.majority, evaluation_size=world.evaluation_size)
+
+
+@pytest.fixture(scope="module")
+def results(world: World, protocol: AdaptiveProtocol) -> list[TrialResult]:
+    found: list[TrialResult] = []
+    while trials := protocol.next_trials(found):
+        found += map(world.run, trials)
+    return found
+
+
+def test_it_has_the_posterior_after_each_run(
+    protocol: AdaptiveProtocol, results: list[TrialResult]
+) -> None:
+    points = history(protocol, results)
+    assert len(points) == len(results)
+    for count, (point, result) in enumerate(zip(points, results, strict=True), start=1):
+        assert (point.d, point.learning_rate, point.seed) == (
+            result.trial.d,
+            result.trial.learning_rate,
+            result.trial.seed,
+        )
+        posterior = protocol.posterior(results[:count])
+        assert posterior is not None
+        low, high = posterior.answer.interval
+        assert (point.low is None, point.high is None) == (low is None, high is None)
+        if low is not None and high is not None:
+            assert point.low == math.floor(low) and point.high == math.ceil(high)
+            assert point.ratio == pytest.approx(high / low, rel=0.2)
+    assert points[-1].ratio < points[4].ratio
+
+
+def test_it_costs_nothing_where_the_study_has_just_run(
+    protocol: AdaptiveProtocol, results: list[TrialResult]
+) -> None:
+    """The posteriors are those that chose the runs, which are kept."""
+    began = time.perf_counter()
+    history(protocol, results)
+    assert time.perf_counter() - began < 0.2
+
+
+def test_protocols_without_a_posterior_have_none(results: list[TrialResult]) -> None:
+    assert history(make_protocol("list", dims=[10, 100]), results) == ()
+
+
+def test_an_open_end_has_no_ratio() -> None:
+    assert HistoryPoint(10, 0.01, 0, None, 5, None).ratio == math.inf
+    assert HistoryPoint(10, 0.01, 0, 20, 10, 40).ratio == 4
