@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from benchmarks.worlds import make_world
 from rich.console import Console
 
+from d90.cli.progress.narrowing import d90_so_far, sparkline
 from d90.cli.progress.study import MAX_SHOWN, RunningTrial, StudyProgress, seconds_left
-from d90.search.protocols import make_protocol
+from d90.search.history import HistoryPoint, history
+from d90.search.protocols import AdaptiveProtocol, make_protocol
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
 
@@ -112,14 +116,68 @@ def test_it_fits_a_narrow_terminal(display: StudyProgress) -> None:
     assert "d = 100, rate 0.01, seed 0 20/100" in lines(display, width=40)
 
 
+@pytest.fixture(scope="module")
+def adaptive() -> tuple[Any, list[TrialResult]]:
+    """An adaptive study of a simulated world, and the results of its first nine runs."""
+    world = make_world("logistic", 3, "paired")
+    protocol = AdaptiveProtocol().for_task(
+        majority=world.majority, evaluation_size=world.evaluation_size
+    )
+    results: list[TrialResult] = []
+    while len(results) < 9:
+        results += map(world.run, protocol.next_trials(results)[: 9 - len(results)])
+    return SimpleNamespace(protocol=protocol), results
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_an_adaptive_study_shows_d90_so_far_and_why_the_next_run_is_next(
+    display: StudyProgress, adaptive: tuple[Any, list[TrialResult]], width: int
+) -> None:
+    study, results = adaptive
+    display.on_trial_end(study, results[-1], results, reused=False)
+    shown = " ".join(lines(display, width)[1:])
+    last = history(study.protocol, results)[-1]
+    assert last.d90 is not None and last.low is not None and last.high is not None
+    assert f"d90 {last.d90:,} ({last.low:,}-{last.high:,})" in shown
+    assert re.search(rf"[▁▂▃▄▅▆▇█]{{{len(results)}}} x{last.ratio:.1f}", shown)
+    (proposal,) = study.protocol.proposals(results)
+    trial = proposal.trial
+    what = f"d = {trial.d:,}" if trial.d else "repeat of the baseline"
+    assert f"next: {what} at {trial.learning_rate:g}" in shown
+    assert f"{proposal.reduction:.0%}" in shown
+    assert "≤" not in shown
+
+
+def test_the_sparkline_narrows_from_the_whole_ladder() -> None:
+    points = [HistoryPoint(100, 0.01, i, 70, 10, high) for i, high in enumerate([None, 10_000, 20])]
+    assert sparkline(points, widest=1_000) == "██▁ x2.0"
+    assert sparkline(points[:1], widest=1_000) == "█ open"
+    assert len(sparkline(points * 20, widest=1_000)) == 24 + len(" x2.0")
+    # A ladder of one rung has no width.
+    assert sparkline(points[-1:], widest=1) == "█ x2.0"
+
+
+def test_a_finished_run_of_an_adaptive_study_says_what_d90_is_so_far(
+    display: StudyProgress, adaptive: tuple[Any, list[TrialResult]]
+) -> None:
+    study, results = adaptive
+    for count in range(1, len(results) + 1):
+        display.on_trial_end(study, results[count - 1], results[:count], reused=False)
+    assert isinstance(display._console.file, io.StringIO)
+    printed = display._console.file.getvalue().splitlines()
+    assert len(printed) == len(results)
+    for line, point in zip(printed, history(study.protocol, results), strict=True):
+        assert line.endswith(d90_so_far("d90", point))
+
+
 def test_a_finished_trial_is_a_line(display: StudyProgress, study: Any) -> None:
     display.on_trial_end(study, finished(FULL, 61), [finished(FULL, 61)], reused=True)
     stopped = TrialResult(LARGE, "diverged", seconds=5, message="at step 3")
     display.on_trial_end(study, stopped, [finished(FULL), stopped], reused=False)
     assert isinstance(display._console.file, io.StringIO)
     assert display._console.file.getvalue().splitlines() == [
-        f"{'full fine-tuning, rate 0.01':<34}  0.9000  ok (from another study)",
-        f"{'d = 100, rate 0.01, seed 0':<34}       -  diverged (5 s): at step 3",
+        f"{'full fine-tuning, rate 0.01':<31}  0.9000  ok (from another study)",
+        f"{'d = 100, rate 0.01, seed 0':<31}       -  diverged (5 s): at step 3",
     ]
 
 

@@ -15,8 +15,11 @@ from rich.text import Text
 
 from d90.cli.output import format_seconds
 from d90.cli.progress.live import LiveDisplay
+from d90.cli.progress.narrowing import d90_so_far, sparkline, why_next
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepCallback, SweepItem
+from d90.search.history import HistoryPoint, history
+from d90.search.proposals import Proposal
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
 
@@ -85,7 +88,7 @@ def seconds_left(
 
 
 class StudyProgress(SweepCallback, LiveDisplay):
-    """Studies and trials done and left, the trials under way, the bracket of d and the time left.
+    """Studies and trials done and left, those under way, d90 so far, and the time left.
 
     Args:
         console: where it is shown; live where that is a terminal.
@@ -102,7 +105,10 @@ class StudyProgress(SweepCallback, LiveDisplay):
         self._running: dict[Trial, RunningTrial] = {}
         self._studies: tuple[int, int] | None = None
         self._finished: list[float] = []
-        self._done, self._remaining, self._bracket = 0, 0, ""
+        self._done, self._remaining, self._name, self._bracket = 0, 0, "d90", ""
+        self._history: tuple[HistoryPoint, ...] = ()
+        self._proposals: list[Proposal] = []
+        self._widest = 1.0
         self._show_live(self)
 
     def on_item_begin(self, item: SweepItem, number: int, count: int) -> None:
@@ -142,9 +148,9 @@ class StudyProgress(SweepCallback, LiveDisplay):
         metric = "-" if result.metric is None else f"{result.metric:.4f}"
         source = "from another study" if reused else format_seconds(result.seconds)
         reason = f": {result.message}" if result.message else ""
-        self._print(
-            f"{_trial_name(result.trial):<34} {metric:>7}  {result.status} ({source}){reason}"
-        )
+        so_far = f", {d90_so_far(self._name, self._history[-1])}" if self._history else ""
+        outcome = f"{metric:>7}  {result.status} ({source}){reason}{so_far}"
+        self._print(f"{_trial_name(result.trial):<31} {outcome}")
 
     def on_trial_cancelled(self, trial: Trial) -> None:
         with self._lock:
@@ -167,15 +173,28 @@ class StudyProgress(SweepCallback, LiveDisplay):
         yield table
         if len(shown) > MAX_SHOWN:
             yield Text(f"and {len(shown) - MAX_SHOWN} more trials")
+        is_wide = options.max_width >= WIDE
+        if self._history:
+            line = sparkline(self._history, self._widest)
+            answer = d90_so_far(self._name, self._history[-1])
+            yield Text(f"{answer}, {line}" if is_wide else f"{answer}\n{line}")
+        why = why_next(self._name, self._proposals, is_wide=is_wide)
+        if why:
+            yield Text(why)
         seconds = seconds_left(running.values(), self._remaining, self._finished, self._clock())
         time = "" if seconds is None else f"at most {format_seconds(seconds)} left"
         yield Text(", ".join(filter(None, (self._bracket, time))))
 
     def _update(self, study: Study, results: Sequence[TrialResult]) -> None:
+        protocol = study.protocol
         self._finished = [result.seconds for result in results[-RECENT:]]
-        self._done, self._remaining = len(results), study.protocol.max_trials(results)
-        name = f"d{100 * study.protocol.target_fraction:g}"
-        self._bracket = _bracket(name, *study.protocol.bounds(results))
+        self._done, self._remaining = len(results), protocol.max_trials(results)
+        self._name = f"d{100 * protocol.target_fraction:g}"
+        self._history, self._proposals = history(protocol, results), protocol.proposals(results)
+        dims = protocol.dimensions()
+        self._widest = dims[-1] / dims[0]
+        # A posterior says more than the bracket.
+        self._bracket = "" if self._history else _bracket(self._name, *protocol.bounds(results))
 
 
 def _add_bar(table: Table, name: str, done: int, total: int, *details: str) -> None:
