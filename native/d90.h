@@ -20,9 +20,10 @@ typedef int (*d90_check)(void);
 
 enum d90_projection { D90_DENSE = 0, D90_SPARSE = 1, D90_FASTFOOD = 2, D90_ONEHOT = 3 };
 
-// Segments are sorted, do not overlap, and rows between them are skipped.
+// 1 <= d <= D <= 2^53. Segments are sorted, do not overlap, and rows between them are skipped. At
+// least one thread; the bits do not depend on their number.
 // Returns 0, or 1 when memory ran out, 2 for an invalid argument, 3 where `check`
-// (which may be null) stopped it.
+// (which may be null) stopped it, 4 after any other C++ exception, as of `check`.
 int d90_apply(int projection, uint64_t seed, int64_t d, int64_t D, const float *z,
               const d90_segment *segments, int64_t count, int threads, d90_check check);
 int d90_adjoint(int projection, uint64_t seed, int64_t d, int64_t D, float *gradient,

@@ -59,17 +59,33 @@ int64_t rows_together(int projection, int64_t d, int64_t D) {
     }
 }
 
+// Up to here every number of rows is exact in a double, and the arithmetic on rows has room.
+constexpr int64_t LARGEST = (int64_t)1 << 53;
+// Units times threads fit into 63 bits.
+constexpr int MOST_THREADS = 1 << 12;
+
+// What body() returns, or the status of what it throws: no exception leaves the library, nor a
+// thread.
+template <class Body> int status_of(Body body) {
+    try {
+        return body();
+    } catch (const std::bad_alloc &) {
+        return 1;
+    } catch (...) {
+        return 4;
+    }
+}
+
 // Runs part(i, is_calling_thread) for i in 0..parts on at most `threads` threads. Threads are
-// created per call, so that none is lost in a fork. Running out of memory is reported, not thrown.
+// created per call, so that none is lost in a fork. Returns the status of a part that threw, or 0.
 template <class Part> int run(int64_t parts, int threads, Part part) {
     int64_t count = std::max<int64_t>(1, std::min<int64_t>(threads, parts));
     std::vector<int> failed(count, 0);
     auto work = [&](int64_t thread, bool caller) {
-        try {
+        failed[thread] = status_of([&] {
             for (int64_t i = thread; i < parts; i += count) part(i, caller);
-        } catch (const std::bad_alloc &) {
-            failed[thread] = 1;
-        }
+            return 0;
+        });
     };
     std::vector<std::thread> others;
     int64_t started = 1;
@@ -86,8 +102,10 @@ template <class Part> int run(int64_t parts, int threads, Part part) {
     return *std::max_element(failed.begin(), failed.end());
 }
 
-bool sensible(int projection, int64_t d, int64_t D, const d90_segment *segments, int64_t count) {
-    if (projection < 0 || projection > 3 || d < 1 || d > D || count < 0) return false;
+bool sensible(int projection, int64_t d, int64_t D, const d90_segment *segments, int64_t count,
+              int threads) {
+    if (projection < 0 || projection > 3 || d < 1 || d > D || D > LARGEST) return false;
+    if (count < 0 || threads < 1) return false;
     for (int64_t i = 0; i < count; ++i) {
         if (segments[i].start < 0 || segments[i].stop > D) return false;
         if (segments[i].start > segments[i].stop) return false;
@@ -136,39 +154,37 @@ extern "C" {
 
 int d90_apply(int projection, uint64_t seed, int64_t d, int64_t D, const float *z,
               const d90_segment *segments, int64_t count, int threads, d90_check check) {
-    if (!sensible(projection, d, D, segments, count)) return 2;
+    if (!sensible(projection, d, D, segments, count, threads)) return 2;
     if (!count) return 0;
-    const Call call(projection, seed, d, D, segments, count, check);
-    try {
+    return status_of([&] {
+        Call call(projection, seed, d, D, segments, count, check);
         // A vector can be read from any place of it: zeros follow up to a whole block, or, for
         // onehot, z again.
         std::vector<float> padded(std::max<int64_t>(64, block_length(d)) + 16, 0.0f);
         std::copy(z, z + d, padded.begin());
         if (projection == D90_ONEHOT)
             for (int64_t i = 0; i < 16; ++i) padded[d + i] = z[i % d];
-        const int64_t parts = std::min<int64_t>(call.units, threads);
+        const int64_t parts = std::min<int64_t>(call.units, std::min(threads, MOST_THREADS));
         return call.status(run(parts, threads, [&](int64_t i, bool polls) {
             chosen().kernels->apply[projection](call.job, padded.data(), call.cut(i, parts),
                                                 call.cut(i + 1, parts), polls);
         }));
-    } catch (const std::bad_alloc &) {
-        return 1;
-    }
+    });
 }
 
 int d90_adjoint(int projection, uint64_t seed, int64_t d, int64_t D, float *gradient,
                 const d90_segment *segments, int64_t count, int threads, d90_check check) {
-    if (!sensible(projection, d, D, segments, count)) return 2;
+    if (!sensible(projection, d, D, segments, count, threads)) return 2;
     std::fill(gradient, gradient + d, 0.0f);
     if (!count) return 0;
-    const Call call(projection, seed, d, D, segments, count, check);
-    const int64_t length = std::max<int64_t>(64, block_length(d));
-    // The number of partial sums depends on the sizes alone, and they are added in order: the
-    // same bits for any number of threads, in at most 16 MB + 64 bytes x d.
-    const int64_t room = (int64_t)1 << 21;  // floats in 8 MB
-    const int64_t parts =
-        std::min(call.units, std::max<int64_t>(4, std::min<int64_t>(64, room / length)));
-    try {
+    return status_of([&] {
+        Call call(projection, seed, d, D, segments, count, check);
+        const int64_t length = std::max<int64_t>(64, block_length(d));
+        // The number of partial sums depends on the sizes alone, and they are added in order: the
+        // same bits for any number of threads, in at most 16 MB + 64 bytes x d.
+        const int64_t room = (int64_t)1 << 21;  // floats in 8 MB
+        const int64_t parts =
+            std::min(call.units, std::max<int64_t>(4, std::min<int64_t>(64, room / length)));
         std::vector<float> partial(parts * length, 0.0f);
         int status = run(parts, threads, [&](int64_t i, bool polls) {
             chosen().kernels->adjoint[projection](call.job, &partial[i * length],
@@ -178,9 +194,7 @@ int d90_adjoint(int projection, uint64_t seed, int64_t d, int64_t D, float *grad
         for (int64_t i = 0; i < parts; ++i)
             for (int64_t j = 0; j < d; ++j) gradient[j] += partial[i * length + j];
         return call.status(status);
-    } catch (const std::bad_alloc &) {
-        return 1;
-    }
+    });
 }
 
 void d90_set_tables(const uint16_t *lines, const uint8_t *orders) {

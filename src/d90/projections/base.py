@@ -28,7 +28,7 @@ class Projection(ABC):
 
     Args:
         d: dimension of the subspace, 1 <= d <= D.
-        D: number of weights.
+        D: number of weights, at most 2^53.
         seed: seed of the projection, 0 <= seed < 2^64.
 
     Raises:
@@ -50,6 +50,8 @@ class Projection(ABC):
                 f"d = {self.d} is larger than D = {self.D}, the number of weights: "
                 "choose a smaller d."
             )
+        if self.D > 2**53:  # Every number up to it is exact in float64, in the kernels too.
+            raise D90Error(f"D is {self.D}: expected at most 2^53 weights.")
         if not 0 <= self.seed < 2**64:
             raise D90Error(f"seed is {self.seed}: expected a whole number in [0, 2^64).")
 

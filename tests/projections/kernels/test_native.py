@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from d90.errors import D90Error
 from d90.projections import PROJECTIONS, Projection, make_projection
 from d90.projections.kernels import native
 from d90.projections.kernels.dispatch import select_kernel
@@ -275,6 +277,97 @@ def test_a_requested_kernel_without_its_library_is_one_line(tmp_path: Path) -> N
     )
     assert found.stdout.startswith("D90_KERNEL=native, but"), found.stderr
     assert found.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threads": 0},
+        {"threads": -1},
+        {"threads": -(2**31)},
+        {"D": 2**53 + 1},
+        {"d": 2**53 + 1, "D": 2**63 - 1},
+        {"d": 2**63 - 1, "D": 2**63 - 1},
+        {"d": 0},
+        {"d": -(2**63)},
+        {"d": 31, "D": 30},
+        {"projection": 4},
+        {"projection": -1},
+        {"count": -1},
+        {"stop": 10**6},
+        {"start": -1},
+        {"start": 21},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("function", ["d90_apply", "d90_adjoint"])
+def test_the_library_refuses_arguments_out_of_range(function: str, change: dict[str, int]) -> None:
+    vector, rows = torch.full((3,), 7.0), torch.full((20,), 7.0)
+    assert call(function, vector, rows, **change) == 2
+    assert (vector == 7).all() and (rows == 7).all()
+
+
+# Not sparse: a stratum has sqrt(D) rows, 380 MB.
+@pytest.mark.parametrize("name", ["dense", "fastfood", "onehot"])
+def test_the_largest_D_is_exact(name: str) -> None:
+    D = 2**53
+    P, z, g = make_projection(name, d=3, D=D), torch.randn(3), torch.randn(20)
+    rows, sums = P._apply(z, D - 20, D), P._adjoint(g, D - 20, D)
+    assert torch.allclose(P.apply(z, D - 20, D), rows, rtol=1e-5, atol=0)
+    assert torch.allclose(P.adjoint(g, D - 20, D), sums, rtol=1e-5, atol=1e-6 * D**-0.5)
+    with pytest.raises(D90Error, match="D is 9007199254740993: expected at most 2\\^53 weights"):
+        make_projection(name, d=3, D=D + 1)
+
+
+def call(
+    function: str,
+    vector: torch.Tensor,
+    rows: torch.Tensor,
+    *,
+    projection: int = 3,
+    d: int = 3,
+    D: int = 30,
+    start: int = 0,
+    stop: int = 20,
+    count: int = 1,
+    threads: int = 1,
+) -> int:
+    """What a function of the library returns for one run of rows."""
+    library = native.library()
+    assert library is not None
+    pointer = rows.data_ptr()
+    segment = (native._Segment * 1)(native._Segment(start, stop, pointer, pointer, 1.0, 0))
+    run = getattr(library, function)
+    if function == "d90_apply":
+        segment[0].source = None
+    return run(projection, 0, d, D, vector.data_ptr(), segment, count, threads, native._CHECK())
+
+
+def test_no_exception_leaves_the_library(tmp_path: Path) -> None:
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++"))), None)
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    source = 'extern "C" int raise_from_check() { throw 1; }\n'
+    command = [compiler, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(tmp_path / "check.so")]
+    subprocess.run(command, input=source, text=True, check=True)
+    code = (
+        "import ctypes, sys, torch\n"
+        "from d90.projections.kernels import native\n"
+        "check = native._CHECK(('raise_from_check', ctypes.CDLL(sys.argv[1])))\n"
+        "vector, rows = torch.ones(1_000_000), torch.ones(10_000_000)\n"  # Hours of work.
+        "for function in ('d90_apply', 'd90_adjoint'):\n"
+        "    segment = native._Segment(0, 400, rows.data_ptr(), rows.data_ptr(), 1.0, 0)\n"
+        "    function = getattr(native.library(), function)\n"
+        "    D, segments = len(rows), (native._Segment * 1)(segment)\n"
+        "    print(function(0, 0, len(vector), D, vector.data_ptr(), segments, 1, 3, check))\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "check.so")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (found.returncode, found.stdout.split()) == (0, ["4", "4"]), found.stderr
 
 
 def assert_good(

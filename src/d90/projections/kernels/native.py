@@ -139,8 +139,10 @@ def _call(
         raise raised[0]
     if status == 1:
         raise MemoryError(f"out of memory for the projection's {d} coordinates")
-    if status:
+    if status == 2:
         raise ValueError(f"{function}: rows out of order or out of range for d = {d}, D = {D}")
+    if status:
+        raise RuntimeError(f"{function}: a C++ exception (status {status})")
 
 
 def _interruptions(raised: list[BaseException]) -> Iterator[int]:
