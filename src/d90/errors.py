@@ -28,7 +28,7 @@ class StorageError(D90Error):
 
 
 class StudyLockedError(StorageError):
-    """A study that another process is running, or has taken over."""
+    """A study, or another output, that another process is writing or has taken over."""
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> D90Error:

@@ -12,7 +12,7 @@ from tests.helpers.disks import Disk, missing, small_disk
 from d90.errors import D90Error
 from d90.executors import TrialRunner
 from d90.search.trial import Trial, TrialResult
-from d90.storage.locks import FileLock
+from d90.storage.locks.file import FileLock
 from d90.storage.store import Store
 from d90.tasks import Task
 from d90.training import TrainConfig
@@ -84,6 +84,7 @@ def test_a_lock(disk: Disk) -> None:
     disk.fill()
     path = disk.folder / "d90.db.lock"
     assert_one_line(lambda: FileLock(path, "x").__enter__(), path)
+    assert not path.exists()
     disk.make_room()
     with FileLock(path, "x") as lock:
         lock.check()

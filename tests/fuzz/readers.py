@@ -359,6 +359,20 @@ def model(folder: Path) -> Prepared:
     return Prepared(files, read)
 
 
+def lock(folder: Path) -> Prepared:
+    """A lock file: what it says of its owner is printed."""
+    from tests.fuzz.harness import flaw
+
+    from d90.storage.locks import base, file
+
+    def read(path: Path) -> None:
+        message = str(base.busy("study 'x'", file._owner(path.read_bytes())))
+        assert flaw(message) is None, message
+
+    owner = {"pid": 4711, "host": "a-host"}
+    return Prepared({"owner.json": json.dumps(owner).encode()}, read)
+
+
 def gpu_study(folder: Path) -> Prepared:
     """The lines that `benchmarks.gpu_study run` writes."""
     from benchmarks import gpu_study
@@ -380,7 +394,7 @@ def _plain(pair: tuple[str, Any]) -> list[Any]:
 
 
 READERS: dict[str, Reader] = {
-    "adapter": Reader(("adapters.container",), 350, adapter),
+    "adapter": Reader(("adapters.container",), 340, adapter),
     "task": Reader(("tasks.local",), 70, task),
     "examples": Reader(("cli.predictions",), 130, examples),
     "summary": Reader(("search.summary",), 100, summary),
@@ -391,6 +405,7 @@ READERS: dict[str, Reader] = {
     "model-fields": Reader(("pretraining.model_sizes",), 15, model_fields),
     "model-index": Reader(("models.loading",), 100, model_index),
     "model": Reader(("models.loading", "pretraining.tokenizer"), 1, model),
+    "lock": Reader(("storage.locks.file",), 10, lock),
     "gpu-study": Reader(("benchmarks.gpu_study",), 8, gpu_study),
 }
 """By the name that `--reader` takes."""

@@ -21,7 +21,7 @@ from d90.pretraining.prepare import prepare
 from d90.pretraining.summary import Summary, check_folder
 from d90.pretraining.tokenizer import FILES, load_tokenizer, vocabulary
 from d90.pretraining.trainer import PretrainTrainer
-from d90.storage.locks import FileLock
+from d90.storage.locks.file import FileLock
 from d90.training import Progress
 from d90.utils.files import atomic_path
 
@@ -70,7 +70,7 @@ def pretrain(
         raise D90Error(f"max_minutes {max_minutes}: a number above 0 is expected.")
     callback = callback or PretrainCallback()
     check_folder(folder, job)
-    with FileLock(folder / ".lock", str(folder)):
+    with FileLock(folder / ".lock", f"pretraining in '{folder}'"):
         session = PretrainSession(job, folder, callback, command)
         try:
             session.train(max_minutes)

@@ -33,7 +33,9 @@ from d90.storage.database import (
     sqlite_file,
 )
 from d90.storage.index import KEY, RECORD, KeyIndex
-from d90.storage.locks import AdvisoryLock, FileLock, Lock
+from d90.storage.locks.advisory import AdvisoryLock
+from d90.storage.locks.base import Lock
+from d90.storage.locks.file import FileLock
 from d90.utils.digest import canonical_json, text_digest
 from d90.utils.redact import is_url, redact_url
 
@@ -177,7 +179,8 @@ class Store:
 
     def _lock(self, study_id: int, name: str) -> Lock:
         if self._file is not None:
-            return FileLock(self._file.with_name(f"{self._file.name}.{name}.lock"), name)
+            path = self._file.with_name(f"{self._file.name}.{name}.lock")
+            return FileLock(path, f"study '{name}'")
         return AdvisoryLock(self._database, self._storage, study_id, name)
 
     def _find(self, key: str) -> tuple[str, TrialResult] | None:

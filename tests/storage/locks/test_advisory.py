@@ -20,8 +20,9 @@ from d90.errors import D90Error, StudyLockedError
 from d90.search.trial import Trial, TrialResult
 from d90.storage import database
 from d90.storage.database import connect_arguments, parse_url
-from d90.storage.locks import DRIVER, AdvisoryLock
 from d90.storage.locks import advisory as module
+from d90.storage.locks.advisory import AdvisoryLock
+from d90.storage.locks.base import DRIVER
 from d90.storage.store import Store, StudyStore
 
 SETTINGS, TRIAL = {"driver": 1}, Trial(10, 0.01)

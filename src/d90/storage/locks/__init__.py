@@ -1,9 +1,4 @@
-"""Locks that allow one driver per study, and end with its process."""
+"""Locks that allow one process at a time, and end with it.
 
-from __future__ import annotations
-
-from d90.storage.locks.advisory import AdvisoryLock
-from d90.storage.locks.base import DRIVER, Lock
-from d90.storage.locks.file import FileLock
-
-__all__ = ["DRIVER", "AdvisoryLock", "FileLock", "Lock"]
+Nothing is imported here: `file` needs no database, `advisory` needs Optuna and SQLAlchemy.
+"""

@@ -95,7 +95,7 @@ class AdvisoryLock:
         while not self._take():
             if time.monotonic() > deadline:
                 self._drop()
-                raise busy(self._study, self._owner())
+                raise busy(f"study '{self._study}'", self._owner())
             time.sleep(0.1)
         owner = identity() | {"token": self._token}
         self._storage.set_study_user_attr(self._study_id, DRIVER, owner)

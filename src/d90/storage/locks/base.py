@@ -1,4 +1,4 @@
-"""The interface of the locks of a study."""
+"""The interface of locks, and their errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DRIVER = "driver"
 
 
 class Lock(Protocol):
-    """The right to drive one study, held between `__enter__` and `__exit__`."""
+    """The right to run or write something alone, held between `__enter__` and `__exit__`."""
 
     def __enter__(self) -> Lock: ...
 
@@ -30,11 +30,16 @@ def identity() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname()}
 
 
-def busy(study: str, owner: Mapping[str, Any]) -> StudyLockedError:
-    """The error of the second driver."""
+def busy(what: str, owner: Mapping[str, Any]) -> StudyLockedError:
+    """The error of the second process.
+
+    >>> print(busy("study 'mrpc'", {"pid": 7, "host": "tower"}))
+    study 'mrpc' is already being run by process 7 on tower: wait for it to end or stop it, then \
+rerun the command.
+    """
     return StudyLockedError(
-        f"study '{study}' is already being run by {_who(owner)}: wait for it to end or stop it, "
-        "then rerun the command."
+        f"{what} is already being run by {_who(owner)}: wait for it to end or stop it, then rerun "
+        "the command."
     )
 
 
