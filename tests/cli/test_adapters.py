@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,47 @@ def test_tune(d90: Command, ready_folder: Path, toy_folder: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["x y.st"]
     again = d90("tune", ready_folder, toy_folder, *TRAINING, "-o", "b.st", "--quiet")
     assert again.out.splitlines() == [again.out.strip()]
+
+
+HELD = """
+import sys
+from d90.cli import main
+from d90.experiments.tune import AdapterTuner
+def train(*_, **__):
+    print("training", flush=True)
+    sys.stdin.read()
+    raise KeyboardInterrupt
+AdapterTuner.train = train
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("output", ["a.st", "link.st", "folder/../a.st"])
+def test_a_second_tune_with_the_same_output_is_refused(
+    d90: Command, ready_folder: Path, toy_folder: Path, tmp_path: Path, output: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.st").symlink_to("a.st")
+    command = ("tune", ready_folder, toy_folder, *TRAINING, "--quiet", "-o")
+    words = [sys.executable, "-c", HELD, *map(str, command), "a.st"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "training\n"
+        # Other parameters would write to the same file too.
+        second = d90(*command, output, "--seed", "1")
+        assert (second.code, second.out) == (2, "")
+        assert second.err.startswith(
+            f"error: d90 tune -o '{output}' is already being run by process {first.pid} on "
+        )
+        assert second.err.count("\n") == 1
+        assert d90(*command, "b.st").code == 0
+        first.communicate()
+        assert first.returncode == 130
+    assert d90(*command, output).code == 0
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"a.st", "b.st", "folder", "link.st"}
+    assert (tmp_path / "link.st").is_symlink()
 
 
 def test_inspect(d90: Command, file: Path) -> None:

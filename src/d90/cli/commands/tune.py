@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,7 +92,25 @@ def tune(
         tuner = AdapterTuner(
             problem, d=d, learning_rate=learning_rate, seed=seed, qat_epochs=qat_epochs
         )
-        _tune(tuner, output, bits, tolerance, quiet)
+        with _locked(output):
+            _tune(tuner, output, bits, tolerance, quiet)
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Two commands with one output would write each other's checkpoints: the second is refused."""
+    from d90.distributed.process_group import raise_on_all_ranks
+    from d90.storage.locks.file import FileLock
+
+    is_stream = output.exists() and not output.is_file()
+    file = output if is_stream else Path(os.path.realpath(output))
+    with ExitStack() as stack:
+        with raise_on_all_ranks():
+            if rank() == 0:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(file.with_name(f".{file.name}.lock"), f"d90 tune -o '{output}'")
+                stack.enter_context(lock)
+        yield
 
 
 def _tune(tuner: AdapterTuner, output: Path, bits: str, tolerance: float, quiet: bool) -> None:
