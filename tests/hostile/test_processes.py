@@ -6,8 +6,11 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Event, Thread
 from time import monotonic, sleep
 from typing import Any
 
@@ -39,8 +42,57 @@ def test_addresses_that_are_none(address: str) -> None:
 def test_addresses_that_answer_or_have_no_port() -> None:
     for name in ("auto", "local", "a-cluster"):
         _check_reachable(name)
+    for scheme in ("", "ray://"):
+        with answering(bytes([0, 0, 6, 4, 0, 0, 0, 0, 0])) as port:
+            _check_reachable(f"{scheme}127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_silent(
+    scheme: str, ground: Ground, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr("d90.executors.ray.CONNECT_SECONDS", 0.5)
+    names, began = ground.names(), monotonic()
+    with answering(None) as port:
+        address = f"{scheme}127.0.0.1:{port}"
+        options = ["--dims", "10", *TRAINING.split(), "--executor", "ray", "--address", address]
+        outcome = run(["measure", names["model"], names["task"], *options])
+    check_refused(outcome, f"cannot reach the Ray cluster at '{address}': timed out")
+    assert monotonic() - began < 30
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0", b"x" * 99])
+def test_a_server_that_is_no_cluster(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(answer) as port, pytest.raises(D90Error, match="there is no Ray cluster"):
+        _check_reachable(f"127.0.0.1:{port}")
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    with answering(answer) as port:
+        _check_reachable(f"127.0.0.1:{port}")
+
+
+@contextmanager
+def answering(answer: bytes | None) -> Iterator[int]:
+    """The port of a server that accepts one connection and answers so; None is silence."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        _check_reachable(f"ray://127.0.0.1:{server.getsockname()[1]}")
+        over = Event()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                if answer is None:
+                    over.wait(60)
+                else:
+                    connection.sendall(answer)
+
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            over.set()
+            thread.join()
 
 
 def test_a_worker_is_not_interrupted_while_it_starts(capfd: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,10 @@ from d90.training import Progress
 _log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
-"""How long a cluster may take to accept a connection."""
+"""How long a cluster may take to accept a connection, and then to answer."""
+
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of gRPC begins, with empty settings (RFC 9113, Section 3.4)."""
 
 POLL_SECONDS = 0.2
 """How often the driver checks for newly submitted trials, and a worker for cancellation."""
@@ -280,17 +283,22 @@ def _connect(address: str | None) -> bool:
 
 
 def _check_reachable(address: str) -> None:
-    """Check that something answers at HOST:PORT: Ray itself would try for minutes.
+    """Check that a gRPC server answers at HOST:PORT: Ray itself would try for minutes.
 
     Raises:
-        D90Error: nothing does.
+        D90Error: none does.
     """
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not colon:  # `auto`, `local` or the name of a cluster
         return
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):
-            pass
+        target = host.strip("[]"), int(port)
+        with socket.create_connection(target, timeout=CONNECT_SECONDS) as connection:
+            connection.sendall(_HELLO)
+            answer = connection.recv(9)
+        # Every server of HTTP/2 sends its settings first, a frame of type 4; with TLS, it closes.
+        if answer[3:4] != b"\4" and os.environ.get("RAY_USE_TLS", "0").lower() in ("0", "false"):
+            raise OSError("what answers there is no Ray cluster")
     except (OSError, ValueError, OverflowError) as error:
         raise D90Error(
             f"cannot reach the Ray cluster at '{address}': {_message(error)}; start one with "
