@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic, sleep
-from typing import Any
 
 import pytest
 from tests.hostile.commands import TRAINING
@@ -107,21 +107,67 @@ def test_a_worker_is_not_interrupted_while_it_starts(capfd: pytest.CaptureFixtur
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
 
 
-class _Interrupted:
-    """A module whose import is interrupted."""
+INTERRUPT = """
+import signal, sys
+from d90.__main__ import main
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            sys.meta_path.remove(self)
+            if name == "signal":
+                raise KeyboardInterrupt
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except SWALLOWED:
+                print("a library swallows it")
+sys.meta_path.insert(0, Finder())
+if sys.argv[1] == "signal":
+    del sys.modules["signal"]
+sys.argv[1:] = ["inspect", "missing.st"]
+main()
+"""
 
-    def __getattr__(self, name: str) -> None:
-        raise KeyboardInterrupt
+
+@pytest.mark.parametrize("module", ["signal", "d90.cli", "typer", "d90.adapters"])
+def test_an_interrupt_while_modules_load(module: str) -> None:
+    """The last is loaded by the command, after those of the command line."""
+    swallowed = "()" if module == "d90.adapters" else "BaseException"
+    code = INTERRUPT.replace("SWALLOWED", swallowed)
+    command = [sys.executable, "-c", code, module]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted: rerun the command to resume.\n"
 
 
-def test_an_interrupt_while_modules_load(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from d90.__main__ import main
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_an_interrupt_after_the_command(rank: str) -> None:
+    """As while its process group is ended: only the first process prints."""
+    code = (
+        "import d90.cli\n"
+        "from d90.__main__ import main\n"
+        "def interrupted(): raise KeyboardInterrupt\n"
+        "d90.cli.main = interrupted\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "RANK": rank, "WORLD_SIZE": "2"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    line = "interrupted: rerun the command to resume.\n"
+    assert (done.returncode, done.stderr) == (130, line if rank == "0" else "")
 
-    module: Any = _Interrupted()
-    monkeypatch.setitem(sys.modules, "d90.cli", module)
-    with pytest.raises(SystemExit) as exit:
-        main()
-    assert exit.value.code == 130
-    assert capsys.readouterr().err == "interrupted: rerun the command to resume.\n"
+
+def test_where_interrupts_are_ignored_they_stay_so() -> None:
+    """As after `nohup`."""
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "sys.argv[1:] = ['--version']\n"
+        "from d90.__main__ import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.stdout.endswith("True\n")
