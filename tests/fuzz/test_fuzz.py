@@ -20,8 +20,9 @@ from d90.search.summary import Summary
 SOURCE = Path(d90.__file__).parent
 
 READS = {
-    *("parse_json", "parse_toml", "read_text", "read_lines", "safe_open", "read_table"),
-    *("ParquetFile", "memmap", "fromfile", "from_pretrained", "load_checkpoint", "read_bytes"),
+    *("parse_json", "parse_toml", "read_text", "read_lines", "open_text", "read_table"),
+    *("safe_open", "ParquetFile", "memmap", "fromfile", "from_pretrained", "load_checkpoint"),
+    "read_bytes",
 }
 """Functions that read a file from outside."""
 

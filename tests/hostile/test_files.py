@@ -19,7 +19,9 @@ from tests.hostile.ground import Ground, check_refused, run
 
 from d90.adapters import container, load_adapter
 from d90.errors import D90Error
+from d90.pretraining import corpus
 from d90.pretraining.corpus import open_corpus
+from d90.tasks import local
 from d90.utils import reading
 
 NESTED = "[" * 100_000
@@ -115,6 +117,61 @@ def test_a_line_without_end(here: Path, ground: Ground, monkeypatch: pytest.Monk
     (source,) = open_corpus(["corpus.txt.gz"])
     with pytest.raises(D90Error, match="line 1: longer than 1,000 characters"):
         list(source.documents())
+
+
+@pytest.mark.parametrize("lines", [b"\n", b"{}\n", GOOD.encode()])
+def test_a_bomb_of_short_lines(
+    lines: bytes, ground: Ground, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "data").mkdir()
+    (here / "data" / "train.jsonl.gz").write_bytes(gzip.compress(lines * 50_000))
+    (here / "data" / "validation.jsonl").write_text(GOOD)
+    (here / "corpus.txt.gz").write_bytes(gzip.compress(lines * 50_000))
+    assert (here / "corpus.txt.gz").stat().st_size < 20_000
+    monkeypatch.setattr(reading, "MAX_UNPACKED", 40_000)
+    outcome = run(["measure", str(ground.folder / "model"), "./data", *STUDY])
+    check_refused(outcome, r"^error: data/train.jsonl.gz: holds more than 40,000 bytes: decompress")
+    monkeypatch.setattr(corpus, "MAX_UNPACKED", 40_000)
+    (source,) = open_corpus(["corpus.txt.gz"])
+    with pytest.raises(D90Error, match=r"corpus.txt.gz: holds more than 40,000 bytes"):
+        list(source.documents())
+
+
+@pytest.mark.parametrize("size", [2, 40_000])
+def test_a_compressed_file_may_hold_its_limit(size: int, here: Path) -> None:
+    # In two members, as `cat a.gz b.gz` makes them: both count.
+    path, half = here / "a.txt.gz", size // 2
+    path.write_bytes(gzip.compress(b"x" * half) + gzip.compress(b"x" * (size - half)))
+    with reading.open_text(path, unpacked=size) as file:
+        assert file.read() == "x" * size
+    for read in (lambda file: file.read(), list):
+        message = f"holds more than {size - 1:,} bytes"
+        with (
+            reading.open_text(path, unpacked=size - 1) as file,
+            pytest.raises(D90Error, match=message),
+        ):
+            read(file)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "parquet"])
+def test_a_bomb_of_rows_or_columns(
+    ending: str, ground: Ground, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = here / "data" / f"train.{ending}"
+    file.parent.mkdir()
+    (here / "data" / "validation.jsonl").write_text(GOOD)
+    if ending == "parquet":
+        parquet.write_table(pa.table({f"c{i}": [0] * 200 for i in range(200)}), file)
+    else:  # Every row has a column of its own.
+        text = "".join(f'{{"c{i}": 0}}\n' for i in range(200)).encode()
+        file.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    command = ["measure", str(ground.folder / "model"), "./data", *STUDY]
+    monkeypatch.setattr(local, "MAX_VALUES", 200 * 200 - 1)
+    check_refused(run(command), "200 rows of 200 columns: give a part of it, or fewer columns")
+    monkeypatch.setattr(local, "MAX_ROWS", 199)
+    check_refused(run(command), "more than 199 rows: give a part of it")
+    monkeypatch.undo()
+    assert len(local.read_table(file)) == 200
 
 
 def test_a_date_out_of_range_in_an_unused_column(ground: Ground, here: Path) -> None:

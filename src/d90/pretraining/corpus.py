@@ -6,7 +6,6 @@ single spaces, since RoBERTa's tokens have no line ends.
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,13 @@ from typing import Any, Protocol
 from d90.errors import D90Error
 from d90.utils.digest import json_digest
 from d90.utils.files import as_path
-from d90.utils.reading import parse_json, read_lines
+from d90.utils.reading import open_text, parse_json, read_lines
 
 MAX_CHARACTERS = 50_000
 """A longer document is split at the next line end."""
+
+MAX_UNPACKED = 1 << 36
+"""Bytes that a compressed file may hold: it is streamed."""
 
 COLUMN = "text"
 ROWS = 1000
@@ -190,12 +192,12 @@ def _row(text: str) -> Iterator[str]:
 
 
 def _read_text(path: Path) -> Iterator[str]:
-    with _open(path) as file:
+    with open_text(path, unpacked=MAX_UNPACKED) as file:
         yield from _split_documents(read_lines(file, str(path)))
 
 
 def _read_json_lines(path: Path) -> Iterator[str]:
-    with _open(path) as file:
+    with open_text(path, unpacked=MAX_UNPACKED) as file:
         for number, line in enumerate(read_lines(file, str(path)), 1):
             where = f"{path}, line {number}"
             if not line.strip():
@@ -235,11 +237,6 @@ def _text_of(row: Any, where: str) -> str:
     if not isinstance(text, str):
         raise D90Error(f"{where}: expected a row whose column '{COLUMN}' is a string.")
     return text
-
-
-def _open(path: Path) -> Any:
-    opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig")
 
 
 def _ending(path: Path) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import zlib
 from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from d90.errors import D90Error
 from d90.tasks.tables import Table, Tables
-from d90.utils.reading import parse_json, read_lines
+from d90.utils.reading import open_text, parse_json, read_lines
 
 Columns = dict[str, list[Any]]
+
+MAX_ROWS, MAX_VALUES = 1 << 24, 1 << 27
+"""Rows, and rows times columns, of JSON lines and Parquet: a short file can stand for many."""
 
 
 def read_folder(folder: Path) -> Tables:
@@ -89,13 +91,14 @@ def _ending(path: Path) -> str:
 
 
 def _read_json_lines(path: Path) -> Columns:
-    with _open(path) as file:
-        rows = [
-            _json_row(f"{path}, line {number}", line)
-            for number, line in enumerate(read_lines(file, str(path)), 1)
-            if line.strip()
-        ]
+    rows: list[dict[str, Any]] = []
+    with open_text(path) as file:
+        for number, line in enumerate(read_lines(file, str(path)), 1):
+            if line.strip():
+                _check_size(path, len(rows) + 1, 1)
+                rows.append(_json_row(f"{path}, line {number}", line))
     names = dict.fromkeys(name for row in rows for name in row)
+    _check_size(path, len(rows), len(names))
     return {name: [row.get(name) for row in rows] for name in names}
 
 
@@ -107,13 +110,13 @@ def _json_row(where: str, line: str) -> dict[str, Any]:
 
 
 def _read_csv(path: Path) -> Columns:
-    with _open(path) as file:
+    with open_text(path, newline="") as file:
         return _read_delimited(path, csv.reader(read_lines(file, str(path)), strict=True))
 
 
 def _read_tsv(path: Path) -> Columns:
     # GLUE's TSV files are not quoted: a quotation mark is a character of the text.
-    with _open(path) as file:
+    with open_text(path, newline="") as file:
         lines = read_lines(file, str(path))
         return _read_delimited(path, csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
@@ -139,6 +142,8 @@ def _read_parquet(path: Path) -> Columns:
     from pyarrow import parquet
 
     try:
+        size = parquet.read_metadata(path)
+        _check_size(path, size.num_rows, size.num_columns)
         table = parquet.read_table(path)
         names = _different(table.column_names, path)
         return {name: _values(column) for name, column in zip(names, table.columns, strict=True)}
@@ -161,9 +166,13 @@ def _different(names: Sequence[str], path: Path) -> Sequence[str]:
     return names
 
 
-def _open(path: Path) -> TextIO:
-    opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
+def _check_size(path: Path, rows: int, columns: int) -> None:
+    if rows > MAX_ROWS:
+        raise D90Error(f"{path}: more than {MAX_ROWS:,} rows: give a part of it.")
+    if rows * columns > MAX_VALUES:
+        raise D90Error(
+            f"{path}: {rows:,} rows of {columns:,} columns: give a part of it, or fewer columns."
+        )
 
 
 READERS: dict[str, Callable[[Path], Columns]] = {

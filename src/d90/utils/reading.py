@@ -7,6 +7,8 @@ can hold in UTF-8), two keys of one name, lines of gigabytes.
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import math
 import re
@@ -30,6 +32,9 @@ MAX_FILE = 1 << 26
 
 MAX_CHARACTERS = 1 << 24
 """Characters of the longest line."""
+
+MAX_UNPACKED = 1 << 30
+"""Bytes that a compressed file of data may hold."""
 
 MAX_DIGITS = 300
 """Digits of the longest integer: a float can hold it."""
@@ -60,6 +65,49 @@ def read_text(file: Path, what: str) -> str:
         raise D90Error(f"{what} '{file}' is not UTF-8 text ({error.reason}).") from error
     except OSError as error:
         raise D90Error(f"{what} '{file}' cannot be read: {error.strerror}.") from error
+
+
+def open_text(path: Path, *, newline: str | None = None, unpacked: int | None = None) -> TextIO:
+    """Open a text file in UTF-8 for reading; one whose name ends in `.gz` is decompressed.
+
+    Args:
+        path: the file.
+        newline: as of `open`.
+        unpacked: bytes that a compressed file may hold; by default `MAX_UNPACKED`. Reading on
+            raises D90Error.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if path.suffix != ".gz":
+        return path.open(encoding="utf-8-sig", newline=newline)
+    file = _BoundedGzip(path, MAX_UNPACKED if unpacked is None else unpacked)
+    return io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
+
+
+class _BoundedGzip(gzip.GzipFile):
+    """A gzip file, which may be a bomb: its content is up to a thousand times as long.
+
+    Raises:
+        D90Error: on reading, when it holds more than `most` bytes.
+    """
+
+    def __init__(self, path: Path, most: int) -> None:
+        super().__init__(path, "rb")
+        self._where, self._most = path, most
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._checked(super().read(self._most + 1 if size in (None, -1) else size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._checked(super().read1(size))
+
+    def _checked(self, data: bytes) -> bytes:
+        if self.tell() > self._most:
+            raise D90Error(
+                f"{self._where}: holds more than {self._most:,} bytes: decompress it, or split it."
+            )
+        return data
 
 
 def read_lines(file: TextIO, where: str) -> Iterator[str]:
