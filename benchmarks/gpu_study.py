@@ -35,7 +35,7 @@ from d90.search.protocols import ListProtocol
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress, TrainConfig
 from d90.utils.files import atomic_write
-from d90.utils.reading import check_keys, parse_json
+from d90.utils.reading import check_fields, check_keys, parse_json
 
 METHODS = ("did", "said")
 HEADER = ("settings", "identity", "versions", "started")
@@ -147,6 +147,7 @@ def read(path: Path) -> Recorded:
         for line in lines:
             keys = {"method": str, "finished": str}
             check_keys(line, keys, [*keys], "a line")
+            check_fields(Trial, line["result"]["trial"], "a line")
         results = [(line["method"], TrialResult.from_json(line["result"])) for line in lines]
         for _, result in results:
             result.to_json()  # raises what a value of another type does

@@ -13,6 +13,7 @@ from benchmarks.machine import ROOT
 from tests.helpers.tiny import toy_task, write_tiny_model
 
 from benchmarks import gpu_study
+from d90.errors import D90Error
 from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
@@ -112,6 +113,50 @@ def test_other_settings_or_data_are_refused(studied, prepared, tmp_path, capsys)
     with pytest.raises(SystemExit, match="2"):
         main(["report", str(studied), "--folder", str(changed), "--output", str(tmp_path)])
     assert "is of other data" in capsys.readouterr().err
+
+
+HEADER = json.dumps({name: {} for name in gpu_study.HEADER})
+RESULT = TrialResult(Trial(10, 0.01), "ok", 0.5, 0.5, 1.0).to_json()
+LINE = {"method": "did", "result": RESULT, "finished": "2026-01-01"}
+
+
+def without(key):
+    return {name: value for name, value in LINE.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        *((HEADER, json.dumps(line)) for line in (3, None, [], "x", {}, [LINE])),
+        *((HEADER, json.dumps(without(key))) for key in LINE),
+        *((HEADER, json.dumps({**LINE, "method": method})) for method in (3, None, ["did"])),
+        *((HEADER, json.dumps({**LINE, "finished": time})) for time in (3, None, {})),
+        *((HEADER, json.dumps({**LINE, "result": result})) for result in (3, None, [], "x", {})),
+        *(
+            (HEADER, json.dumps({**LINE, "result": {**RESULT, **changed}}))
+            for changed in ({"metric": "x"}, {"seconds": [1]}, {"history": 3}, {"metrics": []})
+        ),
+        *(
+            (HEADER, json.dumps({**LINE, "result": {**RESULT, "trial": trial}}))
+            for trial in (3, {}, {"d": "x", "learning_rate": 0.1, "seed": 0}, {"d": 10})
+        ),
+        (HEADER, '{"method": ' + "9" * 5000 + "}"),
+        (HEADER, "[" * 100_000),
+        (HEADER, '{"method": "\\ud800", "finished": "x"}'),
+        ("{}", json.dumps(LINE)),
+        ("3", json.dumps(LINE)),
+        ("[]", json.dumps(LINE)),
+        ("", json.dumps(LINE)),
+    ],
+    ids=lambda text: text[:60],
+)
+def test_damaged_lines_are_refused(tmp_path, header, line):
+    file = tmp_path / "study.jsonl"
+    file.write_text(f"{HEADER}\n{json.dumps(LINE)}\n")
+    assert read(file).results[0][1].metric == 0.5
+    file.write_text(f"{header}\n{line}\n")
+    with pytest.raises(D90Error, match=r"^'.*' is no file of `benchmarks.gpu_study run`: ."):
+        read(file)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path, capsys):

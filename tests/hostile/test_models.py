@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.hostile.commands import TRAINING
 from tests.hostile.ground import Ground, check_refused, run
+from tests.pretraining.test_tokenizer import TEMPLATE
 
 Break = Callable[[Path], object]
 
@@ -72,6 +73,7 @@ def cut(name: str, size: int) -> Break:
 
 
 NESTED = "[" * 100_000
+WITHOUT_UNKNOWN = {"type": "WordLevel", "vocab": {"z": 0, "y": 1}, "unk_token": "[NONE]"}
 
 CASES: dict[str, tuple[Break, str]] = {
     # Files that are missing.
@@ -159,6 +161,14 @@ CASES: dict[str, tuple[Break, str]] = {
         "1000001 tokens and its embedding table only 14 rows",
     ),
     "negative ids": (tokens(vocab={"good": -1}), "cannot be loaded"),
+    "a template of an unknown token": (
+        change("tokenizer.json", post_processor=TEMPLATE),
+        "cannot be loaded .*no entry found for key",
+    ),
+    "an unknown word that is none": (
+        change("tokenizer.json", model=WITHOUT_UNKNOWN),
+        "cannot be loaded .*Missing",
+    ),
     "tokenizer kind": (tokens(type="Nothing"), "cannot be loaded"),
     "tokenizer config a list": (write("tokenizer_config.json", "[]"), "cannot be loaded"),
     "tokenizer config nested": (write("tokenizer_config.json", NESTED), "cannot be loaded"),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.helpers import tiny
 from transformers import AutoTokenizer, RobertaTokenizer
 
 from d90.errors import D90Error
@@ -71,4 +72,34 @@ def test_folders_that_are_no_use(tmp_path: Path, tiny_folder: Path) -> None:
         load_tokenizer(tiny_folder)
     (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0"}))
     with pytest.raises(D90Error, match="cannot be loaded"):
+        load_tokenizer(tmp_path)
+
+
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [
+        {"SpecialToken": {"id": "[NONE]", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ],
+    "pair": [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"],
+    "special_tokens": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("post_processor", TEMPLATE, "no entry found for key"),
+        ("model", {"type": "WordLevel", "vocab": {"z": 0}, "unk_token": "[NONE]"}, "Missing"),
+    ],
+)
+def test_mistakes_that_show_only_when_it_encodes(
+    tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    """The first one ends in a failed assertion of Rust, which is no `Exception`."""
+    tiny.tokenizer().save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    with pytest.raises(D90Error, match=f"^tokenizer '.*' cannot be loaded: .*{message}"):
         load_tokenizer(tmp_path)

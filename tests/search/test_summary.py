@@ -159,6 +159,16 @@ def test_a_value_of_another_type_or_range_is_refused_or_harmless(value: object) 
     assert refused >= 10
 
 
+@pytest.mark.parametrize("format", [2, 3])
+def test_a_file_without_a_d90_has_none(format: int) -> None:
+    """In format 2, `d90` is what `first_passing_d` is in format 3."""
+    data = {**json.loads(every_kind()["ok"].to_json()), "format": format}
+    assert Summary.from_json(json.dumps(data)).d90 == data.pop("d90") is not None
+    summary = Summary.from_json(json.dumps(data))
+    assert summary.d90 is None
+    assert summary.first_passing_d == (None if format == 2 else data["first_passing_d"])
+
+
 def test_a_d90_without_a_trial_is_refused() -> None:
     data = json.loads(every_kind()["ok"].to_json())
     with pytest.raises(D90Error, match="it has a d90, but no trial in a subspace that trained"):
