@@ -20,6 +20,10 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         _exit()
+    finally:
+        # Python remembers an interrupt within an `exec` of text, as dataclasses have, until the
+        # next: `python -m d90` would end by the signal.
+        exec("")
 
 
 def _exit(*_: object) -> None:

@@ -156,6 +156,25 @@ def test_an_interrupt_after_the_command(rank: str) -> None:
     assert (done.returncode, done.stderr) == (130, line if rank == "0" else "")
 
 
+def test_an_interrupt_within_an_exec(tmp_path: Path) -> None:
+    """As of a dataclass: without more, `python -m` then ends by the signal."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "import d90.cli\n"
+        "from d90.__main__ import main\n"
+        "def run():\n"
+        "    try:\n"
+        "        exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit(130)\n"
+        "d90.cli.main = run\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_where_interrupts_are_ignored_they_stay_so() -> None:
     """As after `nohup`."""
     code = (
