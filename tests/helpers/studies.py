@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from d90.search.estimate import estimate
+from d90.search.history import HistoryPoint
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
@@ -95,6 +96,16 @@ def ladder(low: int, high: int, count: int) -> list[int]:
 EIGHT = ladder(10, 10_000, 8)
 
 
+HISTORY = (
+    HistoryPoint(None, 1e-4, 0, None, None, None),
+    HistoryPoint(1_389, 0.01, 0, None, None, 27),
+    HistoryPoint(10, 0.01, 0, 60, 12, None),
+    HistoryPoint(72, 0.005, 0, 35, 21, 72),
+    HistoryPoint(27, 0.01, 0, 35, 27, 51),
+)
+"""Narrowing, with open ends."""
+
+
 @cache
 def every_kind() -> dict[str, Summary]:
     """A study for each status, and some that are hard to plot."""
@@ -115,4 +126,5 @@ def every_kind() -> dict[str, Summary]:
         "one-point": study(runs([200], (0.01,)), majority=0.6),
         "wide": study(runs([100, 2_000, 45_000, 900_000, 4_000_000], (0.01, 0.02))),
         "nothing": study([]),
+        "adaptive": study(usable, history=HISTORY),
     }

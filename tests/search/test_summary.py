@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from tests.helpers.studies import every_kind, study
+from tests.helpers.studies import HISTORY, every_kind, study
 
 from d90.errors import D90Error
 from d90.report import render_document, study_document
@@ -43,6 +43,18 @@ def test_has_the_promised_keys_and_reads_back_the_same(kind: str) -> None:
     assert data["trials"] == [] or data["trials"][0].keys() >= REQUIRED_OF_A_TRIAL
     assert len(data["trials"]) == len(summary.trials)
     assert Summary.from_json(summary.to_json()).to_json() == summary.to_json()
+
+
+def test_the_history_survives_in_its_order() -> None:
+    summary = every_kind()["adaptive"]
+    assert Summary.from_json(summary.to_json()).history == summary.history == HISTORY
+    data = json.loads(summary.to_json())
+    for key, value in (("d", "72"), ("low", 0), ("seed", -1)):
+        history = [{**data["history"][0], key: value}]
+        with pytest.raises(D90Error, match=f"history.*{key}"):
+            Summary.from_json(json.dumps({**data, "history": history}))
+    del data["history"]
+    assert Summary.from_json(json.dumps(data)).history == ()
 
 
 def test_values_survive() -> None:

@@ -24,6 +24,7 @@ from d90.experiments.problem import load_problem
 from d90.experiments.scheduler import Scheduler
 from d90.experiments.study import Study
 from d90.search.estimate import estimate
+from d90.search.history import history
 from d90.search.protocols import AdaptiveProtocol, Protocol
 from d90.search.summary import Summary
 from d90.search.trial import TrialResult
@@ -181,6 +182,7 @@ def summarize(
         interval=estimated.interval,
         first_passing_d=estimated.first_passing_d,
         band=estimated.band,
+        history=history(study.protocol, results),
         status=estimated.status,
         reason=estimated.reason,
         warnings=estimated.warnings,

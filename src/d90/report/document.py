@@ -32,6 +32,16 @@ def format_value(value: Value) -> str:
     return f"{value:.3f}" if 0.001 <= abs(value) < 1e6 or value == 0 else f"{value:.3g}"
 
 
+def format_dimension(value: Value) -> str:
+    """A d; None is full fine-tuning."""
+    return wording.format_d(None if value is None else float(value))
+
+
+def format_rate(value: Value) -> str:
+    """A learning rate; a dash where there is none."""
+    return "–" if value is None else f"{float(value):g}"
+
+
 @dataclass(frozen=True)
 class Table:
     """A table.

@@ -8,7 +8,16 @@ from itertools import groupby
 
 from d90.report import wording
 from d90.report.curve import draw_curve
-from d90.report.document import Document, Figure, RowStyle, Table, Value
+from d90.report.document import (
+    Document,
+    Figure,
+    RowStyle,
+    Table,
+    Value,
+    format_dimension,
+    format_rate,
+)
+from d90.report.narrowing import narrowing_figure, narrowing_table
 from d90.report.settings import settings_table
 from d90.search.curve import Point, valid_results
 from d90.search.summary import Summary
@@ -30,10 +39,11 @@ TRIAL_COLUMNS = (
 
 
 def study_document(summary: Summary) -> Document:
-    """The report of a study; its only CSV file is `trials.csv`, its only figure `curve`."""
+    """The report of a study: `trials.csv`, the figure `curve` and, with a history, `narrowing`."""
     tables = (
         _facts_table(summary),
         _best_table(summary),
+        *((narrowing_table(summary),) if summary.history else ()),
         trials_table(summary.ordered_trials, summary.metric),
         settings_table(summary.settings),
         Table(None, "Versions", ("package", "version"), tuple(summary.versions.items()), "", 0),
@@ -44,7 +54,7 @@ def study_document(summary: Summary) -> Document:
         sentences=(wording.sentence(summary),),
         warnings=summary.warnings,
         tables=tuple(table for table in tables if table.rows or table.name),
-        figures=(_curve(summary),),
+        figures=(_curve(summary), *((narrowing_figure(summary),) if summary.history else ())),
         command=summary.command,
     )
 
@@ -107,7 +117,7 @@ def _best_table(summary: Summary) -> Table:
         rows=tuple(_best_row(summary, results) for results in by_d.values()),
         terminal_rows=TERMINAL_ROWS,
         headers={"metric": summary.metric, "passes": f"≥{wording.percent(summary)}"},
-        formats={"d": _dimension, "learning rate": _learning_rate},
+        formats={"d": format_dimension, "learning rate": format_rate},
         styles=tuple(
             "best" if d is not None and d == summary.first_passing_d else "" for d in by_d
         ),
@@ -160,7 +170,7 @@ def trials_table(results: Iterable[TrialResult], metric: str = "metric") -> Tabl
             "metric": metric,
             "train_metric": "on training data",
         },
-        formats={"d": _dimension, "learning_rate": _learning_rate, "seconds": _seconds},
+        formats={"d": format_dimension, "learning_rate": format_rate, "seconds": _seconds},
         styles=tuple(_trial_style(result, best[result.trial.d]) for result in results),
     )
 
@@ -191,14 +201,6 @@ def _trial_style(result: TrialResult, best: float | None) -> RowStyle:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _dimension(value: Value) -> str:
-    return wording.format_d(None if value is None else float(value))
-
-
-def _learning_rate(value: Value) -> str:
-    return "–" if value is None else f"{float(value):g}"
 
 
 def _seconds(value: Value) -> str:

@@ -15,7 +15,7 @@ from d90.utils.files import atomic_write
 
 
 def write_report(summary: Summary, folder: str | Path) -> Path:
-    """Write `summary.json`, `trials.csv`, `curve.png`, `curve.svg` and `index.html`.
+    """Write `summary.json`, `trials.csv`, the figures as PNG and SVG, and `index.html`.
 
     The summary is written first, and each file atomically: after an interruption, `d90 report`
     makes the other files again from `summary.json`.

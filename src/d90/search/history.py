@@ -16,7 +16,8 @@ class HistoryPoint(NamedTuple):
 
     Attributes:
         d, learning_rate, seed: of the run; d is None for full fine-tuning.
-        d90: median of the posterior that chooses the next run; None if it is beyond the ladder.
+        d90: median of the posterior that chooses the next run; None if it is beyond the ladder, or
+            the interval has no end.
         low, high: its 95% interval; an end that is None is open.
     """
 
@@ -52,7 +53,7 @@ def _point(result: TrialResult, answer: Answer) -> HistoryPoint:
         trial.d,
         trial.learning_rate,
         trial.seed,
-        None if answer.median is None else round(answer.median),
+        None if answer.median is None or low is high is None else round(answer.median),
         None if low is None else math.floor(low),
         None if high is None else math.ceil(high),
     )

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from d90.errors import D90Error
 from d90.search.curve import Point, curve
 from d90.search.estimate import BandPoint
+from d90.search.history import HistoryPoint
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Status, Trial, TrialResult
 from d90.utils.files import as_path
@@ -61,6 +62,13 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 """Smallest and largest values of the numbers in the JSON form."""
 
+HISTORY_RANGES: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("d", "d90", "low", "high"), (1, 2**53)),
+    **{name: RANGES[name] for name in ("learning_rate", "seed")},
+}
+
+_RowT = TypeVar("_RowT", BandPoint, HistoryPoint)
+
 REQUIRED = ("model", "task", "D", "majority", "status")
 
 
@@ -83,6 +91,7 @@ class Summary:
             if there is none.
         first_passing_d: the smallest d tried that reaches the threshold: the paper's d90.
         band: the posterior of the curve.
+        history: d90 after each run, in their order, where they were chosen by it.
         status: `ok`, or why there is no d90 (`d90.search.estimate`); `reason` explains it.
         warnings: what a reader must know before using the estimate.
         trials: every finished run.
@@ -109,6 +118,7 @@ class Summary:
     interval: tuple[int | None, int | None] | None = None
     first_passing_d: int | None = None
     band: tuple[BandPoint, ...] = ()
+    history: tuple[HistoryPoint, ...] = ()
     reason: str = ""
     warnings: tuple[str, ...] = ()
     trials: tuple[TrialResult, ...] = ()
@@ -144,7 +154,7 @@ class Summary:
         known = [f.name for f in fields(cls)]
         check_keys(data, {"trials": tuple[Any, ...]}, ["trials"], FILE_NAME)
         trials = tuple(map(_result, data["trials"]))
-        lists = {"trials": Any, "band": tuple[Any, ...]}
+        lists = {"trials": Any, **dict.fromkeys(("band", "history"), tuple[Any, ...])}
         hints = {**get_type_hints(cls), **dict.fromkeys(SUBSPACE_KEYS, str), **lists}
         check_keys(data, hints, ["warnings", "interval", *SUBSPACE_KEYS, *REQUIRED], FILE_NAME)
         check_ranges({**data, "metric": None}, RANGES, FILE_NAME)  # `metric` is a name here.
@@ -155,7 +165,12 @@ class Summary:
         values = {name: data[name] for name in known if name in data}
         interval = None if data["interval"] is None else tuple(data["interval"])
         values |= {"warnings": tuple(data["warnings"]), "interval": interval}
-        values["band"] = tuple(map(_band_point, data.get("band", ())))
+        values["band"] = tuple(
+            _row(BandPoint, keys, RANGES, "band") for keys in data.get("band", ())
+        )
+        values["history"] = tuple(
+            _row(HistoryPoint, keys, HISTORY_RANGES, "history") for keys in data.get("history", ())
+        )
         if data["format"] == FIRST_PASSING:
             values["first_passing_d"] = data.get("d90")
         summary = cls(**{**values, "trials": trials, "subspace": subspace})
@@ -213,6 +228,7 @@ class Summary:
             "finished": self.finished,
             "curve": [{"d": point.d, "metric": point.best} for point in self.curve],
             "band": [point._asdict() for point in self.band],
+            "history": [point._asdict() for point in self.history],
             "trials": [_trial_keys(result) for result in self.ordered_trials],
         }
 
@@ -273,10 +289,13 @@ def _result(keys: Any) -> TrialResult:
     )
 
 
-def _band_point(keys: Any) -> BandPoint:
-    check_keys(keys, get_type_hints(BandPoint), BandPoint._fields, f"{FILE_NAME}: band")
-    check_ranges(keys, RANGES, f"{FILE_NAME}: band")
-    return BandPoint(*(keys[name] for name in BandPoint._fields))
+def _row(
+    kind: type[_RowT], keys: Any, ranges: Mapping[str, tuple[float, float]], name: str
+) -> _RowT:
+    """A named tuple from an object of a list of the JSON form."""
+    check_keys(keys, get_type_hints(kind), list(get_type_hints(kind)), f"{FILE_NAME}: {name}")
+    check_ranges(keys, ranges, f"{FILE_NAME}: {name}")
+    return kind(**{field: keys[field] for field in get_type_hints(kind)})
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ MAX_BARS = 24
 
 
 def d90_so_far(name: str, point: HistoryPoint) -> str:
-    """The median and the interval; the interval alone where it says more.
+    """The median and the interval; the interval alone where there is no median.
 
     >>> d90_so_far("d90", HistoryPoint(300, 0.008, 0, 464, 210, 1100))
     'd90 464 (210-1,100)'
@@ -24,10 +24,7 @@ def d90_so_far(name: str, point: HistoryPoint) -> str:
     'd90 5,000 or more'
     """
     span = format_interval(point.low, point.high, joint="-")
-    is_open = point.low is None and point.high is None
-    if point.d90 is None or is_open:
-        return f"{name} {span}"
-    return f"{name} {format_d(point.d90)} ({span})"
+    return f"{name} {span}" if point.d90 is None else f"{name} {format_d(point.d90)} ({span})"
 
 
 def sparkline(points: Sequence[HistoryPoint], widest: float) -> str:
