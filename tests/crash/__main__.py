@@ -59,7 +59,9 @@ def _sweep(place: Path, count: int | None, seed: int, only: str | None) -> int:
         for line in found:
             print(f"  {scenario.name}: {line}", flush=True)
         points = drawn(expected.points(), count, seed)
-        for point in points:
+        for tried_here, point in enumerate(points):
+            if tried_here % 50 == 0:
+                print(f"  {scenario.name}: {tried_here} of {len(points)}", flush=True)
             what = disturb(scenario, place / "disturbed", point, expected)
             call = expected.calls[point.number - 1]
             where = (
