@@ -179,9 +179,33 @@ def test_an_interval_with_zero_is_undecided() -> None:
     assert rising.endswith("undecided")
 
 
+def models_in(document: Document) -> set[object]:
+    table = next(t for t in document.tables if t.name == "correlations")
+    return {row[6] for row in table.rows}
+
+
 def test_studies_of_a_model_are_one_cluster() -> None:
-    table = next(t for t in generalization(some()).tables if t.name == "correlations")
-    assert all(row[6] in (None, 3) for row in table.rows)
+    size = {"train": 1000, "train_metric": 400, "metric": 400}
+    names = ("nano", "runs/nano/checkpoints/step-00000800", "mini", "a/b@step1", "a/b@step9")
+    studies = [
+        study(runs(EIGHT), model=name, d90=100 + 10 * i, examples=size, D=100 + i)
+        for i, name in enumerate(names)
+    ]
+    best = [
+        replace(s, trials=(*s.trials, *gap)) for s, gap in zip(studies, different(), strict=True)
+    ]
+    assert models_in(generalization(best)) == {3}
+    assert models_in(scaling(studies)) == {3}
+    # Along one run, each checkpoint counts.
+    checkpoints = [Checkpoint(100 * i, None, s) for i, s in enumerate(studies)]
+    assert models_in(trajectory(checkpoints)) == {5}
+
+
+def different() -> list[list[TrialResult]]:
+    """A best run for each of five studies, of different accuracies."""
+    return [
+        [TrialResult(Trial(None, 1e-3), "ok", 0.85 + 0.01 * i, 0.95 + 0.001 * i)] for i in range(5)
+    ]
 
 
 def test_a_checkpoint_without_d90_is_in_the_table_with_its_reason() -> None:

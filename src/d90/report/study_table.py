@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal
@@ -92,15 +92,31 @@ class Claim:
         return "no correlation" if rho is None else f"{rho}: {rho.verdict(self.sign)}"
 
 
-def correlate(points: Iterable[tuple[Summary, float]]) -> Correlation | None:
-    """Of d90 and another value, where studies of one model are one cluster.
+def pretrained_model(summary: Summary) -> str:
+    """The name of the model that a study's is a checkpoint or revision of; its own if of none.
+
+    >>> from types import SimpleNamespace
+    >>> names = ("runs/nano/checkpoints/step-00000800", "nano", "EleutherAI/pythia-70m@step1000")
+    >>> [pretrained_model(SimpleNamespace(model=name)) for name in names]
+    ['nano', 'nano', 'pythia-70m']
+    """
+    path = PurePath(summary.model)
+    is_checkpoint = path.parent.name == "checkpoints"
+    return short_name(str(path.parent.parent if is_checkpoint else path)).partition("@")[0]
+
+
+def correlate(
+    points: Iterable[tuple[Summary, float]],
+    cluster: Callable[[Summary], str] = pretrained_model,
+) -> Correlation | None:
+    """Of d90 and another value, where studies of one cluster are not independent.
 
     A study that ended as `above-maximum` ties with the highest, one that ended as `at-minimum` with
     the lowest; one that says nothing of d90 is left out.
     """
     ends = {"above-maximum": math.inf, "at-minimum": -math.inf}
     ranked = [
-        (ends[s.status] if s.d90 is None else s.d90, value, s.model)
+        (ends[s.status] if s.d90 is None else s.d90, value, cluster(s))
         for s, value in points
         if s.d90 is not None or s.status in ends
     ]
@@ -114,7 +130,7 @@ def correlation_table(claims: Iterable[Claim]) -> Table:
     note = (
         "95% intervals by resampling models, given at least four; one that includes 0 leaves the "
         "claim undecided. Answers above the maximum tie highest, those at the minimum lowest. "
-        "Sizes of one family and checkpoints of one run are less independent than models."
+        "Sizes of one family are less independent than models."
     )
     return Table("correlations", "Rank correlations", columns, rows, note)
 

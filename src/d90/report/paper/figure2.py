@@ -87,7 +87,12 @@ def _claims(drawn: Sequence[Checkpoint]) -> list[Claim]:
     for checkpoint in drawn:
         group = groups.setdefault(task_and_method(checkpoint.summary), [])
         group.append((checkpoint.summary, checkpoint.step))
-    return [Claim(QUANTITY, -1, group, correlate(points)) for group, points in groups.items()]
+    return [Claim(QUANTITY, -1, group, correlate(points, _own)) for group, points in groups.items()]
+
+
+def _own(summary: Summary) -> str:
+    """Each checkpoint is its own cluster: all are of one run."""
+    return summary.model
 
 
 def _table(checkpoints: Sequence[Checkpoint]) -> Table:
