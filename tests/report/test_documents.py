@@ -16,7 +16,7 @@ from rich.console import Console
 from tests.helpers.studies import EIGHT, runs, study
 
 from d90.errors import D90Error
-from d90.report import Document, render_document, write_document
+from d90.report import Document, render_document, study_document, write_document
 from d90.report.document import Figure, Table
 from d90.report.paper import published
 from d90.report.paper.figure1 import curves
@@ -94,6 +94,14 @@ def test_no_study_and_one_without_a_d90(name: str, studies: list[Summary], tmp_p
         assert [row["status"] for row in csv.DictReader(file)] == ["undefined-baseline"] * len(
             studies
         )
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "study"])
+def test_every_report_says_once_what_its_accuracies_are(name: str, tmp_path: Path) -> None:
+    made = {**DOCUMENTS, "study": lambda studies: study_document(studies[0])}[name](some())
+    page = write_document(made, tmp_path).read_text()
+    for part in ("chosen on the evaluation split", "the spread over seeds is"):
+        assert page.count(part) == 1
 
 
 def exact(d90: int) -> dict[str, Any]:

@@ -65,7 +65,8 @@ def _curve(summary: Summary) -> Figure:
         name="curve",
         caption=(
             "One point per run. Crosses are failed runs, at the majority class where they have no "
-            "metric. The line joins the best of the learning rates at each d, averaged over seeds."
+            "metric. The line joins the best of the learning rates at each d, averaged over seeds. "
+            f"{wording.ACCURACIES}"
         ),
         alt_text=(
             f"{summary.metric} against d. {wording.answer(summary)}. Full fine-tuning "

@@ -144,9 +144,10 @@ def _correlation_row(claim: Claim) -> tuple[Value, ...]:
 
 
 def studies_table(summaries: Iterable[Summary], failures: Mapping[str, str]) -> Table:
-    """One row per study, with or without a d90; the note names those that failed."""
+    """One row per study, with or without a d90; the note names those that failed too."""
     rows = tuple(_row(summary) for summary in summaries)
-    note = " ".join(f"Not measured: {name}: {why}" for name, why in failures.items())
+    missing = [f"Not measured: {name}: {why}" for name, why in failures.items()]
+    note = " ".join([wording.ACCURACIES, *missing])
     return Table("studies", "All studies", COLUMNS, rows, note, terminal_rows=0, **D90_FORMAT)
 
 

@@ -18,6 +18,14 @@ def name(summary: Summary) -> str:
     return f"d{100 * summary.target_fraction:g}"
 
 
+ACCURACIES = (
+    "The best epoch and learning rate were chosen on the evaluation split that is reported, so "
+    "every metric is slightly too high, full fine-tuning's too. All runs share its examples, so "
+    "their binomial standard error is not the error between runs: the spread over seeds is."
+)
+"""What to know of every metric of a report: once in each."""
+
+
 def format_metric(value: float | None) -> str:
     """A metric to three decimals; a dash where it is unknown.
 
