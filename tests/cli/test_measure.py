@@ -93,6 +93,13 @@ def test_quiet_prints_only_the_answer(measure: Command) -> None:
     assert measure("--dims", "50", "--quiet") == (0, "d90 ≤ 50 (at-minimum)\n", "")
 
 
+def test_an_adaptive_study_takes_over_a_list(measure: Command) -> None:
+    measure("--dims", "10,50")
+    search = ("--protocol", "adaptive", "--max-dim", "200", "--budget", "6")
+    assert "trials of other protocols taken over from the store: 2\n" in measure(*search).out
+    assert "taken over" not in measure(*search).out
+
+
 def test_bisect_with_said(measure: Command) -> None:
     search = ("--protocol", "bisect", "--min-dim", "6", "--max-dim", "60")
     assert measure(*search, "--method", "said", "--output", "out").code == 0

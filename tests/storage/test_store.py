@@ -177,6 +177,21 @@ class TestIdentity:
             study.set_facts({"D": 22_713_216, "majority": 0.684})
         assert Store(place).studies()[0].facts == {"D": 22_713_216, "majority": 0.684}
 
+    def test_what_the_first_session_decided_stays(self, place: str | Path) -> None:
+        decisions = [{"workers": 2, "given": [[None, 0.1, 3]]}, {"workers": 5}]
+        for decided in decisions:
+            with Store(place).study(SETTINGS, "a") as study:
+                assert study.beginning(lambda decided=decided: decided) == decisions[0]
+
+    def test_results_with_their_keys(self, place: str | Path) -> None:
+        store, failed = Store(place), Trial(7, 0.01)
+        with store.study(SETTINGS, "a") as study:
+            study.finish(study.start(TRIAL, "k"), ok())
+            study.finish(study.start(failed, "f"), TrialResult(failed, "failed"))
+            assert store.keyed_results(study.name) == [("k", ok())]
+        with pytest.raises(D90Error, match="unknown study in"):
+            store.keyed_results("other")
+
     def test_an_unknown_study(self, place: str | Path) -> None:
         with Store(place).study(SETTINGS, "mrpc") as study:
             pass

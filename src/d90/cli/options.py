@@ -110,7 +110,12 @@ def protocol_options(
     ] = None,
     batch: Annotated[
         int | None,
-        option("Trials that adaptive proposes at a time, for workers.", SEARCH, show_default="1"),
+        option(
+            "Trials that adaptive proposes at a time, before it waits for all of them. A study "
+            "keeps its default when it is resumed with other workers.",
+            SEARCH,
+            show_default="the number of workers",
+        ),
     ] = None,
     learning_rates: Annotated[
         str | None,

@@ -18,6 +18,11 @@ class Callback:
     def on_study_begin(self, study: Study, results: Sequence[TrialResult]) -> None:
         """The study is open; `results` are those of earlier sessions."""
 
+    def on_results_taken_over(
+        self, study: Study, count: int, results: Sequence[TrialResult]
+    ) -> None:
+        """Results of other protocols in the store are the study's own from the start."""
+
     def on_trial_begin(self, trial: Trial) -> None:
         """A trial starts."""
 

@@ -19,6 +19,7 @@ import torch
 from d90.distributed.process_group import raise_on_all_ranks
 from d90.executors import Executor, SerialExecutor, make_executor
 from d90.executors.distributed import run_distributed
+from d90.experiments.beginning import begin, take_over
 from d90.experiments.callbacks import Callback
 from d90.experiments.problem import load_problem
 from d90.experiments.scheduler import Scheduler
@@ -142,8 +143,12 @@ def run_study(
         with store.study(study.settings, study.prefix) as open_study, executor as entered:
             facts = {"D": problem.D, "m": problem.m, "majority": problem.majority}
             open_study.set_facts({**facts, "command": command})
-            callback.on_study_begin(study, open_study.results())
-            Scheduler(study, open_study, entered, callback).run()
+            begun, given = begin(study, store, open_study, max(entered.slots, 1))
+            callback.on_study_begin(begun, open_study.results())
+            taken = take_over(begun, open_study, given)
+            if taken:
+                callback.on_results_taken_over(begun, taken, open_study.results())
+            Scheduler(begun, open_study, entered, callback).run()
             return open_study.results()
 
     executor = executor or SerialExecutor(problem.runner)

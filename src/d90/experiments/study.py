@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Study:
     def settings(self) -> dict[str, Any]:
         """Everything that distinguishes this study from others, as JSON values."""
         problem, runner = self.problem, self.problem.runner
-        protocol = {**asdict(self.protocol), "name": protocol_name(self.protocol)}
+        protocol = {**self.protocol.settings(), "name": protocol_name(self.protocol)}
         return {
             "model": problem.model_name,
             "task": problem.task.name,

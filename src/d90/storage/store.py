@@ -41,7 +41,7 @@ from d90.utils.redact import is_url, redact_url
 
 T = TypeVar("T")
 
-SETTINGS, FACTS = "settings", "facts"
+SETTINGS, FACTS, BEGINNING = "settings", "facts", "beginning"
 TRIAL, REUSED = "trial", "reused_from"
 
 # Wide enough for every trial: the storage requires one distribution per parameter of a study.
@@ -119,13 +119,19 @@ class Store:
             D90Error: for a name that is not in the store.
         """
         with single_line_errors(self.label, self._file):
-            studies = self.retry_while_unreachable(self._storage.get_all_studies)
-            ids = {s.study_name: s._study_id for s in studies}
-            if name not in ids:
-                raise unknown_name(f"study in {self.label}", name, ids)
-            found = self.retry_while_unreachable(lambda: _finished(self._storage, ids[name]))
+            found = self.retry_while_unreachable(lambda: _finished(self._storage, self._id(name)))
             last = {result.trial: number for number, (_, result) in enumerate(found)}
             return [r for number, (_, r) in enumerate(found) if last[r.trial] == number]
+
+    def keyed_results(self, name: str) -> list[tuple[str, TrialResult]]:
+        """The finished trials of a study with their keys, except those that `failed`.
+
+        Raises:
+            D90Error: for a name that is not in the store.
+        """
+        with single_line_errors(self.label, self._file):
+            found = self.retry_while_unreachable(lambda: _finished(self._storage, self._id(name)))
+        return [(trial.user_attrs[KEY], r) for trial, r in found if r.status != "failed"]
 
     def find(self, key: str) -> TrialResult | None:
         """A finished trial with this key in any study, except one that `failed`."""
@@ -162,6 +168,12 @@ class Store:
         if self._file is not None:  # A file does not come back.
             return action()
         return retry_while_unreachable(action, self.label, seconds=self._retry_seconds)
+
+    def _id(self, name: str) -> int:
+        ids = {s.study_name: s._study_id for s in self._storage.get_all_studies()}
+        if name not in ids:
+            raise unknown_name(f"study in {self.label}", name, ids)
+        return ids[name]
 
     def _made(self, settings: Mapping[str, Any], name: str) -> int:
         """The id of the study of these settings, which is created if missing."""
@@ -284,6 +296,23 @@ class StudyStore:
             facts: JSON values; they replace those saved before.
         """
         self._write(lambda: self._storage.set_study_user_attr(self._study_id, FACTS, dict(facts)))
+
+    def beginning(self, decide: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """What the study's first session decided, in every later one too.
+
+        Args:
+            decide: called in the first session only; returns JSON values, which are saved.
+        """
+        attributes = self._store.retry_while_unreachable(
+            lambda: self._storage.get_study_user_attrs(self._study_id)
+        )
+        if BEGINNING not in attributes:
+            decided = json.loads(canonical_json(decide()))
+            self._write(
+                lambda: self._storage.set_study_user_attr(self._study_id, BEGINNING, decided)
+            )
+            return decided
+        return attributes[BEGINNING]
 
     def _start(self, trial: Trial, described: Mapping[str, Any]) -> Handle:
         template = create_trial(state=TrialState.RUNNING, **described)

@@ -129,6 +129,12 @@ class StudyProgress(SweepCallback, LiveDisplay):
             self._running.clear()
         self._update(study, results)
 
+    def on_results_taken_over(
+        self, study: Study, count: int, results: Sequence[TrialResult]
+    ) -> None:
+        self._print(f"trials of other protocols taken over from the store: {count}")
+        self._update(study, results)
+
     def on_trial_begin(self, trial: Trial) -> None:
         with self._lock:
             self._running[trial] = RunningTrial(self._clock())

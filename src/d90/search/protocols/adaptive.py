@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from d90.search.posterior import (
     sample_posterior,
 )
 from d90.search.proposals import Proposal, propose
-from d90.search.protocols.base import Protocol, check_range, clip_range
+from d90.search.protocols.base import OF_BEGIN, Protocol, check_range, clip_range
 from d90.search.trial import Trial, TrialResult
 
 SURE = 0.9
@@ -39,31 +39,37 @@ class AdaptiveProtocol(Protocol):
     probability of 0.9, or at `budget` runs. The baseline is repeated where its noise matters most.
 
     The same results give the same proposals, whatever order they ended in. Runs are proposed in
-    rounds of `batch`; the next round waits for all of them.
+    rounds of `batch`; the next round waits for all of them. Runs that the study has of other
+    protocols are known from the start, whatever their d and rate, and are not part of `budget`.
 
     Args:
         min_dim: smallest d.
         max_dim: largest d.
         interval_ratio: of the ends of the interval, at which the search ends; above 1.
         budget: largest number of runs, the baseline's included.
-        batch: runs at a time.
+        batch: runs at a time; None for as many as `workers`.
         seeds: the first seed; every further run at the same d and rate has the next.
         majority: metric of the best constant predictor; set by `for_task`.
         evaluation_size: examples that the metric is over; set by `for_task`.
+        workers: runs that can be made at once; set by `begin`.
+        given: trials of other protocols that have results from the start; set by `begin`.
 
     Raises:
         D90Error: an argument is out of its range.
     """
 
     is_speculative: ClassVar[bool] = False
+    takes_given: ClassVar[bool] = True
 
     min_dim: int = 10
     max_dim: int = 100_000
     interval_ratio: float = 2.0
     budget: int = 24
-    batch: int = 1
+    batch: int | None = None
     majority: float = 0.0
     evaluation_size: int = 1000
+    workers: int = field(default=1, metadata=OF_BEGIN)
+    given: Sequence[Trial] = field(default=(), metadata=OF_BEGIN)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,7 +87,7 @@ class AdaptiveProtocol(Protocol):
                 f"budget is {self.budget}: {len(self.baseline_learning_rates)} runs of the "
                 f"baseline and {FEWEST} others make at least {least}."
             )
-        if self.batch < 1:
+        if self.batch is not None and self.batch < 1:
             raise D90Error(f"batch is {self.batch}: expected at least one run at a time.")
 
     def dimensions(self) -> tuple[int, ...]:
@@ -93,6 +99,9 @@ class AdaptiveProtocol(Protocol):
 
     def for_task(self, *, majority: float, evaluation_size: int) -> AdaptiveProtocol:
         return replace(self, majority=majority, evaluation_size=evaluation_size)
+
+    def begin(self, *, workers: int, given: Sequence[Trial] = ()) -> AdaptiveProtocol:
+        return replace(self, workers=workers, given=tuple(given))
 
     def search(self, results: Sequence[TrialResult], threshold: float) -> list[Trial]:
         """The rest of the present round; none where a constant predictor would pass."""
@@ -109,8 +118,8 @@ class AdaptiveProtocol(Protocol):
     def _due(self, results: Sequence[TrialResult]) -> list[Proposal]:
         """The rest of the present round."""
         done = {result.trial for result in results}
-        baseline = set(self.baseline())
-        path = [result for result in results if result.trial in baseline]
+        start = {*self.baseline(), *self.given}
+        path = [result for result in results if result.trial in start]
         while True:
             proposed = _proposed(self._hashable, runs_of(path))
             due = [proposal for proposal in proposed if proposal.trial not in done]
@@ -127,7 +136,8 @@ class AdaptiveProtocol(Protocol):
         subspace_budget = self.budget - len(self.baseline_learning_rates)
         if threshold is None:
             return subspace_budget
-        return max(self.budget - len(results), 0) if self.search(results, threshold) else 0
+        left = self._room({result.trial for result in results})
+        return left if self.search(results, threshold) else 0
 
     def bounds(self, results: Iterable[TrialResult]) -> tuple[int | None, int | None]:
         """The ends of the posterior's interval, for display."""
@@ -143,17 +153,22 @@ class AdaptiveProtocol(Protocol):
             return None
         return _posterior(self._hashable, runs_of(results))
 
+    def _room(self, trials: Collection[Trial]) -> int:
+        """What is left of the budget."""
+        return max(self.budget - len(set(trials).difference(self.given)), 0)
+
     @property
     def _hashable(self) -> AdaptiveProtocol:
         """The same protocol as a key of the caches, which lists cannot be part of."""
-        lists = ("learning_rates", "baseline_learning_rates", "seeds")
+        lists = ("learning_rates", "baseline_learning_rates", "seeds", "given")
         return replace(self, **{name: tuple(getattr(self, name)) for name in lists})
 
 
 @lru_cache(maxsize=256)
 def _proposed(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> tuple[Proposal, ...]:
     """The runs to make next; none if the search has ended."""
-    room = min(protocol.batch, protocol.budget - len(runs))
+    made = [Trial(run.d, run.learning_rate, run.seed) for run in runs]
+    room = min(protocol.batch or protocol.workers, protocol._room(made))
     if room < 1 or _is_answered(protocol, runs):
         return ()
     posterior = _posterior(protocol, runs)
@@ -175,8 +190,13 @@ def _ends(protocol: AdaptiveProtocol, posterior: Posterior) -> bool:
     return len(posterior.model.records.x) >= FEWEST and max(answer.below, answer.above) >= SURE
 
 
-@lru_cache(maxsize=256)
 def _posterior(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> Posterior:
+    """The curve given these runs, which a study that has begun and one that has not share."""
+    return _sampled(replace(protocol, workers=1, given=()), runs)
+
+
+@lru_cache(maxsize=256)
+def _sampled(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> Posterior:
     model = CurveModel(
         records(runs),
         protocol.majority,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from numbers import Integral
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from d90.errors import D90Error
 from d90.search.curve import curve, full_metric
@@ -22,6 +23,9 @@ BASELINE_LEARNING_RATES = (5e-5, 1e-4)
 
 LARGEST_D, LARGEST_SEED = 2**53, 2**64 - 1
 """Limits of the store and of philox-v1."""
+
+OF_BEGIN: Mapping[str, Any] = MappingProxyType({"set_by": "begin"})
+"""Metadata of the fields that `Protocol.begin` sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,9 @@ class Protocol(ABC):
 
     is_speculative: ClassVar[bool] = True
     """Whether idle workers run trials that may be requested next."""
+
+    takes_given: ClassVar[bool] = False
+    """Whether results of other protocols in the store are its own from the start (`begin`)."""
 
     learning_rates: Sequence[float] = LEARNING_RATES
     baseline_learning_rates: Sequence[float] = BASELINE_LEARNING_RATES
@@ -90,6 +97,20 @@ class Protocol(ABC):
             evaluation_size: examples that the metric is over.
         """
         return self
+
+    def begin(self, *, workers: int, given: Sequence[Trial] = ()) -> Protocol:
+        """The protocol as a study begins with it; by default, the same.
+
+        Args:
+            workers: trials that can run at once.
+            given: trials that the study has results of before it requests any.
+        """
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that identify a study: all but those of `begin`, which resuming keeps."""
+        names = (field.name for field in fields(self) if field.metadata != OF_BEGIN)
+        return {name: getattr(self, name) for name in names}
 
     def search(self, results: Sequence[TrialResult], threshold: float) -> list[Trial]:
         """Subspace trials that may run now and are not finished; by default, all of them.
