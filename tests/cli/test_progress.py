@@ -88,6 +88,13 @@ def test_trials_that_run_at_once(display: StudyProgress, study: Any, clock: Cloc
     ]
 
 
+def test_seeds_of_the_baseline(display: StudyProgress) -> None:
+    for seed in (0, 1):
+        display.on_trial_begin(Trial(None, 0.01, seed))
+    named = [line for line in lines(display) if "rate" in line]
+    assert named == ["full fine-tuning, rate 0.01", "full fine-tuning, rate 0.01, seed 1"]
+
+
 def test_a_cancelled_trial_disappears(display: StudyProgress, study: Any) -> None:
     display.on_trial_begin(FULL)
     display.on_trial_begin(SMALL)

@@ -218,7 +218,8 @@ def _add_trial(table: Table, trial: Trial, progress: Progress | None, *, is_wide
 
 def _trial_name(trial: Trial) -> str:
     if trial.is_full:
-        return f"full fine-tuning, rate {trial.learning_rate:g}"
+        seed = f", seed {trial.seed}" if trial.seed else ""
+        return f"full fine-tuning, rate {trial.learning_rate:g}{seed}"
     return f"d = {trial.d:,}, rate {trial.learning_rate:g}, seed {trial.seed}"
 
 
