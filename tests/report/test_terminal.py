@@ -66,6 +66,15 @@ def test_the_answer_in_words(kind: str, answer: str) -> None:
     assert wording.sentence(summary).endswith(".")
 
 
+@pytest.mark.parametrize(("passing", "text"), [(1_072, "1,072"), (None, "none")])
+def test_the_sentence_has_the_interval_and_the_papers_own_definition(
+    passing: int | None, text: str
+) -> None:
+    summary = study(runs(EIGHT), d90=35, interval=(27, 1_200), first_passing_d=passing)
+    expected = f"95% interval: 27 to 1,200. Smallest d tried that passes: {text}."
+    assert wording.sentence(summary).endswith(expected)
+
+
 def test_the_name_follows_the_target_fraction() -> None:
     assert wording.answer(study(runs(EIGHT), target_fraction=0.8)).startswith("d80 = ")
 

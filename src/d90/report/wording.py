@@ -124,6 +124,9 @@ def sentence(summary: Summary) -> str:
         f"{summary.metric} {format_metric(summary.threshold)}: {percent(summary)} of the "
         f"{format_metric(summary.full_metric)} of full fine-tuning."
     )
-    if summary.interval is None:
-        return text
-    return f"{text} {LEVEL:.0%} interval: {interval(summary)}."
+    if summary.interval is not None:
+        text += f" {LEVEL:.0%} interval: {interval(summary)}."
+    passing = summary.first_passing_d
+    return (
+        f"{text} Smallest d tried that passes: {'none' if passing is None else format_d(passing)}."
+    )
