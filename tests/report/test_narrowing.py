@@ -20,18 +20,18 @@ def test_each_run_has_its_interval_and_its_d() -> None:
     drawing = narrowing_figure(every_kind()["adaptive"]).draw()
     axes = drawing.axes[0]
     points = points_of(axes)
-    # Nothing of the first run, which left both ends open.
-    assert not [x for x, _ in points if x == 1]
-    # Medians, caps, and arrows at the ends of the range of d, from 10 to 10,000.
-    assert {y for x, y in points if x == 4} == {35, 21, 72}
-    assert {y for x, y in points if x == 2} == {10, 27}
-    assert {y for x, y in points if x == 3} == {60, 12, 10_000}
+    # The history is of the last five of six runs; the first of them left both ends open.
+    assert not [x for x, _ in points if x <= 2]
+    # Medians, caps, and arrows at the ends of the range of d, from 10 to 193.
+    assert {y for x, y in points if x == 3} == {10, 27}
+    assert {y for x, y in points if x == 4} == {60, 12, 193}
+    assert {y for x, y in points if x == 5} == {35, 21, 72}
     (rings,) = (
         np.asarray(line.get_xydata(), dtype=float)
         for line in axes.lines
         if len(np.asarray(line.get_xdata())) == len(HISTORY) - 1
     )
-    assert rings.tolist() == [[2, 1_389], [3, 10], [4, 72], [5, 27]]
+    assert rings.tolist() == [[3, 1_389], [4, 10], [5, 72], [6, 27]]
     labels = [text.get_text() for text in drawing.legends[0].get_texts()]
     assert labels == ["d of the run", "95% interval", "beyond the range of d"]
 
@@ -39,11 +39,11 @@ def test_each_run_has_its_interval_and_its_d() -> None:
 def test_the_table_has_a_row_per_run() -> None:
     cells = narrowing_table(every_kind()["adaptive"]).cells
     assert cells == [
-        ["1", "full", "0.0001", "–"],
-        ["2", "1,389", "0.01", "– (27 or less)"],
-        ["3", "10", "0.01", "60 (12 or more)"],
-        ["4", "72", "0.005", "35 (21-72)"],
-        ["5", "27", "0.01", "35 (27-51)"],
+        ["2", "full", "0.0001", "–"],
+        ["3", "1,389", "0.01", "– (27 or less)"],
+        ["4", "10", "0.01", "60 (12 or more)"],
+        ["5", "72", "0.005", "35 (21-72)"],
+        ["6", "27", "0.01", "35 (27-51)"],
     ]
 
 

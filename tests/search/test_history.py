@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import pytest
 from benchmarks.worlds import World, make_world
@@ -60,6 +61,14 @@ def test_it_costs_nothing_where_the_study_has_just_run(
     began = time.perf_counter()
     history(protocol, results)
     assert time.perf_counter() - began < 0.2
+
+
+def test_results_that_a_study_was_given_are_one_step(
+    protocol: AdaptiveProtocol, results: list[TrialResult]
+) -> None:
+    begun = protocol.begin(workers=1, given=[result.trial for result in results[:7]])
+    assert history(begun, results) == history(protocol, results)[6:]
+    assert history(replace(protocol, budget=8), results) == history(protocol, results)[3:]
 
 
 def test_protocols_without_a_posterior_have_none(results: list[TrialResult]) -> None:

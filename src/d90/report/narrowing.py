@@ -41,7 +41,7 @@ def narrowing_table(summary: Summary) -> Table:
     """One row per run."""
     rows: tuple[tuple[Value, ...], ...] = tuple(
         (number, p.d, p.learning_rate, p.d90, p.low, p.high)
-        for number, p in enumerate(summary.history, start=1)
+        for number, p in zip(_numbers(summary), summary.history, strict=True)
     )
     return Table(
         name=None,
@@ -55,10 +55,16 @@ def narrowing_table(summary: Summary) -> Table:
     )
 
 
+def _numbers(summary: Summary) -> range:
+    """Of the runs, counted from the first of the study; the history has the last ones."""
+    runs = len(summary.trials)
+    return range(runs - len(summary.history) + 1, runs + 1)
+
+
 def _draw(summary: Summary) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
     axes = figure.add_axes((0.16, 0.36, 0.81, 0.6))
-    runs = range(1, len(summary.history) + 1)
+    runs = _numbers(summary)
     bars = [_bar(summary, point) for point in summary.history]
     for run, bar in zip(runs, bars, strict=True):
         if bar is not None:

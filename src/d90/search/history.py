@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from d90.search.posterior import Answer
-from d90.search.protocols.base import Protocol
+from d90.search.protocols import AdaptiveProtocol, Protocol
 from d90.search.trial import TrialResult
 
 
@@ -35,15 +35,20 @@ class HistoryPoint(NamedTuple):
 
 
 def history(protocol: Protocol, results: Sequence[TrialResult]) -> tuple[HistoryPoint, ...]:
-    """d90 after each run, in this order, from the first run on that gives the protocol a posterior.
+    """d90 after each run of an adaptive study, in this order, from the first with a posterior on.
 
-    The adaptive protocol has computed these posteriors to choose its runs, and keeps them.
+    These posteriors have chosen the runs, and are kept. Results that the study was given when it
+    began, which come first and may be many, are one step; so are those beyond its budget.
     """
+    if not isinstance(protocol, AdaptiveProtocol):
+        return ()
+    given = set(protocol.given)
+    first = max(sum(r.trial in given for r in results), len(results) - protocol.budget, 1)
     points = []
-    for count, result in enumerate(results, start=1):
+    for count in range(first, len(results) + 1):
         posterior = protocol.posterior(results[:count])
         if posterior is not None:
-            points.append(_point(result, posterior.answer))
+            points.append(_point(results[count - 1], posterior.answer))
     return tuple(points)
 
 

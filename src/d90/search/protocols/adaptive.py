@@ -148,6 +148,7 @@ class AdaptiveProtocol(Protocol):
         return None if low is None else round(low), None if high is None else round(high)
 
     def posterior(self, results: Sequence[TrialResult]) -> Posterior | None:
+        """The curve given these results; None without a baseline above the majority class."""
         threshold = self._threshold(results)
         if threshold is None or passes(self.majority, threshold):
             return None

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from d90.errors import D90Error
 from d90.search.curve import curve, full_metric
-from d90.search.posterior import Posterior
 from d90.search.proposals import Proposal
 from d90.search.trial import Trial, TrialResult
 
@@ -146,12 +145,8 @@ class Protocol(ABC):
             return 0
         return len(baseline) + self.max_remaining(results, threshold)
 
-    def posterior(self, results: Sequence[TrialResult]) -> Posterior | None:
-        """The curve that the next trials are chosen by; None if they are not, or not yet."""
-        return None
-
     def proposals(self, results: Sequence[TrialResult]) -> list[Proposal]:
-        """The trials that the posterior has chosen and that are not finished, for display."""
+        """The trials that a posterior has chosen and that are not finished, for display."""
         return []
 
     def bounds(self, results: Iterable[TrialResult]) -> tuple[int | None, int | None]:
