@@ -125,6 +125,9 @@ def test_table_1_has_the_papers_numbers_and_the_reasons() -> None:
         ("roberta-large", "210 [207]", "900 [322]"),
         ("mine", None, "trivial-threshold"),
     )
+    passing = document.tables[1]
+    assert passing.name == "first_passing" and passing.columns == table.columns
+    assert passing.rows == (("roberta-large", "72 [207]", "72 [322]"), ("mine", None, "72"))
     assert document.answer == "2 of 4 studies have a d90."
     assert document.sentences[0].startswith("1 of 2 agree with the paper within a factor of 1.157")
     assert document.sentences[0].endswith("first_passing_d, it is 0 of 2.")

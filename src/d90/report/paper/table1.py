@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 from d90.report import wording
@@ -38,21 +39,21 @@ def table1(
         answer=f"{answered} of {len(summaries) + len(failures)} studies have a d90.",
         sentences=(agreement,) if agreement else (),
         warnings=(*failure_warnings(failures), *missing_d90_warnings(summaries)),
-        tables=(table, studies_table(summaries, failures)),
+        tables=(table, _first_passing_table(summaries), studies_table(summaries, failures)),
         figures=(panels(summaries),) if summaries else (),
         links=links,
         command=command,
     )
 
 
-def _table(summaries: Sequence[Summary]) -> Table:
+def _table(summaries: Sequence[Summary], answer: Callable[[Summary], str] = wording.cell) -> Table:
     models = short_names(summary.model for summary in summaries)
     tasks = list(dict.fromkeys(summary.task for summary in summaries))
     methods = [m for m in ORDER if any(summary.subspace.method == m for summary in summaries)]
     by_cell = {(s.model, s.task, s.subspace.method): s for s in summaries}
     columns = list(product(methods, tasks))
     rows = tuple(
-        (name, *(_cell(by_cell.get((model, task, method))) for method, task in columns))
+        (name, *(_cell(by_cell.get((model, task, method)), answer) for method, task in columns))
         for model, name in models.items()
     )
     return Table(
@@ -64,11 +65,26 @@ def _table(summaries: Sequence[Summary]) -> Table:
     )
 
 
-def _cell(summary: Summary | None) -> Value:
+def _first_passing_table(summaries: Sequence[Summary]) -> Table:
+    """The same table by the paper's own definition of d90."""
+    return replace(
+        _table(summaries, _first_passing),
+        name="first_passing",
+        title="first_passing_d: the smallest d tried that passes, the paper's definition",
+        note="",
+    )
+
+
+def _first_passing(summary: Summary) -> str:
+    d = summary.first_passing_d
+    return "none" if d is None else wording.format_d(d)
+
+
+def _cell(summary: Summary | None, answer: Callable[[Summary], str]) -> Value:
     if summary is None:
         return None
     theirs = _published(summary)
-    ours = wording.cell(summary)
+    ours = answer(summary)
     return ours if theirs is None else f"{ours} [{theirs:,}]"
 
 
