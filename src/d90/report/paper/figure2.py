@@ -33,6 +33,7 @@ from d90.report.study_table import (
 from d90.search.summary import Summary
 
 WIDTH, HEIGHT = 4.4, 3.4
+LEGEND_COLUMNS, LEGEND_ROW = 2, 0.06
 QUANTITY = "d90 and pre-training step"
 
 
@@ -146,9 +147,12 @@ def _figure(drawn: Sequence[Checkpoint]) -> Figure:
 
 def _draw(drawn: Sequence[Checkpoint]) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
-    axes = figure.add_axes((0.13, 0.27, 0.73, 0.69))
     groups = [task_and_method(checkpoint.summary) for checkpoint in drawn]
     group_colors, group_markers = colors(groups), markers(groups)
+    bar_legend = error_bar_legend(error_bar(c.summary) for c in drawn)
+    legend_rows = math.ceil((len(group_colors) + len(bar_legend)) / LEGEND_COLUMNS)
+    bottom = 0.14 + LEGEND_ROW * legend_rows
+    axes = figure.add_axes((0.13, bottom, 0.73, 0.96 - bottom))
     legend = []
     for group, color in group_colors.items():
         members = sorted(
@@ -169,8 +173,8 @@ def _draw(drawn: Sequence[Checkpoint]) -> Drawing:
     axes.margins(y=0.12)
     log_axis(axes, "y", (1, 3))
     _draw_perplexity(axes, drawn)
-    legend += error_bar_legend(error_bar(c.summary) for c in drawn)
-    figure.legend(handles=legend, loc="lower center", ncols=2, frameon=False)
+    legend += bar_legend
+    figure.legend(handles=legend, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
     return figure
 
 

@@ -47,6 +47,7 @@ from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
 WIDTH, HEIGHT = 4.4, 3.3
+LEGEND_COLUMNS, LEGEND_ROW = 3, 0.06
 MAX_MODELS = 6
 """The legend names the models if there are no more than these."""
 
@@ -307,10 +308,18 @@ def _draw(
     points: Sequence[StudyPoint], quantity: Callable[[StudyPoint], float | None], label: str
 ) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
-    axes = figure.add_axes((0.13, 0.27, 0.83, 0.69))
     names = short_names(point.summary.model for point in points)
     task_colors = colors(short_name(point.summary.task) for point in points)
     model_markers = markers(names.values())
+    legend = [Line2D([], [], color=c, linewidth=3, label=task) for task, c in task_colors.items()]
+    if 1 < len(model_markers) <= MAX_MODELS:
+        legend += [
+            Line2D([], [], marker=m, linestyle="none", color=INK, markersize=4, label=name)
+            for name, m in model_markers.items()
+        ]
+    legend += error_bar_legend(point.d90 for point in points)
+    bottom = 0.14 + LEGEND_ROW * math.ceil(len(legend) / LEGEND_COLUMNS)
+    axes = figure.add_axes((0.13, bottom, 0.83, 0.96 - bottom))
     for point in points:
         height = quantity(point)
         if height is not None:
@@ -326,14 +335,7 @@ def _draw(
     axes.set_ylabel(label)
     axes.margins(x=0.08, y=0.1)
     log_axis(axes, "x", (1, 3))
-    legend = [Line2D([], [], color=c, linewidth=3, label=task) for task, c in task_colors.items()]
-    if 1 < len(model_markers) <= MAX_MODELS:
-        legend += [
-            Line2D([], [], marker=m, linestyle="none", color=INK, markersize=4, label=name)
-            for name, m in model_markers.items()
-        ]
-    legend += error_bar_legend(point.d90 for point in points)
-    figure.legend(handles=legend, loc="lower center", ncols=3, frameon=False)
+    figure.legend(handles=legend, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
     return figure
 
 
