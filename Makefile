@@ -16,8 +16,8 @@ stamp := .venv/.installed-$(modules)
 bench_stamp := $(stamp)-bench
 
 DEMO_TASK ?= wordnet-supersense
-DEMO_FLAGS ?= --projection onehot --dims 3000,10000,30000,100000 --learning-rates 0.008 \
-	--baseline-learning-rates 1e-4 --epochs 2 --max-train-samples 3000 --max-eval-samples 1000
+DEMO_FLAGS ?= --projection onehot --learning-rates 0.008,0.016 --baseline-learning-rates 1e-4,2e-4 \
+	--epochs 1 --batch-size 16 --max-train-samples 3000 --max-eval-samples 1000
 
 # Such as --quick, --only training or --threads 4.
 BENCH_FLAGS ?=
