@@ -52,17 +52,18 @@ def study(
     *,
     majority: float = MAJORITY,
     method: str = "said",
+    D: int = 22_713_986,
     **changes: object,
 ) -> Summary:
     """The summary of the results, with the d90 of the estimator."""
     results = tuple(results)
-    estimated = estimate(results, majority=majority)
+    estimated = estimate(results, majority=majority, D=D)
     values: dict[str, object] = {
         "model": "minilm-l6",
         "task": "mrpc",
         "subspace": SubspaceConfig(method),
         "m": 8,
-        "D": 22_713_986,
+        "D": D,
         "majority": majority,
         "full_metric": estimated.full_metric,
         "threshold": estimated.threshold,
@@ -119,6 +120,7 @@ def every_kind() -> dict[str, Summary]:
         "seeds": study(runs(EIGHT, seeds=(0, 1, 2))),
         "grid": study(runs(ladder(10, 10_000, 100))),
         "above-maximum": study(runs(ladder(10, 30, 4), (0.001, 0.002))),
+        "optimization-limited": study(runs(ladder(10, 30, 4), (0.001, 0.002)), D=40),
         "at-minimum": study(runs([500, 1_000], (0.01,))),
         "trivial-threshold": study(usable, majority=0.73),
         "undefined-baseline": study(runs([]), majority=0.85),

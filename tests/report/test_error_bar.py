@@ -48,6 +48,7 @@ def of(status: str, d90: int | None, interval: Any, band: bool = True) -> Summar
         ),
         (("trivial-threshold", None, None), None),
         (("unstable", None, None), None),
+        (("optimization-limited", None, None), None),
     ],
 )
 def test_what_is_drawn(answer: tuple[Any, ...], expected: ErrorBar | None) -> None:

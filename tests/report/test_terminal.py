@@ -57,6 +57,7 @@ def test_a_long_study_is_downsampled_and_keeps_its_answer() -> None:
         ("trivial-threshold", "no d90 (trivial-threshold)"),
         ("undefined-baseline", "no d90 (undefined-baseline)"),
         ("unstable", "no d90 (unstable)"),
+        ("optimization-limited", "no d90 (optimization-limited)"),
         ("nothing", "no d90 (undefined-baseline)"),
     ],
 )
