@@ -52,7 +52,7 @@ def study() -> Any:
     protocol = make_protocol(
         "list", dims=[10, 100], learning_rates=[0.01], baseline_learning_rates=[0.01]
     )
-    return SimpleNamespace(protocol=protocol)
+    return SimpleNamespace(protocol=protocol, scored=list, quantity="d90")
 
 
 def lines(display: StudyProgress, width: int = 100) -> list[str]:
@@ -133,7 +133,7 @@ def adaptive() -> tuple[Any, list[TrialResult]]:
     results: list[TrialResult] = []
     while len(results) < 9:
         results += map(world.run, protocol.next_trials(results)[: 9 - len(results)])
-    return SimpleNamespace(protocol=protocol), results
+    return SimpleNamespace(protocol=protocol, scored=list, quantity="d90"), results
 
 
 @pytest.mark.parametrize("width", [40, 80])

@@ -69,12 +69,12 @@ class Notes:
         assert self.under_way.pop(handle.id) == result.trial
         self.done[handle.id] = result
 
-    def reuse(self, trial: Trial, key: str) -> TrialResult | None:
+    def reuse(self, trial: Trial, key: str, *, accept: Any) -> TrialResult | None:
         if key in self.known:
             self.done[len(self.done) + len(self.under_way)] = self.known[key]
         return self.known.get(key)
 
-    def has_result(self, key: str) -> bool:
+    def has_result(self, key: str, *, accept: Any) -> bool:
         return key in self.known
 
 
@@ -133,7 +133,9 @@ def drive(
         return SimpleNamespace(done=[future for future in running if future.done()])
 
     monkeypatch.setattr("d90.experiments.scheduler.wait", wait)
-    study = cast(Study, SimpleNamespace(protocol=protocol, problem=SimpleNamespace(key=str)))
+    problem = SimpleNamespace(key=str)
+    fake = SimpleNamespace(protocol=protocol, problem=problem, scored=list, has_score=None)
+    study = cast(Study, fake)
     Scheduler(study, cast(StudyStore, notes), executor, Callback()).run()
     assert notes.under_way == {}
     assert executor.waiting == []

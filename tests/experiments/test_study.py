@@ -124,6 +124,51 @@ def test_more_dimensions_keep_the_finished_runs(new_study: NewStudy, tmp_path: P
     assert log.all("reused") == [FULL, SMALL, LARGE]
 
 
+def test_one_store_serves_every_criterion(new_study: NewStudy, tmp_path: Path) -> None:
+    store, log = d90.Store(tmp_path / "d90.db"), Log()
+    first = d90.run_study(new_study(), store)
+    for criterion in ("brier", "nll"):
+        summary = d90.run_study(new_study(criterion=criterion), store, callback=log)
+        assert summary.quantity == f"d90[{criterion}]"
+        assert summary.trials == first.trials
+        full = next(trial for trial in first.trials if trial.trial.is_full)
+        assert summary.full_metric == full.skills[criterion] < 1.0
+        assert summary.threshold == pytest.approx(0.9 * full.skills[criterion])
+        assert [p.best for p in summary.curve] == [
+            max(skill, 0) for skill in (r.skills[criterion] for r in first.trials if r.trial.d)
+        ]
+        assert Summary.from_json(summary.to_json()).to_json() == summary.to_json()
+    assert log.all("ran") == []
+    assert len(store.studies()) == 3
+    gain = d90.run_study(new_study(protocol=replace(SEARCH, criterion_of="gain")), store)
+    assert gain.quantity == "d90[accuracy gain]"
+    assert gain.threshold == pytest.approx(0.53125 + 0.9 * (1 - 0.53125))
+
+
+def test_trials_without_skills_are_run_again_for_a_smooth_criterion(
+    new_study: NewStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older d90 measured none."""
+    store, log = d90.Store(tmp_path / "d90.db"), Log()
+    with monkeypatch.context() as older:
+        older.setattr("d90.training.state.TrainState.best_skills", {})
+        old = d90.run_study(new_study(), store)
+    assert all(result.skills == {} for result in old.trials)
+    d90.run_study(new_study(criterion="brier"), store, callback=log)
+    assert log.all("ran") == [FULL, SMALL, LARGE]
+    assert d90.run_study(new_study(projection="fastfood"), store).trials == old.trials
+    again = Log()
+    d90.run_study(new_study(criterion="nll"), store, callback=again)
+    assert again.all("ran") == []
+
+
+def test_a_criterion_that_is_not_the_tasks_is_refused(new_study: NewStudy) -> None:
+    with pytest.raises(D90Error, match="unknown criterion 'briar': did you mean 'brier'"):
+        new_study(criterion="briar")
+    with pytest.raises(D90Error, match="metric of this task is 'accuracy'"):
+        new_study(criterion="f1")
+
+
 def test_what_changes_a_result_changes_its_key(
     new_study: NewStudy, ready_folder: Path, toy_folder: Path, tmp_path: Path
 ) -> None:

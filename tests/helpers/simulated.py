@@ -49,7 +49,7 @@ class Workers:
 def problem_of(world: World, **identity: Any) -> Any:
     """A problem that only has what a study asks for."""
     identity = {"theta_0": "t", "data": world.number, "tokens": "k", "random": "r", **identity}
-    config = SimpleNamespace(to_dict=dict)
+    config = SimpleNamespace(to_dict=dict, optimizer="adam")
     runner = SimpleNamespace(
         config=config,
         baseline_config=config,
@@ -58,7 +58,9 @@ def problem_of(world: World, **identity: Any) -> Any:
     )
     return SimpleNamespace(
         identity=identity,
+        criterion="accuracy",
         majority=world.majority,
+        floor=world.majority,
         examples={"metric": world.evaluation_size},
         model_name="model",
         family="simulated",

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
-from tests.helpers.studies import EIGHT, runs, study
+from tests.helpers.studies import EIGHT, MAJORITY, runs, study
 
 from d90.errors import D90Error
 from d90.report import Document, render_document, study_document, write_document
@@ -24,6 +24,8 @@ from d90.report.paper.figure2 import Checkpoint, trajectory
 from d90.report.paper.figure3 import scaling
 from d90.report.paper.figures4_5 import check_runs, description_bits, generalization
 from d90.report.paper.table1 import table1
+from d90.search.criteria import scored
+from d90.search.estimate import estimate
 from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
@@ -276,6 +278,45 @@ def test_generalization_is_of_accuracies() -> None:
     assert document.warnings == ("m on t is left out: its metric is f1",)
     with pytest.raises(D90Error, match="runs 'all': expected best or d90"):
         check_runs("all")
+
+
+def by_brier(method: str = "did") -> Summary:
+    """A study whose trials have a Brier skill of their accuracy above the majority."""
+    results = [
+        replace(r, skills={"brier": (r.metric or 0.0) - MAJORITY, "nll": 0.2}) for r in runs(EIGHT)
+    ]
+    answer = estimate(scored(results, "brier"), majority=0.0)
+    names = ("full_metric", "threshold", "d90", "interval", "first_passing_d", "band")
+    of_study = study(results, model="roberta-base", task="mrpc", method=method, criterion="brier")
+    return replace(of_study, **{name: getattr(answer, name) for name in names})
+
+
+def test_another_criterion_is_named_and_not_compared_with_the_papers_numbers() -> None:
+    summary = by_brier()
+    papers = study(runs(EIGHT), model="roberta-base", task="mrpc", method="did")
+    assert "[1,000]" in str(table1([papers]).tables[0].rows)
+    document = table1([summary])
+    assert "[1,000]" not in str(document.tables[0].rows)
+    assert document.sentences == ()
+    assert document.tables[0].title == "d90[brier]"
+    assert document.tables[-1].rows[0][document.tables[-1].columns.index("criterion")] == (
+        "brier skill"
+    )
+    one = study_document(summary)
+    assert one.answer.startswith("d90[brier] = ")
+    assert "brier skill 0.106: 90% of the 0.118 of full fine-tuning" in one.sentences[0]
+    best = next(table for table in one.tables if table.title == "Best run at each d")
+    assert best.rows[0][1] == pytest.approx(0.802 - MAJORITY)
+    assert scaling([summary]).tables[0].title.startswith("d90[brier] by")
+    one.figures[0].draw()
+    document.figures[0].draw()
+
+
+def test_a_bound_is_of_an_accuracy() -> None:
+    document = generalization([by_brier(), study(runs(EIGHT), criterion_of="gain")])
+    assert document.answer == "No study has a d90 in accuracy."
+    assert "it measures d90[brier]" in document.warnings[0]
+    assert "it measures d90[accuracy gain]" in document.warnings[1]
 
 
 def test_words_are_escaped_and_narrow_terminals_fit(tmp_path: Path) -> None:

@@ -99,6 +99,27 @@ def test_the_curve_is_the_best_rate_at_each_d_averaged_over_seeds() -> None:
     assert strict_json(study(results).to_json())["curve"] == [{"d": 10, "metric": 0.75}]
 
 
+def test_a_file_of_before_the_criteria_is_read() -> None:
+    summary = every_kind()["ok"]
+    data = strict_json(summary.to_json())
+    data["format"] = 3
+    del data["criterion"], data["criterion_of"]
+    for trial in data["trials"]:
+        del trial["skills"]
+    again = Summary.from_json(json.dumps(data))
+    assert (again.criterion, again.quantity) == (summary.metric, "d90")
+    assert again.to_json() == summary.to_json()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("criterion", "f1"), ("criterion", ""), ("criterion_of", "loss")]
+)
+def test_another_criterion_than_there_is_is_refused(key: str, value: str) -> None:
+    data = strict_json(every_kind()["ok"].to_json())
+    with pytest.raises(D90Error, match=f"summary.json: (unknown )?{key}"):
+        Summary.from_json(json.dumps({**data, key: value}))
+
+
 def test_loads_a_file_or_its_folder(tmp_path: Path) -> None:
     summary = every_kind()["ok"]
     (tmp_path / "summary.json").write_text(summary.to_json(), encoding="utf-8")

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,27 @@ class TestReuse:
         with Store(place).study({"scale": "rms"}, "b") as second:
             assert second.reuse(TRIAL, "collapsed") == TrialResult(TRIAL, "collapsed", metric=0.5)
             assert second.reuse(Trial(7, 0.01), "failed") is None
+
+    def test_a_result_that_lacks_what_is_needed_is_passed_over(self, place: str | Path) -> None:
+        def has_brier(result: TrialResult) -> bool:
+            return "brier" in result.skills
+
+        measured = replace(ok(), skills={"brier": 0.3})
+        with Store(place).study({"a": 1}, "a") as first, Store(place).study({"b": 1}, "b") as other:
+            first.finish(first.start(TRIAL, "key"), ok())
+            assert not other.has_result("key", accept=has_brier)
+            assert other.reuse(TRIAL, "key", accept=has_brier) is None
+            other.finish(other.start(TRIAL, "key"), measured)
+        with Store(place).study({"c": 1}, "c") as third:
+            assert third.reuse(TRIAL, "key", accept=has_brier) == measured
+            assert third.results() == [measured]
+        with Store(place).study({"d": 1}, "d") as fourth:
+            assert fourth.reuse(TRIAL, "key") == ok()
+
+    def test_a_record_of_an_older_d90_has_no_skills(self) -> None:
+        values = replace(ok(), skills={"brier": 0.3}).to_json()
+        del values["skills"]
+        assert TrialResult.from_json(values) == ok()
 
     def test_results_that_other_drivers_add_later_are_found(self, place: str | Path) -> None:
         trials = [Trial(d, 0.01) for d in (1, 2)]

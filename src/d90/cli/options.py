@@ -150,6 +150,23 @@ def protocol_options(
     target_fraction: Annotated[
         float, option("Fraction of the baseline's metric that counts as reached.", SEARCH)
     ] = 0.9,
+    criterion: Annotated[
+        str | None,
+        option(
+            "What trials are scored by: accuracy (the task's metric, like the paper), brier or nll "
+            "(skill scores of the probabilities: another quantity, with less noise).",
+            SEARCH,
+            show_default="the task's metric",
+        ),
+    ] = None,
+    criterion_of: Annotated[
+        str,
+        option(
+            "What --target-fraction is of: metric (like the paper) or gain (of the metric over "
+            "that of the best constant prediction).",
+            SEARCH,
+        ),
+    ] = "metric",
 ) -> ProtocolOptions:
     """The protocol, whose name a command may still choose."""
     given_rates = {
@@ -172,9 +189,11 @@ def protocol_options(
             "batch": batch,
             "seeds": integers("--seeds", seeds),
             "target_fraction": target_fraction,
+            "criterion_of": criterion_of,
             **given_rates,
         },
         baseline_epochs,
+        criterion,
     )
 
 
@@ -186,11 +205,13 @@ class ProtocolOptions:
         name: of the protocol; None where it was not given.
         arguments: the other arguments of `d90.search.protocols.make_protocol`.
         baseline_epochs: of the baseline; None to train it as long as the subspace trials.
+        criterion: what trials are scored by; None for the task's metric.
     """
 
     name: str | None
     arguments: Mapping[str, Any]
     baseline_epochs: int | None
+    criterion: str | None
 
     def make(self, default: str = "adaptive") -> Protocol:
         """The protocol that was named; without a name, `list` where dims are given, or `default`.

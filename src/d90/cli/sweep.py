@@ -78,7 +78,12 @@ def sweep_command(
         chosen = protocol.make(default=default_protocol)
         with silence(run.quiet):
             run.check()
-            options = {**subspace, **training.keywords(protocol.baseline_epochs), **data}
+            options = {
+                **subspace,
+                **training.keywords(protocol.baseline_epochs),
+                **data,
+                "criterion": protocol.criterion,
+            }
             items = build_items(models, tasks, methods, chosen, options)
             run_items(items, run, name, report)
 

@@ -44,12 +44,13 @@ def begin(
 def take_over(study: Study, opened: StudyStore, given: Sequence[Trial]) -> int:
     """Copy results that the study lacks from the other studies of its store; returns how many."""
     missing = pending(given, opened.results())
-    copied = [opened.reuse(trial, study.problem.key(trial)) for trial in missing]
+    key, accept = study.problem.key, study.has_score
+    copied = [opened.reuse(trial, key(trial), accept=accept) for trial in missing]
     return sum(result is not None for result in copied)
 
 
 def _given(study: Study, store: Store, opened: StudyStore) -> list[Trial]:
-    """Trials of other protocols that have the model, the task and the training of the study.
+    """Trials of other protocols or criteria, with the model, task and training of the study.
 
     The baseline is not among them: it is requested first, and reused where the store has it.
     """
@@ -59,11 +60,13 @@ def _given(study: Study, store: Store, opened: StudyStore) -> list[Trial]:
     for other in store.studies():
         protocol = other.settings.get("protocol", {}).get("name")
         is_same = all(other.settings.get(name) == settings[name] for name in SAME)
-        if is_same and protocol != settings["protocol"]["name"]:
+        criterion = other.settings.get("criterion", study.problem.task.metric)
+        is_other = (protocol, criterion) != (settings["protocol"]["name"], settings["criterion"])
+        if is_same and is_other:
             found |= {
                 result.trial
                 for key, result in store.keyed_results(other.name)
-                if key == study.problem.key(result.trial)
+                if key == study.problem.key(result.trial) and study.has_score(result)
             }
     found.difference_update(study.protocol.baseline())
     return sorted(found, key=lambda trial: (trial.d or 0, trial.learning_rate, trial.seed))

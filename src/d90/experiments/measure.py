@@ -24,6 +24,7 @@ from d90.experiments.callbacks import Callback
 from d90.experiments.problem import load_problem
 from d90.experiments.scheduler import Scheduler
 from d90.experiments.study import Study
+from d90.search.criteria import SMOOTH
 from d90.search.estimate import estimate
 from d90.search.history import history
 from d90.search.protocols import AdaptiveProtocol, Protocol
@@ -54,6 +55,7 @@ def measure(
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     metric: str | None = None,
+    criterion: str | None = None,
     dtype: str = "float32",
     head_seed: int = 0,
     store: str | Path = "d90.db",
@@ -97,6 +99,7 @@ def measure(
         text_columns=text_columns,
         label_column=label_column,
         metric=metric,
+        criterion=criterion,
         dtype=dtype,
         head_seed=head_seed,
     )
@@ -162,11 +165,13 @@ def summarize(
     """The summary of a study's results."""
     problem, target_fraction = study.problem, study.protocol.target_fraction
     size = len(problem.task.evaluation[problem.task.primary])
+    has_noise = problem.criterion in ("accuracy", *SMOOTH)
     estimated = estimate(
-        results,
-        majority=problem.majority,
+        study.scored(results),
+        majority=problem.floor,
         target_fraction=target_fraction,
-        evaluation_size=size if problem.task.metric == "accuracy" else None,
+        criterion_of=study.protocol.criterion_of,
+        evaluation_size=size if has_noise else None,
         dims=study.protocol.dimensions(),
         D=problem.D,
     )
@@ -174,6 +179,8 @@ def summarize(
         model=problem.model_name,
         task=problem.task.name,
         metric=problem.task.metric,
+        criterion=problem.criterion,
+        criterion_of=study.protocol.criterion_of,
         subspace=problem.subspace,
         m=problem.m if problem.subspace.is_said else None,
         D=problem.D,
@@ -187,7 +194,7 @@ def summarize(
         interval=estimated.interval,
         first_passing_d=estimated.first_passing_d,
         band=estimated.band,
-        history=history(study.protocol, results),
+        history=history(study.protocol, study.scored(results)),
         status=estimated.status,
         reason=estimated.reason,
         warnings=estimated.warnings,

@@ -19,6 +19,7 @@ from d90.errors import D90Error, unknown_name
 from d90.executors import TrialRunner
 from d90.models import loading
 from d90.rng import philox
+from d90.search.criteria import SMOOTH, check_criterion
 from d90.search.protocols.base import LARGEST_SEED, check_integers
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial
@@ -44,6 +45,8 @@ class Problem:
         max_length: maximum number of tokens per example.
         D: number of distinct trainable parameters of the model.
         m: number of groups that have a lam in SAID.
+        criterion: what trials are scored by: the task's metric, `brier` or `nll`. The same trials
+            serve all of them.
     """
 
     model_name: str
@@ -53,12 +56,18 @@ class Problem:
     max_length: int
     D: int
     m: int
+    criterion: str
 
     @cached_property
     def majority(self) -> float:
         """Score of the best constant predictor on the primary evaluation split."""
         labels = self.task.evaluation[self.task.primary].labels
         return majority_score(self.task.metric, labels)
+
+    @property
+    def floor(self) -> float:
+        """Score of the best constant predictor by the criterion."""
+        return 0.0 if self.criterion in SMOOTH else self.majority
 
     @property
     def family(self) -> str:
@@ -128,6 +137,7 @@ def load_problem(
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     metric: str | None = None,
+    criterion: str | None = None,
     dtype: str = "float32",
     head_seed: int = 0,
 ) -> Problem:
@@ -143,6 +153,7 @@ def load_problem(
         baseline_training: of full fine-tuning; by default `training` with AdamW and weight decay.
         max_length: maximum number of tokens per example.
         max_train_samples, max_eval_samples, text_columns, label_column, metric: as in `load_task`.
+        criterion: what trials are scored by: `brier`, `nll` or, by default, the task's metric.
         dtype: weight dtype; overrides the checkpoint's.
         head_seed: seed of the classification head's initialization.
 
@@ -150,7 +161,13 @@ def load_problem(
         D90Error: an argument is invalid; model or task cannot be loaded, or do not fit in memory.
     """
     subspace = SubspaceConfig(method, groups, projection, scale)
-    check_options(dtype=dtype, metric=metric, head_seed=head_seed, max_length=max_length)
+    check_options(
+        dtype=dtype,
+        metric=metric,
+        criterion=criterion,
+        head_seed=head_seed,
+        max_length=max_length,
+    )
     loading.resolve(model)
     if not isinstance(task, Task):
         task = load_task(
@@ -161,6 +178,7 @@ def load_problem(
             max_train_samples=max_train_samples,
             max_eval_samples=max_eval_samples,
         )
+    criterion = check_criterion(criterion, task.metric)
     D, m = count_parameters(model, len(task.labels), groups, scale)
     _check_dims(subspace, dims, D, m)
     runner = TrialRunner(
@@ -173,11 +191,16 @@ def load_problem(
         dtype=dtype,
         max_length=max_length,
     )
-    return Problem(model, task, subspace, runner, max_length, D, m)
+    return Problem(model, task, subspace, runner, max_length, D, m, criterion)
 
 
 def check_options(
-    *, dtype: str = "float32", metric: str | None = None, head_seed: int = 0, max_length: int = 128
+    *,
+    dtype: str = "float32",
+    metric: str | None = None,
+    criterion: str | None = None,
+    head_seed: int = 0,
+    max_length: int = 128,
 ) -> None:
     """Check arguments of `load_problem` that need neither the model nor the task.
 
@@ -187,6 +210,7 @@ def check_options(
     for argument, name, choices in (
         ("dtype", dtype, loading.DTYPES),
         ("metric", "accuracy" if metric is None else metric, METRICS),
+        ("criterion", SMOOTH[0] if criterion is None else criterion, (*METRICS, *SMOOTH)),
     ):
         if name not in choices:
             raise unknown_name(argument, name, choices)

@@ -55,7 +55,7 @@ class Scheduler:
     def _start_requested(self) -> bool:
         """Start requested trials while the executor has room; returns whether any are left."""
         while True:
-            requested = self._study.protocol.next_trials(self._store.results())
+            requested = self._study.protocol.next_trials(self._results())
             trial = next((trial for trial in requested if trial not in self._recorded), None)
             if trial is None:
                 return bool(requested)
@@ -77,14 +77,14 @@ class Scheduler:
         if free <= 0 and not speculative:
             return
         possible = speculative_trials(
-            self._study.protocol, self._store.results(), max(free, len(speculative))
+            self._study.protocol, self._results(), max(free, len(speculative))
         )
         self._cancel([trial for trial in speculative if trial not in possible])
         for trial in possible:
             if len(self._running) >= self._executor.slots:
                 return
             is_started = trial in self._unrequested or trial in self._running
-            if not is_started and not self._store.has_result(self._study.problem.key(trial)):
+            if not is_started and not self._has_result(trial):
                 self._submit(trial)
 
     def _make_room(self, requested: Sequence[Trial]) -> bool:
@@ -92,6 +92,13 @@ class Scheduler:
         if len(self._running) >= self._executor.slots:
             self._cancel([trial for trial in self._speculative() if trial not in requested][-1:])
         return len(self._running) < self._executor.workers
+
+    def _results(self) -> list[TrialResult]:
+        return self._study.scored(self._store.results())
+
+    def _has_result(self, trial: Trial) -> bool:
+        key = self._study.problem.key(trial)
+        return self._store.has_result(key, accept=self._study.has_score)
 
     def _speculative(self) -> list[Trial]:
         return [trial for trial in self._running if trial not in self._recorded]
@@ -119,7 +126,8 @@ class Scheduler:
 
     def _reuse(self, trial: Trial) -> bool:
         """Take the result from another study of the store, if one has it."""
-        result = self._store.reuse(trial, self._study.problem.key(trial))
+        key = self._study.problem.key(trial)
+        result = self._store.reuse(trial, key, accept=self._study.has_score)
         if result is None:
             return False
         self._callback.on_trial_end(self._study, result, self._store.results(), reused=True)

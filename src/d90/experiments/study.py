@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from d90.experiments.problem import Problem
+from d90.search.criteria import has_score, quantity_name, scored
 from d90.search.protocols import Protocol, protocol_name
+from d90.search.trial import TrialResult
 from d90.storage.store import study_name
 from d90.training import TrainConfig
 from d90.training.config import EXPONENT, REFERENCE_D
@@ -31,9 +34,7 @@ class Study:
 
     def __post_init__(self) -> None:
         sizes = self.problem.examples
-        bound = self.protocol.for_task(
-            majority=self.problem.majority, evaluation_size=sizes["metric"]
-        )
+        bound = self.protocol.for_task(majority=self.problem.floor, evaluation_size=sizes["metric"])
         object.__setattr__(self, "protocol", bound)
         self.problem.check_dims(self.protocol.dimensions())
 
@@ -51,8 +52,28 @@ class Study:
             "training": _training_settings(runner.config, runner.precision),
             "baseline_training": _training_settings(runner.baseline_config, runner.precision),
             "normalization": {"reference_d": REFERENCE_D, "exponent": EXPONENT},
+            "criterion": problem.criterion,
             "protocol": json.loads(json.dumps(protocol)),
         }
+
+    def scored(self, results: Iterable[TrialResult]) -> list[TrialResult]:
+        """Results as the protocol and the estimator see them: `metric` is the criterion's score."""
+        return scored(results, self.problem.criterion)
+
+    def has_score(self, result: TrialResult) -> bool:
+        """Whether a result of another study has what this one needs."""
+        return has_score(result, self.problem.criterion)
+
+    @property
+    def quantity(self) -> str:
+        """What is measured: `d90`, or for another criterion than the paper's `d90[brier]`."""
+        problem, protocol = self.problem, self.protocol
+        return quantity_name(
+            protocol.target_fraction,
+            problem.criterion,
+            problem.task.metric,
+            protocol.criterion_of,
+        )
 
     @property
     def name(self) -> str:

@@ -20,6 +20,7 @@ from d90.experiments.problem import check_options, count_parameters, load_proble
 from d90.experiments.study import Study
 from d90.models import loading
 from d90.report import write_report
+from d90.search.criteria import check_criterion
 from d90.search.protocols import Protocol
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.summary import Summary
@@ -110,12 +111,14 @@ def build_sweep(
         _check_once(kind, names)
     names = {name: options[name] for name in ("groups", "projection", "scale") if name in options}
     subspaces = [SubspaceConfig(method, **names) for method in methods]
-    checked = ("dtype", "metric", "head_seed", "max_length")
+    checked = ("dtype", "metric", "criterion", "head_seed", "max_length")
     check_options(**{name: options[name] for name in checked if name in options})
     for model in model_names:
         loading.resolve(model)
     task_options = {name: options.pop(name) for name in TASK_OPTIONS if name in options}
     tasks = [load_task(name, **task_options) for name in task_names]
+    for task in tasks:
+        check_criterion(options.get("criterion"), task.metric)
     return tuple(
         SweepItem(model, task, s.method, _clip(protocol, model, task, s), options)
         for task in tasks

@@ -73,7 +73,7 @@ def _set_scales(axes: Axes, summary: Summary) -> None:
     axes.set_xlim(low / margin, high * margin)
     log_axis(axes, "x", (1, 2, 5) if math.log10(high / low) < 1.5 else (1,))
     axes.set_xlabel("d (trained parameters)")
-    axes.set_ylabel(summary.metric)
+    axes.set_ylabel(summary.score_name)
     heights = [value for value, _, _, _ in _levels(summary)] + [y for _, y in _points(summary)]
     pad = 0.06 * (max(heights) - min(heights)) or 0.05
     axes.set_ylim(min(heights) - pad, max(heights) + pad)
@@ -104,7 +104,7 @@ def _levels(summary: Summary) -> list[tuple[float, str, str, Any]]:
     levels = [
         (summary.full_metric, "full", FULL, "-"),
         (summary.threshold, wording.percent(summary), THRESHOLD, (0, (5, 2))),
-        (summary.majority, "majority", MAJORITY, (0, (1, 1.5))),
+        (summary.floor, wording.floor_name(summary), MAJORITY, (0, (1, 1.5))),
     ]
     return [(v, label, color, dashes) for v, label, color, dashes in levels if v is not None]
 
@@ -140,7 +140,7 @@ def _draw_band(axes: Axes, summary: Summary) -> None:
 def _draw_runs(axes: Axes, summary: Summary, styles: Mapping[float, MarkerStyle]) -> None:
     size = 3.2 if len(summary.trials) <= 120 else 2.2
     for rate, style in styles.items():
-        runs = [r for r in summary.trials if r.trial.learning_rate == rate and r.is_valid]
+        runs = [r for r in summary.scored_trials if r.trial.learning_rate == rate and r.is_valid]
         points = [(r.trial.d, r.metric) for r in runs if not r.trial.is_full]
         _scatter(axes, points, markersize=size, markeredgewidth=0, alpha=0.85, **style)
     _scatter(axes, _failed(summary), marker="x", markersize=3, color=FAILED, markeredgewidth=0.7)
@@ -223,8 +223,8 @@ def _marker_styles(summary: Summary) -> dict[float, MarkerStyle]:
 def _failed(summary: Summary) -> list[tuple[int, float]]:
     """Positions of the crosses: at the metric of the run, at the majority line if it has none."""
     return [
-        (result.trial.d, _height(result.metric, summary.majority))
-        for result in summary.trials
+        (result.trial.d, _height(result.metric, summary.floor))
+        for result in summary.scored_trials
         if result.trial.d is not None and not result.is_valid
     ]
 
@@ -236,7 +236,7 @@ def _height(metric: float | None, majority: float) -> float:
 def _points(summary: Summary) -> list[tuple[int, float]]:
     valid = [
         (r.trial.d, r.metric)
-        for r in summary.trials
+        for r in summary.scored_trials
         if r.trial.d is not None and r.is_valid and r.metric is not None
     ]
     return valid + _failed(summary)

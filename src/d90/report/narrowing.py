@@ -28,11 +28,13 @@ def narrowing_figure(summary: Summary) -> Figure:
     return Figure(
         name="narrowing",
         caption=(
-            "d90 and its 95% interval after each run (points and bars; an arrow is an open end), "
-            "and the d of each run (rings; full fine-tuning has none). The sample of the posterior "
-            "is the one that chose the runs; the answer is of a larger one."
+            f"{summary.quantity} and its 95% interval after each run (points and bars; an arrow is "
+            "an open end), and the d of each run (rings; full fine-tuning has none). The sample of "
+            "the posterior is the one that chose the runs; the answer is of a larger one."
         ),
-        alt_text=f"d90 after each of {len(summary.history)} runs; at the end {span}.",
+        alt_text=(
+            f"{summary.quantity} after each of {len(summary.history)} runs; at the end {span}."
+        ),
         draw=lambda: _draw(summary),
     )
 

@@ -30,6 +30,8 @@ OPTIONS: Mapping[str, str] = {
     "protocol.baseline_learning_rates": "--baseline-learning-rates",
     "protocol.seeds": "--seeds",
     "protocol.target_fraction": "--target-fraction",
+    "protocol.criterion_of": "--criterion-of",
+    "criterion": "--criterion",
 }
 """Setting, nested keys joined by dots -> argument or option of `d90 measure`."""
 

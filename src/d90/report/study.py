@@ -19,6 +19,7 @@ from d90.report.document import (
 )
 from d90.report.narrowing import narrowing_figure, narrowing_table
 from d90.report.settings import settings_table
+from d90.search.criteria import SMOOTH, scored
 from d90.search.curve import Point, valid_results
 from d90.search.summary import Summary
 from d90.search.trial import TrialResult
@@ -32,6 +33,7 @@ TRIAL_COLUMNS = (
     "seed",
     "metric",
     "train_metric",
+    *SMOOTH,
     "status",
     "seconds",
     "message",
@@ -69,10 +71,10 @@ def _curve(summary: Summary) -> Figure:
             f"{wording.ACCURACIES}"
         ),
         alt_text=(
-            f"{summary.metric} against d. {wording.answer(summary)}. Full fine-tuning "
+            f"{summary.score_name} against d. {wording.answer(summary)}. Full fine-tuning "
             f"{wording.format_metric(summary.full_metric)}, threshold "
-            f"{wording.format_metric(summary.threshold)}, majority class "
-            f"{wording.format_metric(summary.majority)}. Best: {points or 'no run trained'}."
+            f"{wording.format_metric(summary.threshold)}, {wording.floor_name(summary)} "
+            f"{wording.format_metric(summary.floor)}. Best: {points or 'no run trained'}."
         ),
         draw=lambda: draw_curve(summary),
     )
@@ -91,8 +93,9 @@ def _facts_table(summary: Summary) -> Table:
         "Projection": summary.subspace.projection,
         "Scale": summary.subspace.scale,
         "Metric": summary.metric,
+        "Criterion": summary.score_name,
         "Full fine-tuning": wording.format_metric(summary.full_metric),
-        "Threshold": f"{threshold} ({summary.target_fraction:g} of it)",
+        "Threshold": f"{threshold} ({summary.target_fraction:g} of {_target_of(summary)})",
         "Majority class": wording.format_metric(summary.majority),
         "Status": summary.status,
         "Interval": wording.interval(summary),
@@ -104,20 +107,25 @@ def _facts_table(summary: Summary) -> Table:
     return Table(None, "What was measured", ("property", "value"), rows, terminal_rows=0)
 
 
+def _target_of(summary: Summary) -> str:
+    return "its gain" if summary.criterion_of == "gain" else "it"
+
+
 def _dimension_or_none(d: int | None) -> str:
     return "none" if d is None else wording.format_d(d)
 
 
 def _best_table(summary: Summary) -> Table:
     """The best run at each d; the first row that passes is emphasized."""
-    by_d = {d: list(results) for d, results in groupby(summary.ordered_trials, lambda r: r.trial.d)}
+    ordered = scored(summary.ordered_trials, summary.criterion)
+    by_d = {d: list(results) for d, results in groupby(ordered, lambda r: r.trial.d)}
     return Table(
         name=None,
         title="Best run at each d",
         columns=("d", "metric", "learning rate", "runs", "passes"),
         rows=tuple(_best_row(summary, results) for results in by_d.values()),
         terminal_rows=TERMINAL_ROWS,
-        headers={"metric": summary.metric, "passes": f"≥{wording.percent(summary)}"},
+        headers={"metric": summary.score_name, "passes": f"≥{wording.percent(summary)}"},
         formats={"d": format_dimension, "learning rate": format_rate},
         styles=tuple(
             "best" if d is not None and d == summary.first_passing_d else "" for d in by_d
@@ -170,6 +178,7 @@ def trials_table(results: Iterable[TrialResult], metric: str = "metric") -> Tabl
             "learning_rate": "learning rate",
             "metric": metric,
             "train_metric": "on training data",
+            **{name: f"{name} skill" for name in SMOOTH},
         },
         formats={"d": format_dimension, "learning_rate": format_rate, "seconds": _seconds},
         styles=tuple(_trial_style(result, best[result.trial.d]) for result in results),
@@ -188,6 +197,7 @@ def _trial_row(result: TrialResult) -> tuple[Value, ...]:
         trial.seed,
         _finite(result.metric),
         _finite(result.train_metric),
+        *(_finite(result.skills.get(name)) for name in SMOOTH),
         result.status,
         _finite(result.seconds),
         result.message,

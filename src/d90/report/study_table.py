@@ -30,6 +30,7 @@ COLUMNS = (
     "majority",
     "full",
     "threshold",
+    "criterion",
     *D90_COLUMNS,
     "status",
     "runs",
@@ -167,6 +168,12 @@ def failure_warnings(failures: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(f"not measured: {name}: {why}" for name, why in failures.items())
 
 
+def _criterion(summary: Summary) -> str:
+    """`accuracy`, `accuracy gain` or `brier skill`."""
+    is_gain = summary.criterion_of == "gain" and summary.criterion == summary.metric
+    return f"{summary.metric} gain" if is_gain else summary.score_name
+
+
 def _row(summary: Summary) -> tuple[Value, ...]:
     return (
         summary.model,
@@ -177,6 +184,7 @@ def _row(summary: Summary) -> tuple[Value, ...]:
         summary.majority,
         summary.full_metric,
         summary.threshold,
+        _criterion(summary),
         *d90_values(summary),
         summary.status,
         len(summary.trials),

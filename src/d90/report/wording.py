@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+from d90.search.criteria import SMOOTH
 from d90.search.posterior import LEVEL
 from d90.search.summary import Summary
 
 
-def name(summary: Summary) -> str:
-    """Name of the quantity: d90 at target_fraction 0.9, d80 at 0.8.
+def quantity(summaries: Iterable[Summary]) -> str:
+    """What the studies measure: `d90`, or `d90[brier]`; each once where they differ."""
+    return ", ".join(dict.fromkeys(summary.quantity for summary in summaries)) or "d90"
 
-    >>> from types import SimpleNamespace
-    >>> name(SimpleNamespace(target_fraction=0.8))
-    'd80'
-    """
-    return f"d{100 * summary.target_fraction:g}"
+
+def floor_name(summary: Summary) -> str:
+    """What reaches the floor: `majority`, or for a skill `class shares`."""
+    return "class shares" if summary.criterion in SMOOTH else "majority"
 
 
 ACCURACIES = (
@@ -76,11 +78,11 @@ def answer(summary: Summary) -> str:
     `no d90 (trivial-threshold)`.
     """
     if summary.d90 is not None:
-        return f"{name(summary)} = {format_d(summary.d90)}"
+        return f"{summary.quantity} = {format_d(summary.d90)}"
     bound = one_sided(summary)
     if bound is not None:
-        return f"{name(summary)} {bound} ({summary.status})"
-    return f"no {name(summary)} ({summary.status})"
+        return f"{summary.quantity} {bound} ({summary.status})"
+    return f"no {summary.quantity} ({summary.status})"
 
 
 def cell(summary: Summary) -> str:
@@ -119,10 +121,12 @@ def sentence(summary: Summary) -> str:
     if summary.d90 is None:
         reason = summary.reason or f"the study ended as {summary.status}"
         return f"{reason[0].upper()}{reason[1:].rstrip('.')}."
+    is_gain = summary.criterion_of == "gain"
+    gain = f"gain from {format_metric(summary.floor)} to the " if is_gain else ""
     text = (
         f"Training {format_d(summary.d90)} parameters instead of {summary.D:,} reaches "
-        f"{summary.metric} {format_metric(summary.threshold)}: {percent(summary)} of the "
-        f"{format_metric(summary.full_metric)} of full fine-tuning."
+        f"{summary.score_name} {format_metric(summary.threshold)}: {percent(summary)} of the "
+        f"{gain}{format_metric(summary.full_metric)} of full fine-tuning."
     )
     if summary.interval is not None:
         text += f" {LEVEL:.0%} interval: {interval(summary)}."

@@ -1,11 +1,11 @@
-"""What a run is scored by: the metric of its task, or a skill score of its probabilities.
+"""What a run is scored by, and the score that counts as reaching full fine-tuning.
 
-A skill score is 1 at a loss of 0, and 0 at the loss L_M of the best constant prediction, the shares
-of the classes::
+A run is scored by the metric of its task, or by a skill score of its probabilities. A skill is 0 at
+the loss L_M of the best constant prediction, the shares of the classes, and 1 at a loss of 0::
 
     skill = 1 - L / L_M,   L the mean Brier score or log-loss
 
-so that it rises like a metric, and the fraction q of its gain is reached where
+so that it rises like a metric, with a floor of 0, and the fraction q of its gain is reached where
 ``L <= L_M - q (L_M - L_full)``.
 
 This module imports no torch.
@@ -13,5 +13,104 @@ This module imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from d90.errors import D90Error, unknown_name
+from d90.search.trial import TrialResult
+
 SMOOTH = ("brier", "nll")
-"""The criteria that are skill scores: they move less from run to run than the classes do."""
+"""The criteria that are skill scores: they move less from run to run than the metric does."""
+
+CRITERIA_OF = ("metric", "gain")
+"""What d90 is 0.9 of: the metric of full fine-tuning (the paper's), or its gain over the floor."""
+
+Score = TypeVar("Score", float, NDArray[np.float64])
+
+
+def check_criterion(criterion: str | None, metric: str) -> str:
+    """The criterion of a study on a task with this metric, which is the default.
+
+    Raises:
+        D90Error: neither the metric nor one of `SMOOTH`.
+    """
+    if criterion is None:
+        return metric
+    if criterion not in (metric, *SMOOTH):
+        raise D90Error(
+            f"criterion {criterion!r:.40}: the metric of this task is '{metric}', so expected "
+            f"{metric}, {' or '.join(SMOOTH)}."
+        )
+    return criterion
+
+
+def check_criterion_of(criterion_of: str) -> None:
+    """Raises: D90Error: not one of `CRITERIA_OF`."""
+    if criterion_of not in CRITERIA_OF:
+        raise unknown_name("criterion_of", criterion_of, CRITERIA_OF)
+
+
+def score_threshold(
+    full: Score, *, floor: float, target_fraction: float, criterion_of: str
+) -> Score:
+    """The score that passes: `origin + target_fraction * (full - origin)`.
+
+    Args:
+        full: the score of full fine-tuning.
+        floor: the score of the best constant prediction, the origin of a `gain`; else it is 0.
+        target_fraction: the 0.9 of d90.
+        criterion_of: one of `CRITERIA_OF`.
+
+    >>> score_threshold(0.8, floor=0.5, target_fraction=0.9, criterion_of="metric")
+    0.7200000000000001
+    >>> score_threshold(0.8, floor=0.5, target_fraction=0.9, criterion_of="gain")
+    0.77
+    """
+    origin = floor if criterion_of == "gain" else 0.0
+    return origin + target_fraction * (full - origin)
+
+
+def scored(results: Iterable[TrialResult], criterion: str) -> list[TrialResult]:
+    """The results with their scores by a criterion as their `metric`.
+
+    Under a smooth criterion, a run whose skill is not above 0 at its best epoch has learned no more
+    than the class shares: it counts as collapsed. One whose skills were not measured has no score.
+    """
+    if criterion not in SMOOTH:
+        return list(results)
+    return [_scored(result, criterion) for result in results]
+
+
+def has_score(result: TrialResult, criterion: str) -> bool:
+    """Whether the result is all that a study by this criterion needs of its trial."""
+    return criterion not in SMOOTH or criterion in result.skills or result.status != "ok"
+
+
+def quantity_name(target_fraction: float, criterion: str, metric: str, criterion_of: str) -> str:
+    """`d90` is the paper's; by any other criterion, its name is in brackets.
+
+    >>> quantity_name(0.9, "accuracy", "accuracy", "metric")
+    'd90'
+    >>> quantity_name(0.9, "accuracy", "accuracy", "gain")
+    'd90[accuracy gain]'
+    >>> quantity_name(0.8, "brier", "accuracy", "metric")
+    'd80[brier]'
+    """
+    name = f"d{100 * target_fraction:g}"
+    if criterion in SMOOTH:
+        return f"{name}[{criterion}]"
+    return f"{name}[{metric} gain]" if criterion_of == "gain" else name
+
+
+def _scored(result: TrialResult, criterion: str) -> TrialResult:
+    skill = result.skills.get(criterion)
+    if result.status != "ok" or skill is None:
+        return replace(result, metric=None, train_metric=None)
+    if skill <= 0:
+        message = f"its best {criterion} skill, {skill:.3g}, is not above that of the class shares"
+        return replace(result, status="collapsed", metric=None, train_metric=None, message=message)
+    return replace(result, metric=skill, train_metric=None)

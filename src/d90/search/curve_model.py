@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from d90.search.criteria import Score, score_threshold
 from d90.search.curve import valid_results
 from d90.search.trial import Status, TrialResult
 
@@ -165,6 +166,7 @@ class CurveModel:
         learning_rates: that the subspace runs may have.
         dims: the ladder, ascending.
         target_fraction: q, the 0.9 of d90.
+        criterion_of: what q is a fraction of (`d90.search.criteria`).
     """
 
     records: Records
@@ -173,6 +175,7 @@ class CurveModel:
     learning_rates: tuple[float, ...]
     dims: tuple[int, ...]
     target_fraction: float = 0.9
+    criterion_of: str = "metric"
 
     @cached_property
     def x(self) -> Array:
@@ -196,7 +199,7 @@ class CurveModel:
     @cached_property
     def _prior(self) -> tuple[Array, Array]:
         """Means and standard deviations of the normal priors, x0's not used."""
-        line = self.target_fraction * self._full_center
+        line = self._threshold(self._full_center)
         error = math.sqrt(max(line * (1 - line), 0.05) / self.evaluation_size)
         prior = (
             (0.0, 1.0),  # x0: flat
@@ -292,8 +295,16 @@ class CurveModel:
         return self.rise(p, self.x)[:, :, None] * np.stack(factors, axis=2)
 
     def needed(self, p: Parameters) -> Array:
-        """The rise that passes, q F - M, shape (particles, 1)."""
-        return self.target_fraction * p.F - self.majority
+        """The rise that passes, (threshold of F) - M, shape (particles, 1)."""
+        return self._threshold(p.F) - self.majority
+
+    def _threshold(self, full: Score) -> Score:
+        return score_threshold(
+            full,
+            floor=self.majority,
+            target_fraction=self.target_fraction,
+            criterion_of=self.criterion_of,
+        )
 
 
 def _log_normal_by_group(residual: Array, membership: Array, tau2: Array, omega2: Array) -> Array:

@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import Literal, NamedTuple
 
 from d90.errors import D90Error
+from d90.search.criteria import check_criterion_of, score_threshold
 from d90.search.curve import Point, curve, full_metric, passes, seeds_tried, valid_results
 from d90.search.curve_model import CurveModel, records, runs_of
 from d90.search.ladder import ladder
@@ -75,7 +76,7 @@ class Estimate:
         first_passing_d: the paper's own definition: the smallest d tried whose best metric reaches
             the threshold, whatever the status; None if there is none.
         full_metric: of full fine-tuning (`d90.search.curve.full_metric`).
-        threshold: target_fraction * full_metric.
+        threshold: the metric that passes (`d90.search.criteria.score_threshold`).
         best: best metric at each d with a valid run.
         band: the curve of the posterior.
         warnings: one line each.
@@ -99,13 +100,14 @@ def estimate(
     *,
     majority: float,
     target_fraction: float = 0.9,
+    criterion_of: str = "metric",
     evaluation_size: int | None = None,
     dims: Sequence[int] | None = None,
     D: int | None = None,
 ) -> Estimate:
     """d90: where the mean metric at the best learning rate crosses the threshold.
 
-        threshold = target_fraction * (what full fine-tuning reaches)
+        threshold = target_fraction * (what full fine-tuning reaches), or that of its gain
         d90       = min {d : max over learning rates of the mean metric >= threshold}
 
     The posterior of the curve (`d90.search.curve_model`) given the results gives its median and its
@@ -131,6 +133,7 @@ def estimate(
         results: of full fine-tuning and subspace runs, in any order, of any protocol.
         majority: metric of the best constant predictor.
         target_fraction: the 0.9 of d90, in (0, 1].
+        criterion_of: what that is a fraction of: `metric` or `gain` (`d90.search.criteria`).
         evaluation_size: number of evaluation examples, when the metric is an accuracy: the
             binomial standard error is where the prior of the noise lies.
         dims: that the protocol may try, whose ends are those of the curve; by default those tried.
@@ -143,10 +146,15 @@ def estimate(
     Source: Aghajanyan et al. 2021, section 3; the model and the names of the statuses are ours.
     """
     _check(target_fraction, evaluation_size)
+    check_criterion_of(criterion_of)
     results = list(results)
     points = curve(results)
     full = full_metric(results)
-    threshold = None if full is None else target_fraction * full
+    threshold = None
+    if full is not None:
+        threshold = score_threshold(
+            full, floor=majority, target_fraction=target_fraction, criterion_of=criterion_of
+        )
     warnings = [*_run_warnings(results, points), *_seed_warnings(points)]
     warnings += _monotone_warnings(points, evaluation_size)
     passing = None if threshold is None else _first_passing(points, threshold)
@@ -167,6 +175,7 @@ def estimate(
         dims,
         majority=majority,
         target_fraction=target_fraction,
+        criterion_of=criterion_of,
         evaluation_size=evaluation_size,
     )
     answer = replace(answer, band=_band(posterior), warnings=tuple(warnings))
@@ -192,6 +201,7 @@ def posterior_of(
     *,
     majority: float,
     target_fraction: float,
+    criterion_of: str,
     evaluation_size: int | None,
 ) -> Posterior:
     """The posterior of the curve between the smallest and the largest of some dimensions.
@@ -199,7 +209,7 @@ def posterior_of(
     Args:
         results: with a full fine-tuning run and a subspace run that trained.
         dims: ascending.
-        majority, target_fraction, evaluation_size: as in `estimate`.
+        majority, target_fraction, criterion_of, evaluation_size: as in `estimate`.
     """
     rates = sorted({r.trial.learning_rate for r in results if not r.trial.is_full})
     model = CurveModel(
@@ -209,6 +219,7 @@ def posterior_of(
         tuple(rates),
         ladder(dims[0], dims[-1]),
         target_fraction,
+        criterion_of,
     )
     return sample_posterior(model, particles=ANSWER_PARTICLES, seed=ANSWER_SEED)
 

@@ -14,6 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from d90.errors import D90Error
+from d90.search.criteria import (
+    SMOOTH,
+    check_criterion,
+    check_criterion_of,
+    quantity_name,
+    scored,
+)
 from d90.search.curve import Point, curve
 from d90.search.estimate import BandPoint
 from d90.search.history import HistoryPoint
@@ -78,7 +85,10 @@ class Summary:
 
     Attributes:
         model, task: as the user named them.
-        metric: name of the metric; every metric below is a fraction of it.
+        metric: name of the metric of the task.
+        criterion: what trials are scored by: the metric (the default), `brier` or `nll`. The full
+            metric, threshold, curve and band are scores by it (`d90.search.criteria`).
+        criterion_of: what the target is a fraction of: `metric` or `gain`.
         subspace: method, groups, projection and scale; each trial sets its own d and seed.
         m: number of the SAID scales; None in DID.
         D: number of parameters of the model; `family`: its model type, such as `roberta`.
@@ -86,7 +96,7 @@ class Summary:
             examples that the metrics were measured on (`train_metric`, `metric`).
         target_fraction: fraction of the full metric that counts as reaching it.
         majority: metric of the best constant predictor.
-        full_metric, threshold: best full fine-tuning metric; `target_fraction * full_metric`.
+        full_metric, threshold: what full fine-tuning reaches, and what passes.
         d90, interval: the posterior's median and 95% interval (an end that is None is open); None
             if there is none.
         first_passing_d: the smallest d tried that reaches the threshold: the paper's d90.
@@ -111,6 +121,8 @@ class Summary:
     family: str = ""
     examples: Mapping[str, int] = field(default_factory=dict)
     metric: str = "accuracy"
+    criterion: str = ""
+    criterion_of: str = "metric"
     target_fraction: float = 0.9
     full_metric: float | None = None
     threshold: float | None = None
@@ -128,10 +140,38 @@ class Summary:
     started: str | None = None
     finished: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "criterion", self.criterion or self.metric)
+
+    @property
+    def quantity(self) -> str:
+        """What is measured: `d90`, or for another criterion than the paper's `d90[brier]`."""
+        return quantity_name(self.target_fraction, self.criterion, self.metric, self.criterion_of)
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether the criterion is the paper's: a fraction of the metric itself."""
+        return self.criterion not in SMOOTH and self.criterion_of == "metric"
+
+    @property
+    def score_name(self) -> str:
+        """What the curve is of: the metric, or `brier skill`."""
+        return f"{self.criterion} skill" if self.criterion in SMOOTH else self.metric
+
+    @property
+    def floor(self) -> float:
+        """Score of the best constant predictor by the criterion."""
+        return 0.0 if self.criterion in SMOOTH else self.majority
+
     @property
     def curve(self) -> tuple[Point, ...]:
-        """The best metric at each d, from the trials (`d90.search.curve`)."""
-        return curve(self.trials)
+        """The best score at each d, from the trials (`d90.search.curve`)."""
+        return curve(self.scored_trials)
+
+    @property
+    def scored_trials(self) -> list[TrialResult]:
+        """The trials with their scores by the criterion as their `metric`."""
+        return scored(self.trials, self.criterion)
 
     @property
     def ordered_trials(self) -> list[TrialResult]:
@@ -162,6 +202,7 @@ class Summary:
             subspace = SubspaceConfig(**{name: data[name] for name in SUBSPACE_KEYS})
         except D90Error as error:
             raise D90Error(f"{FILE_NAME}: {error}") from error
+        _check_criteria(data)
         values = {name: data[name] for name in known if name in data}
         interval = None if data["interval"] is None else tuple(data["interval"])
         values |= {"warnings": tuple(data["warnings"]), "interval": interval}
@@ -212,6 +253,8 @@ class Summary:
             "family": self.family,
             "examples": self.examples,
             "target_fraction": self.target_fraction,
+            "criterion": self.criterion,
+            "criterion_of": self.criterion_of,
             "majority": self.majority,
             "full_metric": self.full_metric,
             "threshold": self.threshold,
@@ -296,6 +339,14 @@ def _row(
     check_keys(keys, get_type_hints(kind), list(get_type_hints(kind)), f"{FILE_NAME}: {name}")
     check_ranges(keys, ranges, f"{FILE_NAME}: {name}")
     return kind(**{field: keys[field] for field in get_type_hints(kind)})
+
+
+def _check_criteria(data: Mapping[str, Any]) -> None:
+    try:
+        check_criterion(data.get("criterion"), data.get("metric", "accuracy"))
+        check_criterion_of(data.get("criterion_of", "metric"))
+    except D90Error as error:
+        raise D90Error(f"{FILE_NAME}: {error}") from error
 
 
 def _plain(value: Any) -> Any:

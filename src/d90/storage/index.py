@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
@@ -20,14 +22,15 @@ class KeyIndex:
 
     def __init__(self, storage: BaseStorage) -> None:
         self._storage = storage
-        self._trials: dict[str, tuple[str, FrozenTrial]] = {}
+        self._trials: dict[str, list[tuple[str, FrozenTrial]]] = {}
         self._seen: set[int] = set()
 
-    def find(self, key: str) -> tuple[str, FrozenTrial] | None:
-        """The name of a study and its first trial of that key, or None."""
-        if key not in self._trials:
-            self._read_new_trials()
-        return self._trials.get(key)
+    def find(self, key: str) -> Iterator[tuple[str, FrozenTrial]]:
+        """The name of a study and its trial of that key, for each of them, the first one first."""
+        known = list(self._trials.get(key, ()))
+        yield from known
+        self._read_new_trials()
+        yield from self._trials.get(key, [])[len(known) :]
 
     def _read_new_trials(self) -> None:
         for study in self._storage.get_all_studies():
@@ -37,4 +40,5 @@ class KeyIndex:
                 self._seen.add(trial._trial_id)
                 record = trial.user_attrs.get(RECORD)
                 if record is not None and record["status"] != "failed":
-                    self._trials.setdefault(trial.user_attrs[KEY], (study.study_name, trial))
+                    found = self._trials.setdefault(trial.user_attrs[KEY], [])
+                    found.append((study.study_name, trial))

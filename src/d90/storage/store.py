@@ -52,6 +52,13 @@ DISTRIBUTIONS: dict[str, BaseDistribution] = {
 }
 
 
+Accept = Callable[[TrialResult], bool]
+
+
+def _any(_: TrialResult) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class StudyInfo:
     """A study in a store.
@@ -133,9 +140,9 @@ class Store:
             found = self.retry_while_unreachable(lambda: _finished(self._storage, self._id(name)))
         return [(trial.user_attrs[KEY], r) for trial, r in found if r.status != "failed"]
 
-    def find(self, key: str) -> TrialResult | None:
-        """A finished trial with this key in any study, except one that `failed`."""
-        found = self._find(key)
+    def find(self, key: str, *, accept: Accept = _any) -> TrialResult | None:
+        """A finished trial with this key in any study, except one that `failed` or is refused."""
+        found = self._find(key, accept)
         return found[1] if found else None
 
     @contextmanager
@@ -195,14 +202,18 @@ class Store:
             return FileLock(path, f"study '{name}'")
         return AdvisoryLock(self._database, self._storage, study_id, name)
 
-    def _find(self, key: str) -> tuple[str, TrialResult] | None:
-        """A finished trial with this key and its location: `study#number`."""
-        with single_line_errors(self.label, self._file):
-            found = self.retry_while_unreachable(lambda: self._index.find(key))
-        if found is None:
+    def _find(self, key: str, accept: Accept) -> tuple[str, TrialResult] | None:
+        """A finished trial with this key that is accepted, and its location: `study#number`."""
+
+        def first() -> tuple[str, TrialResult] | None:
+            for study, trial in self._index.find(key):
+                result = TrialResult.from_json(trial.user_attrs[RECORD])
+                if accept(result):
+                    return f"{study}#{trial.number}", result
             return None
-        study, trial = found
-        return f"{study}#{trial.number}", TrialResult.from_json(trial.user_attrs[RECORD])
+
+        with single_line_errors(self.label, self._file):
+            return self.retry_while_unreachable(first)
 
 
 class StudyStore:
@@ -265,10 +276,16 @@ class StudyStore:
         self._results[handle.id] = result
         self._finished.add(handle.trial)
 
-    def reuse(self, trial: Trial, key: str) -> TrialResult | None:
+    def reuse(self, trial: Trial, key: str, *, accept: Accept = _any) -> TrialResult | None:
         """Copy the finished trial with this key from any study, if there is one.
 
         The user attribute `reused_from` of the copy names its origin.
+
+        Args:
+            trial: neither finished nor running.
+            key: as in `start`.
+            accept: False for a result that lacks what this study needs, such as a score that an
+                older d90 did not measure.
 
         Raises:
             StudyLockedError: another driver has taken the study over.
@@ -276,7 +293,7 @@ class StudyStore:
             RuntimeError: the trial is finished or running: no trial is repeated.
         """
         self._check_new(trial)
-        found = self._store._find(key)
+        found = self._store._find(key, accept)
         if found is None:
             return None
         source, result = found[0], replace(found[1], trial=trial)
@@ -285,9 +302,9 @@ class StudyStore:
         self.finish(self._start(trial, described), result)
         return result
 
-    def has_result(self, key: str) -> bool:
+    def has_result(self, key: str, *, accept: Accept = _any) -> bool:
         """Whether `reuse` would find a trial with this key."""
-        return self._store.find(key) is not None
+        return self._store.find(key, accept=accept) is not None
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """Save values for reports that are not settings, such as D or the majority rate.

@@ -56,6 +56,7 @@ def measure(
             task,
             method=method,
             dims=chosen.dimensions(),
+            criterion=protocol.criterion,
             **subspace,
             **training.keywords(protocol.baseline_epochs),
             **data,

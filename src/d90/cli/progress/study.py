@@ -18,6 +18,7 @@ from d90.cli.progress.live import LiveDisplay
 from d90.cli.progress.narrowing import d90_so_far, sparkline, why_next
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepCallback, SweepItem
+from d90.search.criteria import SMOOTH
 from d90.search.history import HistoryPoint, history
 from d90.search.proposals import Proposal
 from d90.search.trial import Trial, TrialResult
@@ -122,6 +123,7 @@ class StudyProgress(SweepCallback, LiveDisplay):
             f"{problem.model_name} on {problem.task.name}: D = {problem.D:,}, "
             f"{subspace.method.upper()}, {subspace.projection}, "
             f"scale {subspace.scale}, majority {problem.majority:.3f}"
+            + (f", scored by {problem.criterion}" if problem.criterion in SMOOTH else "")
         )
         if results:
             self._print(f"trials already finished: {len(results)}")
@@ -151,7 +153,8 @@ class StudyProgress(SweepCallback, LiveDisplay):
         with self._lock:
             self._running.pop(result.trial, None)
         self._update(study, results)
-        metric = "-" if result.metric is None else f"{result.metric:.4f}"
+        score = study.scored([result])[0].metric
+        metric = "-" if score is None else f"{score:.4f}"
         source = "from another study" if reused else format_seconds(result.seconds)
         reason = f": {result.message}" if result.message else ""
         so_far = f", {d90_so_far(self._name, self._history[-1])}" if self._history else ""
@@ -194,8 +197,9 @@ class StudyProgress(SweepCallback, LiveDisplay):
     def _update(self, study: Study, results: Sequence[TrialResult]) -> None:
         protocol = study.protocol
         self._finished = [result.seconds for result in results[-RECENT:]]
+        results = study.scored(results)
         self._done, self._remaining = len(results), protocol.max_trials(results)
-        self._name = f"d{100 * protocol.target_fraction:g}"
+        self._name = study.quantity
         self._history, self._proposals = history(protocol, results), protocol.proposals(results)
         dims = protocol.dimensions()
         self._widest = dims[-1] / dims[0]

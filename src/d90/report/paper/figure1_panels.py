@@ -39,7 +39,8 @@ def panels(summaries: Sequence[Summary]) -> Figure:
         caption=(
             "The best metric over the learning rates at each d, averaged over seeds. Horizontal "
             "lines: full fine-tuning (solid) and the threshold (dashed), in the model's color; "
-            f"the majority class (dotted, grey). A diamond is d90. {CAPTION}{line_styles}"
+            "the majority class (dotted, grey). A diamond is "
+            f"{wording.quantity(summaries)}. {CAPTION}{line_styles}"
         ),
         alt_text=f"Metric against d for each study. {answers}.",
         draw=lambda: _draw(summaries),
@@ -79,7 +80,7 @@ def _draw(summaries: Sequence[Summary]) -> Drawing:
 
 def _panel(axes: Axes, summaries: Sequence[Summary], palette: dict[str, str]) -> None:
     axes.set_xlabel("d (trained parameters)")
-    axes.set_ylabel(summaries[0].metric)
+    axes.set_ylabel(summaries[0].score_name)
     for summary in summaries:
         color = palette[summary.model]
         points = [(point.d, point.best) for point in summary.curve]
@@ -97,7 +98,7 @@ def _panel(axes: Axes, summaries: Sequence[Summary], palette: dict[str, str]) ->
             draw_error_bar(
                 axes, bar, summary.threshold, along="x", color=color, marker="D", edge=INK
             )
-    majority = max(summary.majority for summary in summaries)
+    majority = max(summary.floor for summary in summaries)
     axes.axhline(majority, color=SOFT, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1)
     log_axis(axes, "x")
 

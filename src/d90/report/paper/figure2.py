@@ -34,7 +34,6 @@ from d90.search.summary import Summary
 
 WIDTH, HEIGHT = 4.4, 3.4
 LEGEND_COLUMNS, LEGEND_ROW = 2, 0.06
-QUANTITY = "d90 and pre-training step"
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def trajectory(
     drawn = [c for c in checkpoints if error_bar(c.summary) is not None]
     claims = _claims(drawn)
     return Document(
-        title="Figure 2: d90 along pre-training",
+        title=f"Figure 2: {_quantity(checkpoints)} along pre-training",
         answer="; ".join(f"{claim.group}: {claim}" for claim in claims)
         or "No checkpoint has a d90.",
         sentences=("The paper claims that d90 falls along pre-training: a negative rho.",),
@@ -88,7 +87,8 @@ def _claims(drawn: Sequence[Checkpoint]) -> list[Claim]:
     for checkpoint in drawn:
         group = groups.setdefault(task_and_method(checkpoint.summary), [])
         group.append((checkpoint.summary, checkpoint.step))
-    return [Claim(QUANTITY, -1, group, correlate(points, _own)) for group, points in groups.items()]
+    name = f"{_quantity(drawn)} and pre-training step"
+    return [Claim(name, -1, group, correlate(points, _own)) for group, points in groups.items()]
 
 
 def _own(summary: Summary) -> str:
@@ -110,7 +110,11 @@ def _table(checkpoints: Sequence[Checkpoint]) -> Table:
         "status",
     )
     rows = tuple(_row(c) for c in ordered)
-    return Table("figure2", "d90 by checkpoint", columns, rows, **D90_FORMAT)
+    return Table("figure2", f"{_quantity(ordered)} by checkpoint", columns, rows, **D90_FORMAT)
+
+
+def _quantity(checkpoints: Sequence[Checkpoint]) -> str:
+    return wording.quantity(checkpoint.summary for checkpoint in checkpoints)
 
 
 def _row(checkpoint: Checkpoint) -> tuple[Value, ...]:
@@ -137,10 +141,10 @@ def _figure(drawn: Sequence[Checkpoint]) -> Figure:
     return Figure(
         name="figure2",
         caption=(
-            f"d90 of each checkpoint, one line per task. {CAPTION} Gray: validation perplexity. A "
-            "checkpoint whose study says nothing of d90 has no point."
+            f"{_quantity(drawn)} of each checkpoint, one line per task. {CAPTION} Gray: validation "
+            "perplexity. A checkpoint whose study says nothing of d90 has no point."
         ),
-        alt_text=f"d90 against optimizer steps of pre-training. {values}.",
+        alt_text=f"{_quantity(drawn)} against optimizer steps of pre-training. {values}.",
         draw=lambda: _draw(drawn),
     )
 
@@ -162,7 +166,7 @@ def _draw(drawn: Sequence[Checkpoint]) -> Drawing:
         legend.append(
             Line2D([], [], color=color, marker=group_markers[group], markersize=4, label=group)
         )
-    axes.set_ylabel("d90")
+    axes.set_ylabel(_quantity(drawn))
     labels = {c.step: c.label for c in drawn if c.label is not None}
     if labels:
         axes.set_xlabel("checkpoint")

@@ -34,7 +34,6 @@ from d90.search.summary import Summary
 
 WIDTH, HEIGHT = 4.6, 3.6
 LEGEND_COLUMNS, LEGEND_ROW = 2, 0.055
-QUANTITY = "d90 and D"
 
 
 def scaling(
@@ -49,7 +48,7 @@ def scaling(
     drawn = [summary for summary in summaries if error_bar(summary) is not None]
     claims = _claims(drawn)
     return Document(
-        title="Figure 3: d90 against the number of parameters",
+        title=f"Figure 3: {wording.quantity(summaries)} against the number of parameters",
         answer="; ".join(f"{claim.group}: {claim}" for claim in claims) or "No study has a d90.",
         sentences=("The paper claims that larger models have a smaller d90: a negative rho.",),
         warnings=(*failure_warnings(failures), *missing_d90_warnings(summaries)),
@@ -68,7 +67,8 @@ def _claims(drawn: Sequence[Summary]) -> list[Claim]:
     groups: dict[str, list[tuple[Summary, float]]] = {}
     for summary in drawn:
         groups.setdefault(task_and_method(summary), []).append((summary, summary.D))
-    return [Claim(QUANTITY, -1, group, correlate(points)) for group, points in groups.items()]
+    name = f"{wording.quantity(drawn)} and D"
+    return [Claim(name, -1, group, correlate(points)) for group, points in groups.items()]
 
 
 def _table(drawn: Sequence[Summary]) -> Table:
@@ -78,7 +78,9 @@ def _table(drawn: Sequence[Summary]) -> Table:
         for summary in sorted(drawn, key=lambda s: (s.task, s.D))
     )
     columns = ("task", "model", "family", "method", "D", *D90_COLUMNS)
-    return Table("figure3", "d90 by number of parameters", columns, rows, **D90_FORMAT)
+    return Table(
+        "figure3", f"{wording.quantity(drawn)} by number of parameters", columns, rows, **D90_FORMAT
+    )
 
 
 def _row(summary: Summary, name: str) -> tuple[Value, ...]:
@@ -97,10 +99,10 @@ def _figure(drawn: Sequence[Summary]) -> Figure:
     return Figure(
         name="figure3",
         caption=(
-            "d90 against the number of parameters D, one point per study; the color is the family "
-            f"of the model, the shape the task. {CAPTION}"
+            f"{wording.quantity(drawn)} against the number of parameters D, one point per study; "
+            f"the color is the family of the model, the shape the task. {CAPTION}"
         ),
-        alt_text=f"d90 against D. {values}.",
+        alt_text=f"{wording.quantity(drawn)} against D. {values}.",
         draw=lambda: _draw(drawn),
     )
 
@@ -127,7 +129,7 @@ def _draw(drawn: Sequence[Summary]) -> Drawing:
     log_axis(axes, "x", (1, 3))
     log_axis(axes, "y", (1, 3))
     axes.set_xlabel("D (parameters)")
-    axes.set_ylabel("d90")
+    axes.set_ylabel(wording.quantity(drawn))
     # Below the plot, where there is room for the name of a task.
     figure.legend(handles=legend, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
     return figure

@@ -106,8 +106,8 @@ def generalization(
     """Figures 4 and 5, and the bound of Theorem 1 for each point.
 
     Args:
-        summaries: studies; those that say nothing of d90, or with a metric other than accuracy,
-            are left out and named in the warnings.
+        summaries: studies; those that say nothing of d90, or with a metric or a criterion other
+            than accuracy, are left out and named in the warnings.
         runs: a name in `RUNS`.
         delta: probability that the bound fails.
         links, command: as in `Document`.
@@ -115,12 +115,14 @@ def generalization(
     points = [
         _study_point(summary, d90, runs, delta)
         for summary in summaries
-        if summary.metric == "accuracy" and summary.curve and (d90 := error_bar(summary))
+        if _is_comparable(summary) and summary.curve and (d90 := error_bar(summary))
     ]
     excluded = tuple(
         f"{short_name(s.model)} on {short_name(s.task)} is left out: its metric is {s.metric}"
-        for s in summaries
         if s.metric != "accuracy"
+        else f"{short_name(s.model)} on {short_name(s.task)} is left out: it measures {s.quantity}"
+        for s in summaries
+        if not _is_comparable(s)
     )
     figures = (_figure(points, "figure4", _accuracy), _figure(points, "figure5", _gap))
     claims = _claims(points) if points else []
@@ -143,6 +145,11 @@ def generalization(
         links=links,
         command=command,
     )
+
+
+def _is_comparable(summary: Summary) -> bool:
+    """Whether its d90 is one of accuracy, as the paper's are."""
+    return summary.metric == "accuracy" and summary.is_papers
 
 
 def _study_point(summary: Summary, d90: ErrorBar, runs: str, delta: float) -> StudyPoint:

@@ -32,11 +32,12 @@ def table1(
 ) -> Document:
     """Table 1, the curves that it is based on, and a table of all studies."""
     failures = failures or {}
+    name = wording.quantity(summaries)
     table, agreement = _table(summaries), _agreement(summaries)
     answered = sum(summary.d90 is not None for summary in summaries)
     return Document(
-        title="Table 1: d90 by model and task",
-        answer=f"{answered} of {len(summaries) + len(failures)} studies have a d90.",
+        title=f"Table 1: {name} by model and task",
+        answer=f"{answered} of {len(summaries) + len(failures)} studies have a {name}.",
         sentences=(agreement,) if agreement else (),
         warnings=(*failure_warnings(failures), *missing_d90_warnings(summaries)),
         tables=(table, _first_passing_table(summaries), studies_table(summaries, failures)),
@@ -58,7 +59,7 @@ def _table(summaries: Sequence[Summary], answer: Callable[[Summary], str] = word
     )
     return Table(
         "table1",
-        "d90",
+        wording.quantity(summaries),
         ("model", *(f"{short_name(task)} {method.upper()}" for method, task in columns)),
         rows,
         _note(summaries),
@@ -89,6 +90,9 @@ def _cell(summary: Summary | None, answer: Callable[[Summary], str]) -> Value:
 
 
 def _published(summary: Summary) -> int | None:
+    """The paper's d90; None for another quantity, with which it is not to be compared."""
+    if summary.quantity != "d90":
+        return None
     return published.d90(summary.model, summary.task, summary.subspace.method)
 
 

@@ -57,6 +57,7 @@ def make_protocol(
     baseline_learning_rates: Sequence[float] = BASELINE_LEARNING_RATES,
     seeds: Sequence[int] = (0,),
     target_fraction: float = 0.9,
+    criterion_of: str = "metric",
 ) -> Protocol:
     """The protocol with this name; None leaves an argument at the protocol's own default.
 
@@ -70,6 +71,7 @@ def make_protocol(
         baseline_learning_rates: of the baseline.
         seeds: of the runs; each decides projection, data order and dropout.
         target_fraction: fraction of the full metric that a d must reach to pass.
+        criterion_of: what that is a fraction of: `metric` or `gain`.
 
     Raises:
         D90Error: the name is unknown; an argument is out of its range or not one of the protocol's.
@@ -103,6 +105,7 @@ def make_protocol(
         baseline_learning_rates=baseline_learning_rates,
         seeds=seeds,
         target_fraction=target_fraction,
+        criterion_of=criterion_of,
         **given,
     )
 

@@ -49,7 +49,6 @@ class AdaptiveProtocol(Protocol):
         budget: largest number of runs, the baseline's included.
         batch: runs at a time; None for as many as `workers`.
         seeds: the first seed; every further run at the same d and rate has the next.
-        majority: metric of the best constant predictor; set by `for_task`.
         evaluation_size: examples that the metric is over; set by `for_task`.
         workers: runs that can be made at once; set by `begin`.
         given: trials of other protocols that have results from the start; set by `begin`.
@@ -66,7 +65,6 @@ class AdaptiveProtocol(Protocol):
     interval_ratio: float = 2.0
     budget: int = 24
     batch: int | None = None
-    majority: float = 0.0
     evaluation_size: int = 1000
     workers: int = field(default=1, metadata=OF_BEGIN)
     given: Sequence[Trial] = field(default=(), metadata=OF_BEGIN)
@@ -205,5 +203,6 @@ def _sampled(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> Posterior:
         tuple(protocol.learning_rates),
         protocol.dimensions(),
         protocol.target_fraction,
+        protocol.criterion_of,
     )
     return sample_posterior(model)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from d90.errors import D90Error
+from d90.search.criteria import check_criterion_of, score_threshold
 from d90.search.curve import curve, full_metric
 from d90.search.proposals import Proposal
 from d90.search.trial import Trial, TrialResult
@@ -35,7 +36,10 @@ class Protocol(ABC):
     A d *passes* when more than half of its seeds trained and its best metric (mean over seeds of
     the best over learning rates) reaches
 
-        threshold = target_fraction * full fine-tuning metric (mean over seeds, best rate).
+        threshold = origin + target_fraction * (full - origin)
+
+    with full the metric of full fine-tuning (mean over seeds, best rate), and the origin 0 or, of
+    the gain, the metric of the best constant predictor.
 
     Without a valid baseline there is nothing to search, and the protocol is finished. Runs that
     collapsed, diverged or failed are finished too: no trial is requested twice.
@@ -46,6 +50,8 @@ class Protocol(ABC):
         seeds: of the runs; each decides projection, data order and dropout. The baseline and
             every d are tried with each of them.
         target_fraction: fraction of the full metric that counts as reaching it, in (0, 1].
+        criterion_of: what that is a fraction of: `metric` or `gain` (`d90.search.criteria`).
+        majority: metric of the best constant predictor; set by `for_task`.
 
     Raises:
         D90Error: an argument is out of its range.
@@ -61,6 +67,8 @@ class Protocol(ABC):
     baseline_learning_rates: Sequence[float] = BASELINE_LEARNING_RATES
     seeds: Sequence[int] = (0,)
     target_fraction: float = 0.9
+    criterion_of: str = "metric"
+    majority: float = 0.0
 
     def __post_init__(self) -> None:
         check_rates("learning_rates", self.learning_rates)
@@ -71,6 +79,7 @@ class Protocol(ABC):
                 f"target_fraction is {self.target_fraction}: expected a number in (0, 1] "
                 "(the paper's is 0.9)."
             )
+        check_criterion_of(self.criterion_of)
 
     @abstractmethod
     def dimensions(self) -> tuple[int, ...]:
@@ -89,13 +98,13 @@ class Protocol(ABC):
         return [Trial(None, rate, s) for rate in self.baseline_learning_rates for s in self.seeds]
 
     def for_task(self, *, majority: float, evaluation_size: int) -> Protocol:
-        """The protocol for a task; by default, the same for every one.
+        """The protocol for a task.
 
         Args:
             majority: metric of the best constant predictor.
             evaluation_size: examples that the metric is over.
         """
-        return self
+        return replace(self, majority=majority)
 
     def begin(self, *, workers: int, given: Sequence[Trial] = ()) -> Protocol:
         """The protocol as a study begins with it; by default, the same.
@@ -168,7 +177,14 @@ class Protocol(ABC):
 
     def _threshold(self, results: Sequence[TrialResult]) -> float | None:
         full = full_metric(results)
-        return None if full is None else self.target_fraction * full
+        if full is None:
+            return None
+        return score_threshold(
+            full,
+            floor=self.majority,
+            target_fraction=self.target_fraction,
+            criterion_of=self.criterion_of,
+        )
 
 
 def trials(dims: Iterable[int], rates: Sequence[float], seeds: Sequence[int]) -> list[Trial]:
