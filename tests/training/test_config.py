@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 from d90.errors import D90Error
-from d90.training import TrainConfig, learning_rate_factor, subspace_learning_rate
+from d90.subspace import attach
+from d90.training import OPTIMIZERS, TrainConfig, learning_rate_factor, subspace_learning_rate
+from d90.training.config import EXPONENTS
 
 
 @pytest.mark.parametrize(
@@ -41,3 +45,34 @@ def test_subspace_learning_rate_is_the_users_at_the_reference():
     assert subspace_learning_rate(0.01, 200) == 0.01
     assert subspace_learning_rate(0.01, None) == 0.01
     assert subspace_learning_rate(0.01, 10) > 0.01 > subspace_learning_rate(0.01, 10_000)
+
+
+def test_every_optimizer_has_an_exponent():
+    assert set(EXPONENTS) == set(OPTIMIZERS)
+    assert subspace_learning_rate(1.0, 20_000, optimizer="sgd") == 0.01
+    assert subspace_learning_rate(1.0, 20_000, optimizer="adamw") == 0.1
+
+
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_a_step_goes_equally_far_at_every_d(optimizer: str):
+    """On a quadratic: SGD's fall of the loss, and Adam's distance, do not depend on d."""
+    steps = {}
+    for d in (20, 200, 2000):
+        torch.manual_seed(0)
+        layer = nn.Linear(64, 64)
+        start, target = layer.weight.detach().clone(), torch.randn(64, 64)
+
+        def loss(layer: nn.Linear = layer, target: torch.Tensor = target) -> torch.Tensor:
+            layer(torch.zeros(1, 64))
+            return 0.5 * (layer.weight - target).square().sum()
+
+        attach(layer, d=d, scale="model")
+        rate = subspace_learning_rate(1e-3, d, optimizer=optimizer)
+        stepper = OPTIMIZERS[optimizer](layer.parameters(), lr=rate)
+        before = loss()
+        before.backward()
+        stepper.step()
+        after = loss()
+        distance = float((layer.weight - start).norm())
+        steps[d] = float(before - after) if optimizer == "sgd" else distance
+    assert max(steps.values()) < 1.6 * min(steps.values()), steps

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tests.helpers.trackers import ListTracker
 from torch import nn
+from torch.nn.utils import parametrize
 from transformers import (
     AutoModelForSequenceClassification,
     BartConfig,
@@ -28,7 +29,7 @@ from transformers import (
 from d90.errors import D90Error
 from d90.models import loading
 from d90.search.trial import Trial, TrialResult
-from d90.subspace import attach
+from d90.subspace import attach, lam_names
 from d90.tasks import Task
 from d90.training import Progress, TrainConfig, estimate_seconds, subspace_learning_rate
 from d90.training import train as train_at
@@ -322,6 +323,56 @@ def test_the_learning_rate_is_normalized_in_a_subspace(data: TokenizedTask, new_
     assert result.trial == Trial(50, 0.01, 3)
     assert tracker.config["learning_rate"] == subspace_learning_rate(0.01, 50)
     assert tracker.config["seed"] == 3
+
+
+@pytest.mark.parametrize("d", [20, 2000])
+def test_lam_has_a_learning_rate_that_does_not_depend_on_d(data: TokenizedTask, new_model, d: int):
+    model = new_model()
+    subspace = attach(model, d=d, method="said")
+    assert subspace.lam is not None
+    config = replace(CONFIG, max_steps=1, optimizer="adamw", weight_decay=0.5, warmup_ratio=0.0)
+    with torch.no_grad():
+        subspace.z.fill_(0.01)  # Else lam has no gradient.
+    train(model, data, config, learning_rate=0.01, d=d)
+    # The first step of Adam changes every entry by its learning rate; z also decays.
+    moved = (subspace.lam.detach() - 1).abs()
+    assert moved.tolist() == pytest.approx([0.01] * len(moved), rel=1e-3)
+    rate = subspace_learning_rate(0.01, d)
+    assert float((subspace.z - 0.01 * (1 - rate * 0.5)).abs().max()) == pytest.approx(
+        rate, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_said_run_resumes_exactly(data: TokenizedTask, new_model, tmp_path: Path, optimizer: str):
+    config = replace(CONFIG, max_steps=9, optimizer=optimizer, weight_decay=0.1)
+
+    def run(**options: Any) -> nn.Module:
+        model = new_model()
+        attach(model, d=30, method="said")
+        train(model, data, config, d=30, **options)
+        return model
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    whole = run()
+    folder = {"checkpoint_dir": tmp_path, "checkpoint_every": 4}
+    with pytest.raises(KeyboardInterrupt):
+        run(on_progress=kill, **folder)
+    assert same_weights(run(**folder), whole)
+    (lam,) = (p for name, p in whole.named_parameters() if name == "subspace.lam")
+    assert float((lam - 1).abs().max()) > 1e-4
+
+
+def test_lam_is_found_while_it_is_quantized(new_model):
+    model = new_model()
+    subspace = attach(model, d=30, method="said")
+    assert lam_names(model) == ["subspace.lam"]
+    parametrize.register_parametrization(subspace, "lam", nn.Identity())
+    assert lam_names(model) == ["subspace.parametrizations.lam.original"]
+    assert lam_names(new_model()) == []
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])

@@ -97,12 +97,16 @@ class Problem:
 
     def key(self, trial: Trial) -> str:
         """A digest of everything that decides the result of the trial, in any study."""
+        config = self.runner.config_for(trial.d)
+        rate = trial.learning_rate
         training = {
-            **self.runner.config_for(trial.d).to_dict(),
+            **config.to_dict(),
             "precision": self.runner.precision,
-            "learning_rate": subspace_learning_rate(trial.learning_rate, trial.d),
+            "learning_rate": subspace_learning_rate(rate, trial.d, optimizer=config.optimizer),
             "seed": trial.seed,
         }
+        if self.subspace.is_said and not trial.is_full:
+            training["lam_learning_rate"] = rate
         content = {
             **self.identity,
             "training": training,

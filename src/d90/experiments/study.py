@@ -14,7 +14,7 @@ from d90.search.protocols import Protocol, protocol_name
 from d90.search.trial import TrialResult
 from d90.storage.store import study_name
 from d90.training import TrainConfig
-from d90.training.config import EXPONENT, REFERENCE_D
+from d90.training.config import EXPONENTS, REFERENCE_D
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ class Study:
             "subspace": problem.subspace.names(),
             "training": _training_settings(runner.config, runner.precision),
             "baseline_training": _training_settings(runner.baseline_config, runner.precision),
-            "normalization": {"reference_d": REFERENCE_D, "exponent": EXPONENT},
+            "normalization": {
+                "reference_d": REFERENCE_D,
+                "exponent": EXPONENTS[runner.config.optimizer],
+            },
             "criterion": problem.criterion,
             "protocol": json.loads(json.dumps(protocol)),
         }

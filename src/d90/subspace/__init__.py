@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from d90.search.subspace_config import SubspaceConfig
-from d90.subspace.attach import attach, detach, hold
+from d90.subspace.attach import attach, detach, hold, lam_names
 from d90.subspace.grouping import GROUPINGS
 from d90.subspace.layout import Group, Layout, ParamSlice
 from d90.subspace.scaling import SCALES
@@ -20,4 +20,5 @@ __all__ = [
     "attach",
     "detach",
     "hold",
+    "lam_names",
 ]

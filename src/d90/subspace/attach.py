@@ -99,6 +99,15 @@ def hold(model: nn.Module) -> AbstractContextManager[None]:
     return subspace.hold() if isinstance(subspace, Subspace) else nullcontext()
 
 
+def lam_names(model: nn.Module) -> list[str]:
+    """The name of SAID's lam among the model's parameters, also while it is parametrized."""
+    subspace = getattr(model, NAME, None)
+    if not isinstance(subspace, Subspace):
+        return []
+    names = (name for name, _ in subspace.named_parameters())
+    return [f"{NAME}.{name}" for name in names if "lam" in name.split(".")]
+
+
 def _install(model: nn.Module, subspace: Subspace, weights: Sequence[ParamRef]) -> None:
     """Put the subspace in the model, and register in `subspace.undo` how to remove it."""
     undo = subspace.undo

@@ -25,9 +25,9 @@ NO_RESULT = ("gradient_checkpointing", "log_with")
 MAX_COUNT = 2**31 - 1
 """Of epochs, optimizer steps and examples: torch counts in 64 bits, also their products."""
 
-EXPONENT = 0.5
+EXPONENTS = {"adam": 0.5, "adamw": 0.5, "sgd": 1.0}
 REFERENCE_D = 200
-"""How the subspace learning rate depends on d: `subspace_learning_rate`."""
+"""How the subspace learning rate of each optimizer depends on d: `subspace_learning_rate`."""
 
 
 @dataclass(frozen=True)
@@ -112,22 +112,31 @@ def check_learning_rate(learning_rate: float) -> None:
         )
 
 
-def subspace_learning_rate(learning_rate: float, d: int | None) -> float:
-    """The optimizer's learning rate for z: `learning_rate * sqrt(200 / d)`.
+def subspace_learning_rate(
+    learning_rate: float, d: int | None, *, optimizer: str = "adam"
+) -> float:
+    """The optimizer's learning rate for z: `learning_rate * (200 / d)^exponent`.
 
-    A step of Adam changes each entry of z by about its learning rate, and so moves a tensor whose
-    columns of P have unit norm by about that times sqrt(d). Divided by sqrt(d), one
-    `learning_rate` moves a tensor equally far at every d, and is the optimizer's own at d = 200.
-    Measured (`docs/results`): 0.008 is within 0.006 of the best of five rates at d = 100, 1,000 and
-    10,000, and within one standard error of it at d = 10.
+    One `learning_rate` then moves a tensor equally far at every d, and is the optimizer's own at
+    d = 200:
+
+    * Adam changes each entry of z by about its learning rate, and so moves a tensor whose columns
+      of P have unit norm by about that times sqrt(d): the exponent is 1/2.
+    * SGD changes z by its learning rate times P^T g, and so theta by that times P P^T g. The trace
+      of P P^T is d, over D rows: on average it is d / D of the step -g of full fine-tuning, so the
+      exponent is 1.
+
+    Measured, with Adam (`docs/results`): 0.008 is within 0.006 of the best of five rates at
+    d = 100, 1,000 and 10,000, and within one standard error of it at d = 10.
 
     Args:
         learning_rate: as the user gives it.
         d: dimension of the subspace; None for full fine-tuning, whose rate is not normalized.
+        optimizer: a key of `OPTIMIZERS`.
     """
     if d is None:
         return learning_rate
-    return learning_rate * (REFERENCE_D / d) ** EXPONENT
+    return learning_rate * (REFERENCE_D / d) ** EXPONENTS[optimizer]
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:

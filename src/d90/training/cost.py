@@ -38,7 +38,8 @@ def estimate_seconds(
         model,
         data,
         replace(config, max_steps=WARMUP_STEPS + timed_steps),
-        learning_rate=subspace_learning_rate(learning_rate, d),
+        learning_rate=subspace_learning_rate(learning_rate, d, optimizer=config.optimizer),
+        lam_learning_rate=learning_rate,
         seed=seed,
     )
     device = run.accelerator.device

@@ -68,6 +68,8 @@ class TrainingLoop(ABC, Generic[StateT]):
         config: how the run is trained.
         optimizer: makes the optimizer from parameters, `lr` and `weight_decay`.
         learning_rate: peak of the schedule.
+        own_learning_rates: peaks of parameters that have one of their own, by name, and no weight
+            decay.
         seed: of dropout.
         run_name: folder of the tracker's files, under `runs/`.
         process_group: the processes that make the run; only the main one writes and logs.
@@ -87,15 +89,20 @@ class TrainingLoop(ABC, Generic[StateT]):
         *,
         optimizer: Callable[..., torch.optim.Optimizer],
         learning_rate: float,
+        own_learning_rates: Mapping[str, float] | None = None,
         seed: int,
         run_name: str,
         process_group: ProcessGroup,
     ) -> None:
         check_learning_rate(learning_rate)
+        self.own_learning_rates = dict(own_learning_rates or {})
         self.state, self.config = state, config
         self.learning_rate, self.seed = learning_rate, seed
         self.process_group = process_group
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        # In the order of the optimizer's groups, by which a checkpoint numbers its state.
+        trainable.sort(key=lambda item: item[0] in self.own_learning_rates)
+        self.parameters = dict(trainable)
         name = f"{run_name}-rate-{learning_rate:g}-seed-{seed}"
         self.accelerator = _accelerator(config, Path("runs") / name)
         self._device = self.accelerator.device
@@ -103,8 +110,9 @@ class TrainingLoop(ABC, Generic[StateT]):
         self._module = model
         self._gradients = GradientSync(self.parameters.values(), process_group)
         self.optimizer = optimizer(
-            self.parameters.values(), lr=learning_rate, weight_decay=config.weight_decay
+            self._parameter_groups(), lr=learning_rate, weight_decay=config.weight_decay
         )
+        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self._started = perf_counter()
 
     @abstractmethod
@@ -139,8 +147,8 @@ class TrainingLoop(ABC, Generic[StateT]):
         # Dropout is seeded at each step, so that no generator state has to be saved.
         seed_dropout(dropout_seed(self.seed, step, self.process_group.rank), self._device)
         factor = learning_rate_factor(step, self.steps, self.config.warmup_ratio)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * factor
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
         if not self._module.training:  # It takes 0.6 ms for twelve layers.
             self._module.train()
         with hold(self._module):
@@ -157,6 +165,16 @@ class TrainingLoop(ABC, Generic[StateT]):
         self.log({"loss": loss, "learning_rate": self.learning_rate * factor})
         self._record(loss)
         return loss
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Those with the run's learning rate, then one group for each that has its own."""
+        own = self.own_learning_rates
+        shared = [p for name, p in self.parameters.items() if name not in own]
+        return [{"params": shared}] + [
+            {"params": [p], "lr": own[name], "weight_decay": 0.0}
+            for name, p in self.parameters.items()
+            if name in own
+        ]
 
     def _backward(self, losses: Iterator[Tensor]) -> Tensor:
         """Accumulate the gradients of the losses, over all processes; the sum of the losses."""

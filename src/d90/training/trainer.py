@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from d90.distributed.process_group import get_process_group
 from d90.errors import D90Error
 from d90.search.trial import Status, Trial, TrialResult
+from d90.subspace import lam_names
 from d90.training.config import OPTIMIZERS, TrainConfig, subspace_learning_rate
 from d90.training.data import TokenizedTask, collate, training_batches
 from d90.training.evaluation import evaluate
@@ -69,7 +70,8 @@ def train(
             ends with its last weights, or those of its best epoch, in evaluation mode.
         data: the tokenized task.
         config: how it is trained.
-        learning_rate: peak; in a subspace it is normalized by `subspace_learning_rate`.
+        learning_rate: peak; in a subspace that of z is normalized by `subspace_learning_rate`, and
+            that of lam is not.
         seed: of the data order and of dropout.
         d: dimension of the attached subspace; None for full fine-tuning.
         on_progress: called in the main process after every optimizer step.
@@ -86,7 +88,8 @@ def train(
         model,
         data,
         config,
-        learning_rate=subspace_learning_rate(learning_rate, d),
+        learning_rate=subspace_learning_rate(learning_rate, d, optimizer=config.optimizer),
+        lam_learning_rate=learning_rate,
         seed=seed,
         keep_best=keep_best,
     )
@@ -120,6 +123,8 @@ class Trainer(TrainingLoop[TrainState]):
         data: the tokenized task.
         config: how it is trained.
         learning_rate: peak, as the optimizer sees it.
+        lam_learning_rate: that of SAID's lam, which has no weight decay; by default the same. The
+            scale of lam is 1 at any d, so it is not normalized like that of z.
         seed: of the data order and of dropout.
         keep_best: keep a copy of the parameters of the best epoch.
 
@@ -134,9 +139,11 @@ class Trainer(TrainingLoop[TrainState]):
         config: TrainConfig,
         *,
         learning_rate: float,
+        lam_learning_rate: float | None = None,
         seed: int = 0,
         keep_best: bool = False,
     ) -> None:
+        lams = dict.fromkeys(lam_names(model), lam_learning_rate or learning_rate)
         num_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         super().__init__(
             model,
@@ -144,6 +151,7 @@ class Trainer(TrainingLoop[TrainState]):
             config,
             optimizer=OPTIMIZERS[config.optimizer],
             learning_rate=learning_rate,
+            own_learning_rates=lams,
             seed=seed,
             run_name=f"{num_trainable}-parameters",
             process_group=get_process_group(),
@@ -246,6 +254,7 @@ class Trainer(TrainingLoop[TrainState]):
         return {
             **self.config.to_dict(),
             "learning_rate": self.learning_rate,
+            **{f"learning_rate of {name}": rate for name, rate in self.own_learning_rates.items()},
             "seed": self.seed,
         }
 
