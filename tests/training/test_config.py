@@ -20,6 +20,9 @@ from d90.training.config import EXPONENTS
         ({"log_with": "tensorbord"}, "did you mean 'tensorboard'"),
         ({"max_grad_norm": 0.0}, "max_grad_norm 0.0"),
         ({"warmup_ratio": 1.5}, "warmup_ratio 1.5"),
+        ({"average_last": 0.0}, "average_last 0.0"),
+        ({"average_last": 1.5}, "average_last 1.5"),
+        ({"average_last": float("nan")}, "average_last nan"),
         ({"epochs": 0}, "epochs 0"),
         ({"batch_size": 0}, "batch_size 0"),
         ({"max_steps": -1}, "max_steps -1"),
@@ -45,6 +48,11 @@ def test_subspace_learning_rate_is_the_users_at_the_reference():
     assert subspace_learning_rate(0.01, 200) == 0.01
     assert subspace_learning_rate(0.01, None) == 0.01
     assert subspace_learning_rate(0.01, 10) > 0.01 > subspace_learning_rate(0.01, 10_000)
+
+
+def test_averaging_is_in_an_identity_only_where_it_is_given():
+    assert "average_last" not in TrainConfig().to_dict()
+    assert TrainConfig(average_last=0.25).to_dict()["average_last"] == 0.25
 
 
 def test_every_optimizer_has_an_exponent():

@@ -188,6 +188,55 @@ def test_infinite_predictions_end_the_run(data: TokenizedTask):
     assert result.status == "diverged"
 
 
+@pytest.mark.parametrize(("fraction", "steps"), [(0.25, [8, 9, 10]), (0.2, [9, 10])])
+def test_a_run_ends_with_the_mean_of_its_last_steps(
+    data: TokenizedTask, new_model, fraction: float, steps: list[int]
+):
+    """Of 10 optimizer steps the last quarter is 3, rounded up; the last evaluation is of it."""
+
+    def run(**options: Any) -> tuple[nn.Module, TrialResult, list[dict[str, torch.Tensor]]]:
+        model, seen = new_model(), []
+        attach(model, d=30)
+        config = replace(CONFIG, max_steps=10, **options)
+        result = train(
+            model, data, config, d=30, on_progress=lambda _: seen.append(weights_of(model))
+        )
+        return model, result, seen
+
+    plain, before, seen = run()
+    averaged, after, again = run(average_last=fraction)
+    z = [step["subspace.z"] for step in seen]
+    mean = torch.stack([z[step - 1] for step in steps]).double().mean(0)
+    torch.testing.assert_close(
+        weights_of(averaged)["subspace.z"].double(), mean, rtol=1e-5, atol=1e-8
+    )
+    assert torch.equal(again[8]["subspace.z"], z[8])  # Training itself does not change.
+    assert not torch.equal(weights_of(plain)["subspace.z"].double(), mean)
+    assert after.history[-1]["brier"] != before.history[-1]["brier"]
+
+
+@pytest.mark.parametrize("killed_at", [4, 7, 9])
+def test_a_mean_resumes_exactly(data: TokenizedTask, new_model, tmp_path: Path, killed_at: int):
+    config = replace(CONFIG, max_steps=10, average_last=0.5)
+
+    def run(**options: Any) -> tuple[nn.Module, TrialResult]:
+        model = new_model()
+        attach(model, d=30, method="said")
+        return model, train(model, data, config, d=30, keep_best=True, **options)
+
+    def kill(progress: Progress) -> None:
+        if progress.step == killed_at:
+            raise KeyboardInterrupt
+
+    whole, expected = run()
+    folder = {"checkpoint_dir": tmp_path, "checkpoint_every": 3}
+    with pytest.raises(KeyboardInterrupt):
+        run(on_progress=kill, **folder)
+    resumed, result = run(**folder)
+    assert same_weights(resumed, whole)
+    assert timeless(result) == timeless(expected)
+
+
 def test_early_stop(data: TokenizedTask):
     result = train(Constant(growth=0.0), data, replace(CONFIG, epochs=10, patience=2))
     assert len(result.history) == 3

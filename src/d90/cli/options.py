@@ -240,6 +240,15 @@ def training_options(
             "--gradient-checkpointing",
         ),
     ] = False,
+    average_last: Annotated[
+        float | None,
+        option(
+            "End a subspace trial with the mean of its parameters over this last fraction of its "
+            "steps, such as 0.25.",
+            TRAINING,
+            show_default="no mean",
+        ),
+    ] = None,
     max_length: Annotated[int, option("Maximum number of tokens per example.", TRAINING)] = 128,
     dtype: Annotated[
         str, option("Weight dtype; overrides the checkpoint's.", TRAINING)
@@ -254,6 +263,7 @@ def training_options(
         "gradient_accumulation_steps": gradient_accumulation_steps,
         "gradient_checkpointing": gradient_checkpointing,
         "precision": precision,
+        "average_last": average_last,
     }
     return TrainingOptions(settings, {"max_length": max_length, "dtype": dtype})
 
@@ -273,8 +283,8 @@ class TrainingOptions:
     def keywords(self, baseline_epochs: int | None = None) -> dict[str, Any]:
         """Keywords of `d90.experiments.problem.load_problem`; torch is loaded.
 
-        The baseline is trained like the subspace trials, but with AdamW, and for
-        `baseline_epochs` where given.
+        The baseline is trained like the subspace trials, but with AdamW, without averaging, and
+        for `baseline_epochs` where given.
 
         Raises:
             D90Error: as `TrainConfig`.
@@ -282,7 +292,7 @@ class TrainingOptions:
         from d90.training import TrainConfig
 
         training = TrainConfig(**self.config)
-        baseline = replace(training, optimizer="adamw", weight_decay=0.01)
+        baseline = replace(training, optimizer="adamw", weight_decay=0.01, average_last=None)
         if baseline_epochs is not None:
             baseline = replace(baseline, epochs=baseline_epochs, max_steps=None)
         return {"training": training, "baseline_training": baseline, **self.inputs}

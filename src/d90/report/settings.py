@@ -19,6 +19,7 @@ OPTIONS: Mapping[str, str] = {
     "training.max_steps": "--max-steps",
     "training.batch_size": "--batch-size",
     "training.gradient_accumulation_steps": "--gradient-accumulation-steps",
+    "training.average_last": "--average-last",
     "training.precision": "--precision",
     "baseline_training.epochs": "--baseline-epochs",
     "protocol.name": "--protocol",

@@ -47,6 +47,8 @@ class TrainConfig:
         weight_decay: of the optimizer.
         precision: `no`, `bf16` (autocast), or `auto`: bf16 if the hardware supports it
             (`has_bf16`).
+        average_last: at the end, replace the parameters by their mean over this last fraction of
+            the steps, above 0; None for no average.
         patience: stop after so many epochs without improvement; None to disable.
         gradient_checkpointing: recompute the activations inside the layers in the backward pass:
             less memory, a third more time, the same result up to rounding.
@@ -62,6 +64,7 @@ class TrainConfig:
     max_grad_norm: float | None = 1.0
     weight_decay: float = 0.0
     precision: str = "auto"
+    average_last: float | None = None
     patience: int | None = None
     gradient_checkpointing: bool = False
     log_with: str | GeneralTracker | None = None
@@ -79,6 +82,11 @@ class TrainConfig:
             )
         if not 0 <= self.warmup_ratio < 1:
             raise D90Error(f"warmup_ratio {self.warmup_ratio}: a fraction below 1 is expected.")
+        if self.average_last is not None and not 0 < self.average_last <= 1:
+            raise D90Error(
+                f"average_last {self.average_last}: a fraction of the steps is expected, above 0 "
+                "and at most 1."
+            )
         for name in (
             "epochs",
             "max_steps",
@@ -100,8 +108,12 @@ class TrainConfig:
         return "bf16" if has_bf16() else "no"
 
     def to_dict(self) -> dict[str, float | str | None]:
-        """The fields by name, without those of `NO_RESULT`."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NO_RESULT}
+        """The fields by name, without those of `NO_RESULT`; `average_last` only where given.
+
+        So the trials of a d90 that did not average are those of one that does not.
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NO_RESULT}
+        return {k: v for k, v in values.items() if k != "average_last" or v is not None}
 
 
 def check_learning_rate(learning_rate: float) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -167,6 +168,7 @@ class Trainer(TrainingLoop[TrainState]):
         self.evaluation_batch_size = EVALUATION_FACTOR * config.batch_size
         self._epoch_batches: tuple[int, list[list[int]]] = (-1, [])
         self._best: dict[str, Tensor] = {}
+        self._mean: dict[str, Tensor] = {}
         self.start_trackers(self._settings())
 
     @property
@@ -183,6 +185,33 @@ class Trainer(TrainingLoop[TrainState]):
         if best is None or patience is None:
             return False
         return len(self.state.epochs) - 1 - best >= patience
+
+    def optimizer_step(self) -> float:
+        """As `TrainingLoop.optimizer_step`; the last one ends with the mean of `average_last`."""
+        loss = super().optimizer_step()
+        if self.config.average_last is not None:
+            self._average(self.state.step - self._first_averaged + 1)
+        return loss
+
+    @property
+    def _first_averaged(self) -> int:
+        """The optimizer step, counted from 1, from which on parameters are averaged."""
+        return self.steps - math.ceil((self.config.average_last or 0.0) * self.steps) + 1
+
+    @torch.no_grad()
+    def _average(self, count: int) -> None:
+        """Take the parameters into their mean as the `count`-th; the last one puts it in place."""
+        if count < 1:
+            return
+        for name, parameter in self.parameters.items():
+            if count > 1 and name not in self._mean:
+                raise D90Error(f"the checkpoint has no mean of {name}: remove it.")
+            if count == 1:
+                self._mean[name] = parameter.detach().clone()
+            else:
+                self._mean[name].add_(parameter - self._mean[name], alpha=1 / count)
+            if self.state.step == self.steps:
+                parameter.copy_(self._mean[name])
 
     def _losses(self, step: int) -> Iterator[Tensor]:
         return self._batch_losses(self._batches_of(step))
@@ -278,22 +307,24 @@ class Trainer(TrainingLoop[TrainState]):
         }
 
     def _tensors(self) -> dict[str, Tensor]:
-        best = {f"best.{name}": tensor for name, tensor in self._best.items()}
-        return {**super()._tensors(), **best}
+        kept = {"best": self._best, "mean": self._mean}
+        copies = {f"{kind}.{name}": t for kind, of in kept.items() for name, t in of.items()}
+        return {**super()._tensors(), **copies}
 
     def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        best = {key: tensor for key, tensor in tensors.items() if key.startswith("best.")}
-        super()._check_tensors({key: t for key, t in tensors.items() if key not in best})
-        for key, tensor in best.items():
-            parameter = self.parameters.get(key.removeprefix("best."))
+        copies = {k: tensor for k, tensor in tensors.items() if k.startswith(("best.", "mean."))}
+        super()._check_tensors({key: t for key, t in tensors.items() if key not in copies})
+        for key, tensor in copies.items():
+            parameter = self.parameters.get(key[len("best.") :])
             if parameter is None or tensor.shape != parameter.shape:
                 raise D90Error(f"'{key[:50]}' is of no parameter, or of another shape")
 
     def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         super()._load_tensors(tensors)
         for name, parameter in self.parameters.items():
-            if f"best.{name}" in tensors:
-                self._best[name] = tensors[f"best.{name}"].to(parameter.device)
+            for kind, kept in (("best", self._best), ("mean", self._mean)):
+                if f"{kind}.{name}" in tensors:
+                    kept[name] = tensors[f"{kind}.{name}"].to(parameter.device)
 
     def result(self, trial: Trial, status: Status, message: str) -> TrialResult:
         """The result of the run, given how its loop ended."""
