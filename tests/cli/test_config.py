@@ -53,7 +53,7 @@ def test_the_command_line_takes_precedence(
         "model",
         1,
     )
-    assert [(t["d"], t["seed"]) for t in summary["trials"]] in ([(None, 0), (20, 3)], [(None, 0)])
+    assert [(t["d"], t["seed"]) for t in summary["trials"]] in ([(None, 3), (20, 3)], [(None, 3)])
     assert (summary["settings"]["training"]["max_steps"], summary["settings"]["max_length"]) == (
         3,
         16,

@@ -83,9 +83,8 @@ def test_full_fine_tuning_comes_first_with_null_for_d() -> None:
 
 def test_nan_becomes_null_and_numpy_becomes_plain() -> None:
     result = TrialResult(Trial(10, 0.01), "diverged", math.nan, math.inf, 1.0, {"f1": math.nan})
-    summary = study(
-        [result], D=np.int64(7), full_metric=np.float32(0.5), settings={"path": Path("a")}
-    )
+    summary = study([result], full_metric=np.float32(0.5), settings={"path": Path("a")})
+    summary = replace(summary, D=np.int64(7))
     data = strict_json(summary.to_json())
     assert data["trials"][0]["metric"] is None
     assert data["trials"][0]["train_metric"] is None
