@@ -3,7 +3,8 @@
     python -m benchmarks.repetitions run FOLDER --model bert-tiny --task data/sst2
     python -m benchmarks.repetitions table FOLDER
 
-`run` gives one command of `d90 measure` after another, with one store, and can be interrupted. The
+`run` gives one command of `d90 measure` after another, each with a store of its own so that none
+takes over results of another, and can be interrupted. The
 settings are those of `docs/results`' first section: 6,000 training examples, 2 epochs, onehot.
 No repetition shares a seed with another or with the reference, so that their answers are
 independent but for the head and the examples. `table` reads d90 and its interval of each, and the
@@ -66,7 +67,7 @@ def run(folder: Path, model: str, task: str, names: Sequence[str]) -> None:
     """Measure what is not measured yet."""
     for name in names:
         command = [sys.executable, "-m", "d90", "measure", model, task, *TRAINING]
-        command += [*studies()[name], f"--store={folder / 'd90.db'}", f"--output={folder / name}"]
+        command += [*studies()[name], f"--store={folder / name}.db", f"--output={folder / name}"]
         subprocess.run(command, check=True)
 
 
@@ -95,18 +96,22 @@ def resampled_crossings(
 ) -> np.ndarray:
     """Crossings of the reference with its seeds, and those of the baseline, drawn again.
 
+    A seed is drawn for all d at once: its luck is much the same at each of them.
+
     Args:
         reference: the dense study.
         full: a full fine-tuning metric for each of several seeds.
         resamples: how many.
     """
     rng = np.random.default_rng(0)
-    runs = [(p.d, list(p.by_seed.values())) for p in curve(reference.trials)]
+    points = curve(reference.trials)
+    seeds = sorted({seed for point in points for seed in point.by_seed})
     found = []
     for _ in range(resamples):
         threshold = reference.target_fraction * float(rng.choice(full, len(full)).mean())
-        means = {d: float(rng.choice(m, len(m)).mean()) for d, m in runs}
-        found.append(crossing(means, threshold))
+        drawn = rng.choice(seeds, len(seeds)).tolist()
+        metrics = {p.d: [p.by_seed[seed] for seed in drawn if seed in p.by_seed] for p in points}
+        found.append(crossing({d: fmean(m) for d, m in metrics.items() if m}, threshold))
     return np.array(found)
 
 

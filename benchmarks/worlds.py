@@ -3,7 +3,9 @@
 A world answers each trial with the result that a run would have, a function of the trial alone.
 The families are of the form of `d90.search.curve_model`, but for those in `OUTSIDE`. Noise comes in
 three sizes: as measured on bert-tiny and SST-2 (`real`), as of independent evaluation examples
-(`binomial`), and between (`paired`).
+(`binomial`), and between (`paired`). Half of its variance is a seed's luck, the same at every d and
+learning rate: two seeds of docs/results/sst2 differ by 0.024 on average over d, with a standard
+deviation of 0.020 around it.
 """
 
 from __future__ import annotations
@@ -122,7 +124,7 @@ class World:
     def run(self, trial: Trial) -> TrialResult:
         """The result of a trial, the same each time."""
         own = self._generator("run", trial.d or 0, trial.learning_rate, trial.seed)
-        common = self._generator("seed", trial.d or 0, trial.seed).normal()
+        common = self._generator("seed", trial.d is None, trial.seed).normal()
         noise = math.sqrt(0.5) * (common + own.normal())
         if trial.d is None:
             lag = self.lag if trial.learning_rate == self.worse_rate else 0.0

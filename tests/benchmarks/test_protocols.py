@@ -60,6 +60,17 @@ def test_errors_and_coverage_of_the_adaptive_protocol() -> None:
     assert scores(lines)["right"] == 1
 
 
+def test_a_seed_has_the_same_luck_at_every_d() -> None:
+    world = make_world("logistic", 1, "real")
+    at = {d: float(world.mean(np.array(math.log(d)), 0.008)) for d in (30_000, 100_000)}
+    pairs = []
+    for seed in range(400):
+        runs = [world.run(Trial(d, 0.008, seed)) for d in at]
+        if all(run.is_valid for run in runs):
+            pairs.append([(run.metric or 0) - at[run.trial.d or 0] for run in runs])
+    assert np.corrcoef(np.array(pairs).T)[0, 1] == pytest.approx(0.5, abs=0.12)
+
+
 def test_scores_by_hand() -> None:
     line = {"runs": 10, "status": "ok", "range": [10, 1000]}
     lines = [

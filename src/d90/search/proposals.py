@@ -45,7 +45,8 @@ def propose(
         Cov(ln d90, mu_c)^2 / (Var(mu_c) + v_c)
 
     After each choice all covariances are conditioned on it (a Schur complement), so that runs made
-    at the same time differ. Each gets the smallest seed that has not run there.
+    at the same time differ. Each gets the smallest seed that no run has yet: a seed's luck is much
+    the same at every d (its P, data order and dropout), so runs that share one are not independent.
 
     Args:
         posterior: given these runs.
@@ -120,6 +121,6 @@ def _trial(posterior: Posterior, candidate: int, taken: Iterable[Trial], first_s
     else:
         d = None
         learning_rate = model.records.full_rates[candidate - len(model.dims) * rates]
-    used = {t.seed for t in taken if (t.d, t.learning_rate) == (d, learning_rate)}
+    used = {trial.seed for trial in taken}
     seed = next(seed for seed in counted(first_seed) if seed not in used)
     return Trial(d, learning_rate, seed)

@@ -48,7 +48,7 @@ class AdaptiveProtocol(Protocol):
         interval_ratio: of the ends of the interval, at which the search ends; above 1.
         budget: largest number of runs, the baseline's included.
         batch: runs at a time; None for as many as `workers`.
-        seeds: the first seed; every further run at the same d and rate has the next.
+        seeds: the first seed, of the baseline; every further run has the next.
         evaluation_size: examples that the metric is over; set by `for_task`.
         workers: runs that can be made at once; set by `begin`.
         given: trials of other protocols that have results from the start; set by `begin`.
