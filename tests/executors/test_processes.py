@@ -147,7 +147,7 @@ def test_a_study_has_the_same_answer(ready_folder: Path, toy_folder: Path, tmp_p
         executor="processes",
         workers=2,
     )
-    assert len(one.trials) == 6
+    assert len(one.trials) == 8
     assert [*map(without_time, two.ordered_trials)] == [*map(without_time, one.ordered_trials)]
     assert (two.d90, two.status, two.interval) == (one.d90, one.status, one.interval)
 
