@@ -17,7 +17,7 @@ bench_stamp := $(stamp)-bench
 
 DEMO_TASK ?= wordnet-supersense
 DEMO_FLAGS ?= --projection onehot --learning-rates 0.008,0.016 --baseline-learning-rates 1e-4,2e-4 \
-	--epochs 1 --batch-size 16 --max-train-samples 3000 --max-eval-samples 1000
+	--interval-ratio 3 --budget 14 --epochs 1 --batch-size 16 --max-train-samples 3000 --max-eval-samples 1000
 
 # Such as --quick, --only training or --threads 4.
 BENCH_FLAGS ?=
