@@ -116,10 +116,11 @@ def resampled_crossings(
 
 
 def table(folder: Path) -> str:
-    """The answers, and how they agree, as Markdown."""
-    summaries = {name: Summary.load(folder / name / FILE_NAME) for name in studies()}
-    repetitions = [s for name, s in summaries.items() if name != "reference"]
-    reference = summaries["reference"]
+    """The answers of the studies that have ended, and how they agree, as Markdown."""
+    files = {name: folder / name / FILE_NAME for name in studies()}
+    summaries = {name: Summary.load(file) for name, file in files.items() if file.exists()}
+    reference = summaries.get("reference")
+    repetitions = [s for s in summaries.values() if s is not reference]
     full = [s.full_metric for s in repetitions if s.full_metric is not None]
     lines = ["| study | runs | minutes | full | d90 | 95% interval | first that passes |"]
     lines.append("|---" * 7 + "|")
@@ -128,17 +129,18 @@ def table(folder: Path) -> str:
         cells = (name, len(s.trials), f"{minutes:.0f}", f"{s.full_metric or math.nan:.3f}")
         answers = (s.d90 or s.status, _interval(s), s.first_passing_d)
         lines.append("| " + " | ".join(map(str, (*cells, *answers))) + " |")
-    crossings = np.exp(np.quantile(resampled_crossings(reference, full), (0.025, 0.5, 0.975)))
     lines.append("")
-    lines.append(
-        f"Crossing of the reference's means with 0.9 of {fmean(full):.3f}: {crossings[1]:,.0f} "
-        f"({crossings[0]:,.0f} to {crossings[2]:,.0f}, seeds drawn again)."
-    )
     pairs = [(a, b) for a in repetitions for b in repetitions if a is not b and b.d90 is not None]
     inside = sum(_has(a, b.d90) for a, b in pairs)
     lines.append(f"Medians inside another repetition's interval: {inside} of {len(pairs)}.")
-    inside = sum(_has(s, float(crossings[1])) for s in repetitions)
-    lines.append(f"Intervals that have that crossing: {inside} of {len(repetitions)}.")
+    if reference is not None and full:
+        ends = np.exp(np.quantile(resampled_crossings(reference, full), (0.025, 0.5, 0.975)))
+        lines.append(
+            f"Crossing of the reference's means with 0.9 of {fmean(full):.3f}: {ends[1]:,.0f} "
+            f"({ends[0]:,.0f} to {ends[2]:,.0f}, seeds drawn again)."
+        )
+        inside = sum(_has(s, float(ends[1])) for s in repetitions)
+        lines.append(f"Intervals that have that crossing: {inside} of {len(repetitions)}.")
     return "\n".join(lines)
 
 
