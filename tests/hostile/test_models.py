@@ -138,6 +138,7 @@ CASES: dict[str, tuple[Break, str]] = {
     "heads 0": (change("config.json", num_attention_heads=0), "cannot be loaded"),
     "heads 3": (change("config.json", num_attention_heads=3), "cannot be loaded"),
     "10^9 layers": (change("config.json", num_hidden_layers=10**9), "num_hidden_layers"),
+    "501 layers": (change("config.json", num_hidden_layers=501), "num_hidden_layers"),
     "layers text": (change("config.json", num_hidden_layers="2"), "cannot be loaded"),
     "layers more": (change("config.json", num_hidden_layers=3), "do not match its config.json"),
     "vocab_size less": (change("config.json", vocab_size=5), "do not match its config.json"),

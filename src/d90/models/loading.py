@@ -41,8 +41,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 ATTENTION = (None, "eager", "sdpa")
 """What a config.json may name: any other implementation may be a program from the hub."""
 
-MAX_LAYERS = 10_000
-"""Of a config.json: more would take hours to construct, even without weights."""
+MAX_LAYERS = 500
+"""Of a config.json: more take seconds to hours to construct, even without weights."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 
