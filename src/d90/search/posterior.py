@@ -161,9 +161,9 @@ class Posterior:
     def parameters(self) -> Parameters:
         return Parameters(self.theta)
 
-    @cached_property
+    @property
     def rises(self) -> Array:
-        """mu - M, shape (particles, rungs, rates)."""
+        """mu - M, shape (particles, rungs, rates): 1.6 MB, not kept since many posteriors are."""
         return self.model.rises(self.parameters)
 
     @cached_property

@@ -176,10 +176,11 @@ def _proposed(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> tuple[Propos
 
 def _is_answered(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> bool:
     """Whether the posterior ends the search, and the larger sample of the answer agrees."""
-    if not _ends(protocol, _posterior(protocol, runs)):
-        return False
-    model = _posterior(protocol, runs).model
-    return _ends(protocol, sample_posterior(model, particles=ANSWER_PARTICLES, seed=ANSWER_SEED))
+    posterior = _posterior(protocol, runs)
+    return _ends(protocol, posterior) and _ends(
+        protocol,
+        sample_posterior(posterior.model, particles=ANSWER_PARTICLES, seed=ANSWER_SEED),
+    )
 
 
 def _ends(protocol: AdaptiveProtocol, posterior: Posterior) -> bool:
