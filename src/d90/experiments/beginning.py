@@ -8,7 +8,7 @@ resumed study takes the same path although other workers, or other results, are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 from d90.experiments.study import Study
 from d90.search.protocols.base import pending
@@ -34,7 +34,7 @@ def begin(
         The study, and the trials of other protocols that it has from the start.
     """
     beginning = opened.beginning(
-        lambda: {"workers": workers, "given": [[*_fields(t)] for t in _given(study, store, opened)]}
+        lambda: {"workers": workers, "given": [astuple(t) for t in _given(study, store, opened)]}
     )
     given = [Trial(*fields) for fields in beginning["given"]]
     protocol = study.protocol.begin(workers=beginning["workers"], given=given)
@@ -69,8 +69,4 @@ def _given(study: Study, store: Store, opened: StudyStore) -> list[Trial]:
                 if key == study.problem.key(result.trial) and study.has_score(result)
             }
     found.difference_update(study.protocol.baseline())
-    return sorted(found, key=lambda trial: (trial.d or 0, trial.learning_rate, trial.seed))
-
-
-def _fields(trial: Trial) -> tuple[int | None, float, int]:
-    return trial.d, trial.learning_rate, trial.seed
+    return sorted(found, key=lambda trial: trial.sort_key)

@@ -19,7 +19,7 @@ from d90.errors import D90Error, unknown_name
 from d90.executors import TrialRunner
 from d90.models import loading
 from d90.rng import philox
-from d90.search.criteria import SMOOTH, check_criterion
+from d90.search.criteria import SMOOTH, check_criterion, score_floor
 from d90.search.protocols.base import LARGEST_SEED, check_integers
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial
@@ -67,7 +67,7 @@ class Problem:
     @property
     def floor(self) -> float:
         """Score of the best constant predictor by the criterion."""
-        return 0.0 if self.criterion in SMOOTH else self.majority
+        return score_floor(self.criterion, self.majority)
 
     @property
     def family(self) -> str:

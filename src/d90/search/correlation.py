@@ -13,9 +13,8 @@ from typing import Literal
 import numpy as np
 
 from d90.search.curve_model import Array
-from d90.search.posterior import Draws
+from d90.search.posterior import LEVEL, Draws
 
-LEVEL = 0.95
 MIN_CLUSTERS = 4
 """With fewer there is no interval."""
 

@@ -54,6 +54,11 @@ def check_criterion_of(criterion_of: str) -> None:
         raise unknown_name("criterion_of", criterion_of, CRITERIA_OF)
 
 
+def score_floor(criterion: str, majority: float) -> float:
+    """The score of the best constant prediction, whose metric is `majority`."""
+    return 0.0 if criterion in SMOOTH else majority
+
+
 def score_threshold(
     full: Score, *, floor: float, target_fraction: float, criterion_of: str
 ) -> Score:

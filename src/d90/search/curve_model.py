@@ -91,13 +91,12 @@ class Run(NamedTuple):
 
 def runs_of(results: Iterable[TrialResult]) -> tuple[Run, ...]:
     """The runs, sorted: the same for the same results in any order."""
-    results = list(results)
+    results = sorted(results, key=lambda result: result.trial.sort_key)
     valid = {id(r): r.metric for r in valid_results(results)}
-    runs = [
+    return tuple(
         Run(r.trial.d, r.trial.learning_rate, r.trial.seed, r.status, valid.get(id(r)))
         for r in results
-    ]
-    return tuple(sorted(runs, key=lambda run: (run.d or 0, run.learning_rate, run.seed)))
+    )
 
 
 def records(runs: Iterable[Run]) -> Records:

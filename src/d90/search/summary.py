@@ -19,6 +19,7 @@ from d90.search.criteria import (
     check_criterion,
     check_criterion_of,
     quantity_name,
+    score_floor,
     scored,
 )
 from d90.search.curve import Point, curve
@@ -161,7 +162,7 @@ class Summary:
     @property
     def floor(self) -> float:
         """Score of the best constant predictor by the criterion."""
-        return 0.0 if self.criterion in SMOOTH else self.majority
+        return score_floor(self.criterion, self.majority)
 
     @property
     def curve(self) -> tuple[Point, ...]:
@@ -176,7 +177,7 @@ class Summary:
     @property
     def ordered_trials(self) -> list[TrialResult]:
         """The trials sorted by d, learning rate and seed; full fine-tuning first."""
-        return sorted(self.trials, key=_order)
+        return sorted(self.trials, key=lambda result: result.trial.sort_key)
 
     def to_json(self) -> str:
         """The content of `summary.json`: keys in fixed order, one trial per line, NaN as null."""
@@ -294,11 +295,6 @@ def load_summaries(paths: Sequence[Path]) -> list[Summary]:
             summary = Summary.load(file)
             summaries.setdefault(summary.to_json(), summary)
     return list(summaries.values())
-
-
-def _order(result: TrialResult) -> tuple[int, float, int]:
-    trial = result.trial
-    return (-1 if trial.d is None else trial.d, trial.learning_rate, trial.seed)
 
 
 def _trial_keys(result: TrialResult) -> dict[str, Any]:

@@ -32,6 +32,11 @@ class Trial:
         """Whether this is a full fine-tuning run, the baseline of d90."""
         return self.d is None
 
+    @property
+    def sort_key(self) -> tuple[int, float, int]:
+        """Sorts trials by d, full fine-tuning first, then by learning rate and seed."""
+        return self.d or 0, self.learning_rate, self.seed
+
 
 @dataclass(frozen=True)
 class TrialResult:
