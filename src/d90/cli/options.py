@@ -280,11 +280,12 @@ class TrainingOptions:
     config: Mapping[str, Any]
     inputs: Mapping[str, Any]
 
-    def keywords(self, baseline_epochs: int | None = None) -> dict[str, Any]:
+    def keywords(self, protocol: ProtocolOptions | None = None) -> dict[str, Any]:
         """Keywords of `d90.experiments.problem.load_problem`; torch is loaded.
 
-        The baseline is trained like the subspace trials, but with AdamW, without averaging, and
-        for `baseline_epochs` where given.
+        Args:
+            protocol: how many epochs the baseline has, and what trials are scored by; None for a
+                command without a search.
 
         Raises:
             D90Error: as `TrainConfig`.
@@ -292,10 +293,12 @@ class TrainingOptions:
         from d90.training import TrainConfig
 
         training = TrainConfig(**self.config)
-        baseline = replace(training, optimizer="adamw", weight_decay=0.01, average_last=None)
-        if baseline_epochs is not None:
-            baseline = replace(baseline, epochs=baseline_epochs, max_steps=None)
-        return {"training": training, "baseline_training": baseline, **self.inputs}
+        baseline = training.for_baseline()
+        if protocol is not None and protocol.baseline_epochs is not None:
+            baseline = replace(baseline, epochs=protocol.baseline_epochs, max_steps=None)
+        criterion = {} if protocol is None else {"criterion": protocol.criterion}
+        keywords = {"training": training, "baseline_training": baseline}
+        return {**keywords, **self.inputs, **criterion}
 
 
 def data_options(

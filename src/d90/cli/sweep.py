@@ -78,12 +78,7 @@ def sweep_command(
         chosen = protocol.make(default=default_protocol)
         with silence(run.quiet):
             run.check()
-            options = {
-                **subspace,
-                **training.keywords(protocol.baseline_epochs),
-                **data,
-                "criterion": protocol.criterion,
-            }
+            options = {**subspace, **training.keywords(protocol), **data}
             items = build_items(models, tasks, methods, chosen, options)
             run_items(items, run, name, report)
 

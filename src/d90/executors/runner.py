@@ -97,9 +97,7 @@ class TrialRunner:
         self.model_name, self.task = model_name, task
         # `auto` means the precision of this machine, even for trials that run on another.
         self.config = replace(config, precision=config.autocast)
-        full = baseline_config or replace(
-            config, optimizer="adamw", weight_decay=0.01, average_last=None
-        )
+        full = baseline_config or config.for_baseline()
         self.baseline_config = replace(full, precision=full.autocast)
         self.subspace = subspace or SubspaceConfig()
         self.checkpoint_dir, self.checkpoint_every = checkpoint_dir, checkpoint_every

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from accelerate.tracking import GeneralTracker
@@ -106,6 +106,10 @@ class TrainConfig:
         if self.precision != "auto":
             return self.precision
         return "bf16" if has_bf16() else "no"
+
+    def for_baseline(self) -> TrainConfig:
+        """How full fine-tuning is trained by default: the same, but with AdamW and no mean."""
+        return replace(self, optimizer="adamw", weight_decay=0.01, average_last=None)
 
     def to_dict(self) -> dict[str, float | str | None]:
         """The fields by name, without those of `NO_RESULT`; `average_last` only where given.

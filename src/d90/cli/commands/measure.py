@@ -56,9 +56,8 @@ def measure(
             task,
             method=method,
             dims=chosen.dimensions(),
-            criterion=protocol.criterion,
             **subspace,
-            **training.keywords(protocol.baseline_epochs),
+            **training.keywords(protocol),
             **data,
         )
         study = Study(problem, chosen)

@@ -75,12 +75,7 @@ def trajectory(
         if is_series and selected is not None:
             raise D90Error("--checkpoints selects from one folder: leave it out of several models.")
         steps = {} if is_series else checkpoint_models(models[0], selected)
-        options = {
-            **subspace,
-            **training.keywords(protocol.baseline_epochs),
-            **data,
-            "criterion": protocol.criterion,
-        }
+        options = {**subspace, **training.keywords(protocol), **data}
         items = build_items(models if is_series else list(steps), tasks, methods, search, options)
 
         def report(result: SweepResult, links: Links, command: str) -> Document:
