@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -65,6 +66,42 @@ def markers(names: Iterable[str]) -> dict[str, str]:
     """A marker for each name, in order of first appearance; they repeat after eight."""
     distinct = dict.fromkeys(names)
     return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(distinct)}
+
+
+def color_handles(names: Mapping[str, str]) -> list[Line2D]:
+    """Legend entries of the colors that have a name."""
+    return [Line2D([], [], color=color, linewidth=3, label=name) for name, color in names.items()]
+
+
+def marker_handles(names: Mapping[str, str]) -> list[Line2D]:
+    """Legend entries of the markers that have a name."""
+    return [
+        Line2D([], [], marker=marker, linestyle="none", color=INK, markersize=4, label=name)
+        for name, marker in names.items()
+    ]
+
+
+def axes_over_legend(
+    figure: Figure,
+    handles: Sequence[Line2D],
+    *,
+    columns: int,
+    row: float,
+    left: float,
+    width: float,
+) -> Axes:
+    """Axes above a legend, which has room for as many rows as it has.
+
+    Args:
+        figure: without axes.
+        handles: entries of the legend.
+        columns: of the legend.
+        row: height of a row of the legend, as `left` and `width` of the axes a fraction of the
+            figure.
+    """
+    bottom = 0.14 + row * math.ceil(len(handles) / columns)
+    figure.legend(handles=list(handles), loc="lower center", ncols=columns, frameon=False)
+    return figure.add_axes((left, bottom, width, 0.96 - bottom))
 
 
 def log_axis(axes: Axes, which: Literal["x", "y"], subs: Sequence[float] | None = None) -> None:

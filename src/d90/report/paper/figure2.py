@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from d90.report import wording
 from d90.report.document import Document, Figure, Table, Value
 from d90.report.error_bar import CAPTION, draw_error_bar, error_bar, error_bar_legend
-from d90.report.plotting import SOFT, colors, log_axis, markers, tick_label
+from d90.report.plotting import SOFT, axes_over_legend, colors, log_axis, markers, tick_label
 from d90.report.study_table import (
     D90_COLUMNS,
     D90_FORMAT,
@@ -153,19 +153,19 @@ def _draw(drawn: Sequence[Checkpoint]) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
     groups = [task_and_method(checkpoint.summary) for checkpoint in drawn]
     group_colors, group_markers = colors(groups), markers(groups)
-    bar_legend = error_bar_legend(error_bar(c.summary) for c in drawn)
-    legend_rows = math.ceil((len(group_colors) + len(bar_legend)) / LEGEND_COLUMNS)
-    bottom = 0.14 + LEGEND_ROW * legend_rows
-    axes = figure.add_axes((0.13, bottom, 0.73, 0.96 - bottom))
-    legend = []
+    legend = [
+        Line2D([], [], color=color, marker=group_markers[group], markersize=4, label=group)
+        for group, color in group_colors.items()
+    ]
+    legend += error_bar_legend(error_bar(c.summary) for c in drawn)
+    axes = axes_over_legend(
+        figure, legend, columns=LEGEND_COLUMNS, row=LEGEND_ROW, left=0.13, width=0.73
+    )
     for group, color in group_colors.items():
         members = sorted(
             (c for c in drawn if task_and_method(c.summary) == group), key=lambda c: c.step
         )
         _draw_group(axes, members, color, group_markers[group])
-        legend.append(
-            Line2D([], [], color=color, marker=group_markers[group], markersize=4, label=group)
-        )
     axes.set_ylabel(_quantity(drawn))
     labels = {c.step: c.label for c in drawn if c.label is not None}
     if labels:
@@ -177,8 +177,6 @@ def _draw(drawn: Sequence[Checkpoint]) -> Drawing:
     axes.margins(y=0.12)
     log_axis(axes, "y", (1, 3))
     _draw_perplexity(axes, drawn)
-    legend += bar_legend
-    figure.legend(handles=legend, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
     return figure
 
 

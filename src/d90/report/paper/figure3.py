@@ -5,17 +5,22 @@ Sizes are in inches.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 
 from d90.report import wording
 from d90.report.document import Document, Figure, Table, Value
 from d90.report.error_bar import ARROW_SIZE, CAPTION, draw_error_bar, error_bar, error_bar_legend
-from d90.report.plotting import INK, colors, log_axis, markers
+from d90.report.plotting import (
+    axes_over_legend,
+    color_handles,
+    colors,
+    log_axis,
+    marker_handles,
+    markers,
+)
 from d90.report.study_table import (
     D90_COLUMNS,
     D90_FORMAT,
@@ -111,14 +116,11 @@ def _draw(drawn: Sequence[Summary]) -> Drawing:
     figure = Drawing(figsize=(WIDTH, HEIGHT))
     family_colors = colors(_family(summary) for summary in drawn)
     group_markers = markers(task_and_method(summary) for summary in drawn)
-    legend = [Line2D([], [], color=c, linewidth=3, label=name) for name, c in family_colors.items()]
-    legend += [
-        Line2D([], [], marker=m, linestyle="none", color=INK, markersize=4, label=group)
-        for group, m in group_markers.items()
-    ]
+    legend = [*color_handles(family_colors), *marker_handles(group_markers)]
     legend += error_bar_legend(map(error_bar, drawn))
-    bottom = 0.14 + LEGEND_ROW * math.ceil(len(legend) / LEGEND_COLUMNS)
-    axes = figure.add_axes((0.12, bottom, 0.84, 0.96 - bottom))
+    axes = axes_over_legend(
+        figure, legend, columns=LEGEND_COLUMNS, row=LEGEND_ROW, left=0.12, width=0.84
+    )
     for summary in drawn:
         bar = error_bar(summary)
         if bar is not None:
@@ -130,8 +132,6 @@ def _draw(drawn: Sequence[Summary]) -> Drawing:
     log_axis(axes, "y", (1, 3))
     axes.set_xlabel("D (parameters)")
     axes.set_ylabel(wording.quantity(drawn))
-    # Below the plot, where there is room for the name of a task.
-    figure.legend(handles=legend, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
     return figure
 
 

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 
 from d90.bounds import occam_hoeffding
 from d90.bounds.description_length import run_code_lengths
@@ -26,7 +25,14 @@ from d90.report.error_bar import (
     error_bar,
     error_bar_legend,
 )
-from d90.report.plotting import INK, colors, log_axis, markers
+from d90.report.plotting import (
+    axes_over_legend,
+    color_handles,
+    colors,
+    log_axis,
+    marker_handles,
+    markers,
+)
 from d90.report.study_table import (
     D90_COLUMNS,
     D90_FORMAT,
@@ -318,15 +324,13 @@ def _draw(
     names = short_names(point.summary.model for point in points)
     task_colors = colors(short_name(point.summary.task) for point in points)
     model_markers = markers(names.values())
-    legend = [Line2D([], [], color=c, linewidth=3, label=task) for task, c in task_colors.items()]
+    legend = color_handles(task_colors)
     if 1 < len(model_markers) <= MAX_MODELS:
-        legend += [
-            Line2D([], [], marker=m, linestyle="none", color=INK, markersize=4, label=name)
-            for name, m in model_markers.items()
-        ]
+        legend += marker_handles(model_markers)
     legend += error_bar_legend(point.d90 for point in points)
-    bottom = 0.14 + LEGEND_ROW * math.ceil(len(legend) / LEGEND_COLUMNS)
-    axes = figure.add_axes((0.13, bottom, 0.83, 0.96 - bottom))
+    axes = axes_over_legend(
+        figure, legend, columns=LEGEND_COLUMNS, row=LEGEND_ROW, left=0.13, width=0.83
+    )
     for point in points:
         height = quantity(point)
         if height is not None:
@@ -342,7 +346,6 @@ def _draw(
     axes.set_ylabel(label)
     axes.margins(x=0.08, y=0.1)
     log_axis(axes, "x", (1, 3))
-    figure.legend(handles=legend, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False)
     return figure
 
 
