@@ -4,11 +4,11 @@
     python -m benchmarks.repetitions table FOLDER
 
 `run` gives one command of `d90 measure` after another, each with a store of its own so that none
-takes over results of another, and can be interrupted. The
-settings are those of `docs/results`' first section: 6,000 training examples, 2 epochs, onehot.
-No repetition shares a seed with another or with the reference, so that their answers are
-independent but for the head and the examples. `table` reads d90 and its interval of each, and the
-crossing of the reference's mean metrics, which needs no model of the curve.
+takes over results of another, and can be interrupted. The settings are those of `docs/results`'
+first section: 6,000 training examples, 2 epochs, onehot. No repetition shares a seed with another
+or with the reference, so that their answers are independent but for the head and the examples.
+`table` reads d90 and its interval of each, and the crossing of the reference's mean metrics, which
+needs no model of the curve.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from statistics import fmean
 
 import numpy as np
 
-from d90.search.curve import curve
+from d90.report import wording
 from d90.search.ladder import log_spaced
 from d90.search.summary import FILE_NAME, Summary
 
@@ -104,7 +104,7 @@ def resampled_crossings(
         resamples: how many.
     """
     rng = np.random.default_rng(0)
-    points = curve(reference.trials)
+    points = reference.curve
     seeds = sorted({seed for point in points for seed in point.by_seed})
     found = []
     for _ in range(resamples):
@@ -127,7 +127,7 @@ def table(folder: Path) -> str:
     for name, s in summaries.items():
         minutes = sum(r.seconds for r in s.trials) / 60
         cells = (name, len(s.trials), f"{minutes:.0f}", f"{s.full_metric or math.nan:.3f}")
-        answers = (s.d90 or s.status, _interval(s), s.first_passing_d)
+        answers = (s.d90 or s.status, wording.interval(s), s.first_passing_d)
         lines.append("| " + " | ".join(map(str, (*cells, *answers))) + " |")
     lines.append("")
     pairs = [(a, b) for a in repetitions for b in repetitions if a is not b and b.d90 is not None]
@@ -149,13 +149,6 @@ def _has(summary: Summary, d: float | None) -> bool:
         return False
     low, high = summary.interval
     return (low or 0) <= d <= (math.inf if high is None else high)
-
-
-def _interval(summary: Summary) -> str:
-    if summary.interval is None:
-        return ""
-    low, high = summary.interval
-    return f"{'' if low is None else f'{low:,}'} to {'' if high is None else f'{high:,}'}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,30 +7,27 @@ import time
 from dataclasses import replace
 
 import pytest
-from benchmarks.worlds import World, make_world
+from benchmarks.protocols import run
+from benchmarks.worlds import make_world
 
 from d90.search.history import HistoryPoint, history
-from d90.search.protocols import AdaptiveProtocol, make_protocol
+from d90.search.protocols import AdaptiveProtocol, Protocol, make_protocol
 from d90.search.trial import TrialResult
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return make_world("logistic", 3, "paired")
+def study() -> tuple[Protocol, list[TrialResult]]:
+    return run(AdaptiveProtocol(budget=12), make_world("logistic", 3, "paired"))
 
 
 @pytest.fixture(scope="module")
-def protocol(world: World) -> AdaptiveProtocol:
-    made = AdaptiveProtocol(budget=12)
-    return made.for_task(majority=world.majority, evaluation_size=world.evaluation_size)
+def protocol(study: tuple[AdaptiveProtocol, list[TrialResult]]) -> AdaptiveProtocol:
+    return study[0]
 
 
 @pytest.fixture(scope="module")
-def results(world: World, protocol: AdaptiveProtocol) -> list[TrialResult]:
-    found: list[TrialResult] = []
-    while trials := protocol.next_trials(found):
-        found += map(world.run, trials)
-    return found
+def results(study: tuple[AdaptiveProtocol, list[TrialResult]]) -> list[TrialResult]:
+    return study[1]
 
 
 def test_it_has_the_posterior_after_each_run(
