@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,12 @@ BERT_TINY = Path(__file__).resolve().parents[2] / "shared" / "models" / "bert-ti
 def float32_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep `precision="auto"` from choosing bf16 on machines that support it."""
     monkeypatch.setattr("d90.training.config.has_bf16", lambda: False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def hears_interrupts() -> None:
+    """A shell starts what runs in the background deaf to Ctrl-C, and so would be every process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -129,8 +129,6 @@ def test_an_interrupted_study_resumes(
     measure: Command, executed: list[Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--dims", "10,50", "--output", "out")
-    # A background job of a shell inherits SIGINT ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         original = runner.train
 
@@ -141,7 +139,6 @@ def test_an_interrupted_study_resumes(
 
         patch.setattr(runner, "train", interrupted)
         result = measure(*options)
-    signal.signal(signal.SIGINT, before)
     assert result.code == 130
     assert result.err == "interrupted: rerun the command to resume.\n"
     assert not Path("out/summary.json").exists()

@@ -88,8 +88,8 @@ def _load() -> ctypes.CDLL:
 
 def _path() -> Path:
     """The installed library, or the one that D90_LIBRARY names (such as a debug build)."""
-    if "D90_LIBRARY" in os.environ:
-        return Path(os.environ["D90_LIBRARY"]).absolute()
+    if named := os.environ.get("D90_LIBRARY"):
+        return Path(named).absolute()
     paths = [Path(folder) / _LIBRARY for folder in d90.projections.kernels.__path__]
     present = [path for path in paths if path.exists()]
     if not present:
