@@ -1,0 +1,100 @@
+"""The studies of claims: their names and seeds, the queue, and the tables by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from benchmarks.claims import reference
+from benchmarks.claims.__main__ import CLAIMS, main
+from benchmarks.claims.reference import Row, pooled, said_against_did
+from benchmarks.claims.study import Study, load, run
+from tests.helpers.studies import FULL, every_kind, metric_at
+
+from d90.search.estimate import Estimate
+from d90.search.trial import Trial, TrialResult
+
+OPTIONS = (
+    "--dims=20",
+    "--learning-rates=0.008",
+    "--baseline-learning-rates=1e-3",
+    "--epochs=1",
+    "--max-length=16",
+)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_names_are_of_one_study(claim: str) -> None:
+    studies = CLAIMS[claim].studies()
+    assert len({study.name for study in studies}) == len(studies) > 0
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_table_without_studies(
+    claim: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["table", str(tmp_path), claim]) == 0
+    assert capsys.readouterr().out
+
+
+def test_repetitions_of_a_row_share_no_seed() -> None:
+    for row in reference.rows():
+        options = [reference.study(row, k).options for k in range(reference.REPETITIONS)]
+        assert len({o[-1] for o in options}) == reference.REPETITIONS
+        assert len({o[:-1] for o in options}) == 1
+
+
+def test_the_queue(tiny_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    for name, folder in (("models", tiny_folder), ("data", toy_folder)):
+        (sources / name).mkdir(parents=True)
+        (sources / name / "tiny").symlink_to(folder)
+    good = Study("a/good", "models/tiny", "data/tiny", OPTIONS)
+    bad = Study("a/bad", "models/none", "data/tiny", OPTIONS)
+    folder = tmp_path / "reports of studies"
+    assert not run(folder, [bad, good], sources, processes=2)
+    assert set(load(folder, [good, bad])) == {good}
+    assert "error: " in (folder / "a/bad.log").read_text()
+    assert str(tmp_path) not in (folder / "a/good/summary.json").read_text()
+    written = (folder / "a/good.log").stat()
+    assert run(folder, [good], sources)
+    assert (folder / "a/good.log").stat() == written
+
+
+def test_repetitions_are_pooled() -> None:
+    """As if one study had made the trials of all of them."""
+    results = [TrialResult(Trial(None, 1e-4, 1000 + k), "ok", FULL + 0.003 * k) for k in (-1, 0, 1)]
+    results += [
+        TrialResult(Trial(d, 0.008, 10 * d + k), "ok", metric_at(d, 0.008, k))
+        for d in (10, 30, 60, 100, 300, 1000, 3000)
+        for k in range(4)
+    ]
+    summary = replace(every_kind()["ok"], trials=tuple(results), examples={"metric": 1000})
+    parts = [replace(summary, trials=tuple(results[k::2])) for k in range(2)]
+    found = pooled(parts, "accuracy")
+    assert found == pooled([summary], "accuracy") != pooled(parts[:1], "accuracy")
+    assert found.threshold == pytest.approx(0.9 * FULL)
+
+
+def test_said_against_did_by_hand() -> None:
+    answers: dict[Row, Estimate] = {}
+    for task, did, said in (("a", 400, 100), ("b", 400, 400), ("c", 100, None), ("d", None, 50)):
+        answers[Row("m", task, "did")] = Estimate("ok", did)
+        answers[Row("m", task, "said")] = Estimate("ok", said)
+    assert said_against_did(answers).startswith(
+        "d90 by SAID is 0.50 times that by DID (geometric mean of 2 rows, 95% interval 0.25 to 1.00"
+    )
+    assert "lower in 1 of them" in said_against_did(answers)
+    assert said_against_did({}) == "SAID against DID: 0 rows have both."
+
+
+def test_the_reference_table() -> None:
+    row = Row("bert-tiny", "mrpc", "said")
+    summary = every_kind()["ok"]
+    trials = tuple(replace(r, skills={"nll": 0.2, "brier": 0.2}) for r in summary.trials)
+    summary = replace(summary, trials=trials, examples={"metric": 1000})
+    found = {reference.study(row, k): summary for k in (0, 2)}
+    lines = reference.table(found).splitlines()
+    assert lines[2].startswith(f"| bert-tiny | mrpc | said | 2 | {2 * len(trials)} | 0.684 | 0.802")
+    assert lines[2].count(" | ") == lines[0].count(" | ")
