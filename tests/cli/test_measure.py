@@ -13,7 +13,7 @@ from d90.executors import runner
 from d90.search.trial import Trial, TrialResult
 from d90.storage.store import Store
 
-from .conftest import Command, Result
+from .conftest import QUICK, Command, Result
 
 
 def load_summary(folder: Path | str) -> dict[str, Any]:
@@ -77,6 +77,20 @@ def test_summary_has_every_key(measure: Command) -> None:
     assert trials == [(d, 0.01, seed) for d in (None, 20) for seed in (0, 1)]
     assert {"d90", "torch", "python"} <= summary["versions"].keys()
     assert summary["command"].startswith("d90 measure ")
+
+
+def test_hopeless_trials_are_stopped(d90: Command, tiny_folder: Path, toy_folder: Path) -> None:
+    """The random body learns the task in full fine-tuning, and nothing in a subspace."""
+    options = ("--dims", "30", "--max-steps", "36", "--baseline-learning-rates", "0.02")
+    outputs = ("--output", "out", "--stop-hopeless")
+    result = d90("measure", tiny_folder, toy_folder, *QUICK, *options, *outputs)
+    assert "stopped (" in result.out and "after 18 of 36 optimizer steps: " in result.out
+    summary = load_summary("out")
+    assert summary["settings"]["training"]["stop_hopeless"] is True
+    assert "stop_hopeless" not in summary["settings"]["baseline_training"]
+    assert [trial["status"] for trial in summary["trials"]] == ["ok", "stopped"]
+    assert summary["warnings"][0] == "1 of 2 runs are excluded: 1 stopped"
+    assert "--stop-hopeless" in Path("out/index.html").read_text()
 
 
 def test_default_output(measure: Command) -> None:

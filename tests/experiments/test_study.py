@@ -116,6 +116,23 @@ def test_another_projection_is_another_study_with_the_same_baseline(
     assert len(store.studies()) == 2
 
 
+def test_trials_that_may_be_stopped_are_others_with_the_same_baseline(
+    new_study: NewStudy, tmp_path: Path
+) -> None:
+    store, log = d90.Store(tmp_path / "d90.db"), Log()
+    hasty = replace(TRAINING, stop_hopeless=True)
+    first = d90.run_study(new_study(training=hasty), store)
+    second = d90.run_study(new_study(), store, callback=log)
+    assert log.all("reused") == [FULL]
+    assert log.all("ran") == [SMALL, LARGE]
+    assert first.settings["training"]["stop_hopeless"] is True
+    assert "stop_hopeless" not in second.settings["training"]
+    again = Log()
+    d90.run_study(new_study(training=replace(hasty, stop_hopeless=False)), store, callback=again)
+    d90.run_study(new_study(training=hasty), store, callback=again)
+    assert again.events == [("opened", 3)] * 2
+
+
 def test_more_dimensions_keep_the_finished_runs(new_study: NewStudy, tmp_path: Path) -> None:
     store, log = d90.Store(tmp_path / "d90.db"), Log()
     d90.run_study(new_study(), store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,14 @@ def test_a_stopped_run_resumes_to_the_same_adapter(
     assert file.to_bytes() == whole.to_bytes()
     other = tuning(ready_folder, toy_folder, seed=1)
     assert other.checkpoint_folder(tmp_path / "x.safetensors") != folder
+
+
+def test_a_hopeless_run_is_one_line(tiny_folder: Path, toy_folder: Path) -> None:
+    """It ends before the first epoch does: there is nothing to write."""
+    run = tuning(tiny_folder, toy_folder)
+    run.config = replace(run.config, max_steps=12, stop_hopeless=True)
+    with pytest.raises(D90Error, match=r"^training stopped after 6 of 12 .* another learning rate"):
+        run.train()
 
 
 def test_divergence_is_one_line(ready_folder: Path, toy_folder: Path) -> None:

@@ -18,7 +18,7 @@ from d90.search.curve_model import (
     runs_of,
 )
 from d90.search.ladder import ladder
-from d90.search.trial import Trial, TrialResult
+from d90.search.trial import Status, Trial, TrialResult
 
 NAMES = ("x0", "ln s", "a", "b", "ln tau", "u0", "g", "ln w", "logit c", "ln omega", "ln phi", "f")
 THETA = np.array([[6.0, 0.0, 0.9, 0.01, -4.0, -0.5, 0.1, 0.7, -2.0, -5.0, -5.0, 0.8]])
@@ -86,6 +86,15 @@ def test_a_shared_effect_integrates_out() -> None:
         covariance = omega2[i] * membership @ membership.T + tau2[i] * np.eye(5)
         expected = multivariate_normal.logpdf(residual[i], np.zeros(5), covariance)
         assert found[i] == pytest.approx(expected + 2.5 * math.log(2 * math.pi))
+
+
+@pytest.mark.parametrize("status", ["stopped", "diverged"])
+def test_a_run_that_was_ended_early_counts_as_collapsed(status: Status) -> None:
+    ended = [replace(r, status=status) if r.status == "collapsed" else r for r in RESULTS]
+    other = replace(MODEL, records=records(runs_of(ended)))
+    assert other.log_likelihood(THETA) == MODEL.log_likelihood(THETA)
+    without = records(runs_of(r for r in RESULTS if r.status != "collapsed"))
+    assert replace(MODEL, records=without).log_likelihood(THETA) != MODEL.log_likelihood(THETA)
 
 
 def test_a_failed_run_says_nothing_and_order_does_not_matter() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -289,6 +290,17 @@ class TestWarnings:
             "4 of 7 runs are excluded: 2 collapsed, 1 failed, 1 no metric",
             "no run trained at d = 20: the curve has no point there",
         )
+
+    def test_a_stopped_run_counts_as_a_collapsed_one(self) -> None:
+        results = study({10: [0.6, None], 14: [0.7, 0.71], 20: [0.75, None], 40: [0.77, 0.76]})
+        stopped = [replace(r, status="stopped") if not r.is_valid else r for r in results]
+        answer, expected = ask(stopped), ask(results)
+        excluded, *others = answer.warnings
+        assert excluded == "2 of 9 runs are excluded: 2 stopped"
+        assert others == [*expected.warnings[1:]] != []
+        assert replace(answer, warnings=()) == replace(expected, warnings=())
+        ignored = [r for r in results if r.is_valid]
+        assert ask(ignored).first_passing_d != answer.first_passing_d
 
 
 def falls(answer: Estimate) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pytest
@@ -78,6 +78,7 @@ class TestRecords:
             ok(),
             ok(Trial(None, 1e-4)),
             TrialResult(Trial(100, 0.02), "collapsed", metric=0.5),
+            TrialResult(Trial(100, 0.025), "stopped", message="after 10 of 20 optimizer steps"),
             TrialResult(Trial(100, 0.03), "failed", message="CUDA out of memory"),
         ]
         with Store(place).study(SETTINGS, "mrpc-did") as study:
@@ -110,7 +111,7 @@ class TestRecords:
                 st.floats(1e-12, 1e3),
                 st.integers(0, 2**64 - 1),
             ),
-            status=st.sampled_from(["ok", "collapsed", "diverged", "failed"]),
+            status=st.sampled_from(get_args(Status)),
             metric=st.none() | st.floats(),
             train_metric=st.none() | st.floats(),
             seconds=st.floats(0, 1e9),

@@ -50,9 +50,11 @@ def test_subspace_learning_rate_is_the_users_at_the_reference():
     assert subspace_learning_rate(0.01, 10) > 0.01 > subspace_learning_rate(0.01, 10_000)
 
 
-def test_averaging_is_in_an_identity_only_where_it_is_given():
-    assert "average_last" not in TrainConfig().to_dict()
-    assert TrainConfig(average_last=0.25).to_dict()["average_last"] == 0.25
+def test_added_fields_are_in_an_identity_only_where_they_are_given():
+    assert not {"average_last", "stop_hopeless"} & TrainConfig().to_dict().keys()
+    given = TrainConfig(average_last=0.25, stop_hopeless=True)
+    assert {"average_last": 0.25, "stop_hopeless": True}.items() <= given.to_dict().items()
+    assert given.for_baseline().to_dict() == TrainConfig().for_baseline().to_dict()
 
 
 def test_every_optimizer_has_an_exponent():

@@ -18,15 +18,18 @@ from transformers import PreTrainedTokenizerFast
 
 from d90.models import loading
 from d90.rng import philox
+from d90.search.trial import TrialResult
 from d90.subspace import attach
 from d90.tasks import Task
-from d90.training import TrainConfig
+from d90.training import TrainConfig, train
 from d90.training.data import TokenizedTask, tokenize
 from d90.training.loop import dropout_seed
 from d90.training.trainer import EVALUATION_FACTOR, Trainer
 
 D = 20
 RATE = 0.02
+LENGTHS = (100, 7)
+"""Above the first is no example, and above the second one of two batches."""
 CONFIG = TrainConfig(max_steps=6, batch_size=8, gradient_accumulation_steps=2, precision="no")
 
 
@@ -93,6 +96,24 @@ class Poisoned(nn.Module):
         return SimpleNamespace(logits=logits + 0 * self.weight)
 
 
+class Length(nn.Module):
+    """Predicts class 1 for examples above a length; an evaluation is sorted by length."""
+
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self.weight, self.longest = nn.Parameter(torch.zeros(())), longest
+
+    def forward(self, input_ids: Tensor, **_: Tensor) -> SimpleNamespace:
+        is_long = input_ids.shape[1] > self.longest
+        logits = torch.tensor([0.0, 1.0] if is_long else [1.0, 0.0]).expand(len(input_ids), 2)
+        return SimpleNamespace(logits=logits + 0 * self.weight)
+
+
+def hopeless(data: TokenizedTask, longest: int) -> TrialResult:
+    config = replace(CONFIG, stop_hopeless=True)
+    return train(Length(longest), data, config, learning_rate=RATE, d=1)
+
+
 def errors(rank: int, folder: str, data: TokenizedTask) -> dict[str, str]:
     """The errors of each process if their inputs differ, or if one of them fails."""
     other_data = replace(data, train=data.train.subset([rank, *range(1, 96)]))
@@ -129,6 +150,7 @@ def worker(rank: int, folder: str, data: TokenizedTask, place: str) -> dict[str,
         "runs": runs,
         "resumed": resumed(rank, folder, data, place),
         "errors": errors(rank, folder, data),
+        "hopeless": {longest: hopeless(data, longest).message for longest in LENGTHS},
     }
 
 
@@ -217,6 +239,15 @@ def test_processes_that_differ_are_refused(results, what: str) -> None:
 def test_a_non_finite_prediction_in_one_process_stops_all(results) -> None:
     for errors in (result["errors"] for result in results):
         assert errors["not finite"] == "FloatingPointError: a prediction is not finite"
+
+
+def test_what_is_hopeless_is_so_in_every_process(results, data) -> None:
+    """One class in one process and another in the other are two: the run goes on."""
+    expected = {longest: hopeless(data, longest).message for longest in LENGTHS}
+    stopped, whole = expected.values()
+    assert stopped.startswith("after 3 of 6 optimizer steps") and not whole
+    for result in results:
+        assert result["hopeless"] == expected
 
 
 def test_dropout_seeds_are_fixed_and_differ_between_processes() -> None:

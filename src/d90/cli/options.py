@@ -249,6 +249,15 @@ def training_options(
             show_default="no mean",
         ),
     ] = None,
+    stop_hopeless: Annotated[
+        bool,
+        option(
+            "End a subspace trial half way if it predicts one class only, there and after a "
+            "quarter of its steps.",
+            TRAINING,
+            "--stop-hopeless",
+        ),
+    ] = False,
     max_length: Annotated[int, option("Maximum number of tokens per example.", TRAINING)] = 128,
     dtype: Annotated[
         str, option("Weight dtype; overrides the checkpoint's.", TRAINING)
@@ -264,6 +273,7 @@ def training_options(
         "gradient_checkpointing": gradient_checkpointing,
         "precision": precision,
         "average_last": average_last,
+        "stop_hopeless": stop_hopeless,
     }
     return TrainingOptions(settings, {"max_length": max_length, "dtype": dtype})
 

@@ -137,7 +137,7 @@ class AdapterTuner:
         """Train, and return the adapter of the best epoch in float32.
 
         Raises:
-            D90Error: training diverged before its first evaluation.
+            D90Error: training diverged or was stopped before its first evaluation.
         """
         result = train(
             self.model,
@@ -153,7 +153,10 @@ class AdapterTuner:
         )
         self.result = result
         if result.metric is None:
-            raise D90Error(f"training diverged {result.message}: give a lower learning rate.")
+            remedy = "another" if result.status == "stopped" else "a lower"
+            raise D90Error(
+                f"training {result.status} {result.message}: give {remedy} learning rate."
+            )
         task = self.problem.task
         use = TaskInfo(
             name=public_name(task.name),

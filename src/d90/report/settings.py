@@ -20,6 +20,7 @@ OPTIONS: Mapping[str, str] = {
     "training.batch_size": "--batch-size",
     "training.gradient_accumulation_steps": "--gradient-accumulation-steps",
     "training.average_last": "--average-last",
+    "training.stop_hopeless": "--stop-hopeless",
     "training.precision": "--precision",
     "baseline_training.epochs": "--baseline-epochs",
     "protocol.name": "--protocol",

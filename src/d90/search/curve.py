@@ -24,7 +24,7 @@ class Point:
     Attributes:
         d: dimension of the subspace.
         by_seed: best metric over the learning rates, for every seed with a valid run.
-        seeds_tried: number of seeds whose runs ended, those that collapsed or diverged included.
+        seeds_tried: number of seeds whose runs ended, those without a valid result included.
     """
 
     d: int

@@ -72,8 +72,8 @@ class Run(NamedTuple):
     Attributes:
         d: None is full fine-tuning.
         learning_rate, seed: of the trial.
-        status: of the result; a run that diverged counts as collapsed, and one that `failed` says
-            nothing about the curve.
+        status: of the result; a run that was stopped or diverged counts as collapsed, and one
+            that `failed` says nothing about the curve.
         metric: None unless `ok`.
     """
 
@@ -86,7 +86,7 @@ class Run(NamedTuple):
     @property
     def is_informative(self) -> bool:
         """Whether it says something about the curve."""
-        return self.metric is not None or self.status in ("collapsed", "diverged")
+        return self.metric is not None or self.status in ("collapsed", "stopped", "diverged")
 
 
 def runs_of(results: Iterable[TrialResult]) -> tuple[Run, ...]:

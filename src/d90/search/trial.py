@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Status = Literal["ok", "collapsed", "diverged", "failed"]
+Status = Literal["ok", "collapsed", "stopped", "diverged", "failed"]
 
 
 @dataclass(frozen=True, order=True)
@@ -45,7 +45,8 @@ class TrialResult:
     Attributes:
         trial: the run.
         status: `ok`; `collapsed` (its best evaluation predicts one class only: a failed run, which
-            is excluded); `diverged` (NaN or an exploding loss, ended early); `failed` (raised).
+            is excluded); `stopped` (the same after a quarter and half of its steps, and ended
+            there); `diverged` (NaN or an exploding loss, ended early); `failed` (raised).
         metric: best value of the study's metric over the epochs, on the primary evaluation split.
         train_metric: the same metric on the training split, at that same epoch.
         seconds: wall time of the run.

@@ -19,6 +19,9 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 PRECISIONS = ("auto", "no", "bf16")
 
+ADDED = ("average_last", "stop_hopeless")
+"""Fields that older versions do not have: in an identity only where they are given."""
+
 NO_RESULT = ("gradient_checkpointing", "log_with")
 """Fields that change no result, or by rounding alone: they are in no study's identity."""
 
@@ -49,6 +52,8 @@ class TrainConfig:
             (`has_bf16`).
         average_last: at the end, replace the parameters by their mean over this last fraction of
             the steps, above 0; None for no average.
+        stop_hopeless: end a run in a subspace after half of its steps if it predicts one class only
+            there and after a quarter of them; full fine-tuning never ends so.
         patience: stop after so many epochs without improvement; None to disable.
         gradient_checkpointing: recompute the activations inside the layers in the backward pass:
             less memory, a third more time, the same result up to rounding.
@@ -65,6 +70,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     precision: str = "auto"
     average_last: float | None = None
+    stop_hopeless: bool = False
     patience: int | None = None
     gradient_checkpointing: bool = False
     log_with: str | GeneralTracker | None = None
@@ -108,16 +114,18 @@ class TrainConfig:
         return "bf16" if has_bf16() else "no"
 
     def for_baseline(self) -> TrainConfig:
-        """How full fine-tuning is trained by default: the same, but with AdamW and no mean."""
-        return replace(self, optimizer="adamw", weight_decay=0.01, average_last=None)
+        """How full fine-tuning is trained by default: with AdamW, no mean and to the end."""
+        return replace(
+            self, optimizer="adamw", weight_decay=0.01, average_last=None, stop_hopeless=False
+        )
 
     def to_dict(self) -> dict[str, float | str | None]:
-        """The fields by name, without those of `NO_RESULT`; `average_last` only where given.
+        """The fields by name, without those of `NO_RESULT`; those of `ADDED` only where given.
 
-        So the trials of a d90 that did not average are those of one that does not.
+        So the trials of a d90 that had no such field are those of one that does not use it.
         """
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NO_RESULT}
-        return {k: v for k, v in values.items() if k != "average_last" or v is not None}
+        return {name: value for name, value in values.items() if name not in ADDED or value}
 
 
 def check_learning_rate(learning_rate: float) -> None:

@@ -35,12 +35,21 @@ class EpochResult:
 
 @dataclass
 class TrainState(LoopState):
-    """The state of a fine-tuning run besides its tensors."""
+    """The state of a fine-tuning run besides its tensors.
+
+    Attributes:
+        first_loss: of the first step.
+        epoch_losses: of the steps since the last epoch ended.
+        recent: losses of the last `WINDOW` steps.
+        epochs: their evaluations.
+        one_class: the steps at which `TrainConfig.stop_hopeless` found one class only predicted.
+    """
 
     first_loss: float = 0.0
     epoch_losses: list[float] = field(default_factory=list)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     epochs: list[EpochResult] = field(default_factory=list)
+    one_class: list[int] = field(default_factory=list)
 
     @property
     def best_epoch(self) -> int | None:

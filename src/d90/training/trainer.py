@@ -22,8 +22,8 @@ from d90.errors import D90Error
 from d90.search.trial import Status, Trial, TrialResult
 from d90.subspace import lam_names
 from d90.training.config import OPTIMIZERS, TrainConfig, subspace_learning_rate
-from d90.training.data import TokenizedTask, collate, training_batches
-from d90.training.evaluation import evaluate
+from d90.training.data import TokenizedTask, collate, evaluation_batches, training_batches
+from d90.training.evaluation import evaluate, predict
 from d90.training.loop import TrainingLoop
 from d90.training.state import WINDOW, EpochResult, TrainState
 from d90.utils.digest import json_digest, named_tensors_digest
@@ -88,7 +88,7 @@ def train(
     run = Trainer(
         model,
         data,
-        config,
+        config if d is not None else replace(config, stop_hopeless=False),
         learning_rate=subspace_learning_rate(learning_rate, d, optimizer=config.optimizer),
         lam_learning_rate=learning_rate,
         seed=seed,
@@ -103,6 +103,7 @@ def train(
             loss = run.optimizer_step()
             if run.ends_epoch:
                 run.evaluate()
+            run.check_hopeless()
             if on_progress is not None and run.process_group.is_main_process:
                 on_progress(Progress(run.state.step, run.steps, loss, run.state.last_metric))
             due = checkpoint_every is not None and run.state.step % checkpoint_every == 0
@@ -177,7 +178,12 @@ class Trainer(TrainingLoop[TrainState]):
 
     @property
     def is_over(self) -> bool:
-        return self.state.step == self.steps or self._is_stale
+        return self.state.step == self.steps or self._is_stale or self.is_hopeless
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether it predicted one class only after a quarter and after half of the steps."""
+        return len(self.state.one_class) == 2
 
     @property
     def _is_stale(self) -> bool:
@@ -274,6 +280,32 @@ class Trainer(TrainingLoop[TrainState]):
             self._best = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.log(scores.metrics)
 
+    def check_hopeless(self) -> None:
+        """For `stop_hopeless`: note whether one class only is predicted, if it is time to look.
+
+        That is after a quarter of the steps, and after half where the quarter was noted. At the end
+        of an epoch its evaluation serves.
+
+        Raises:
+            FloatingPointError: a prediction is not finite.
+        """
+        state = self.state
+        quarter, half = math.ceil(self.steps / 4), math.ceil(self.steps / 2)
+        is_due = state.step == quarter or (state.step == half and quarter in state.one_class)
+        if not self.config.stop_hopeless or not is_due:
+            return
+        if self.ends_epoch:
+            classes = state.epochs[-1].classes
+        else:
+            split = self.data.evaluation[self.data.primary]
+            batches = evaluation_batches(split.lengths, self.evaluation_batch_size)
+            predicted = predict(
+                self.model, self.data, split, batches, self.accelerator, self.process_group
+            )
+            classes = len(set(predicted.classes))
+        if classes == 1:
+            state.one_class.append(state.step)
+
     def restore_best(self) -> None:
         """Restore the parameters of the best epoch, if they were kept."""
         for name, tensor in self._best.items():
@@ -328,14 +360,13 @@ class Trainer(TrainingLoop[TrainState]):
 
     def result(self, trial: Trial, status: Status, message: str) -> TrialResult:
         """The result of the run, given how its loop ended."""
+        if status == "ok":
+            status, message = self._outcome()
         history = tuple(epoch.summary() for epoch in self.state.epochs)
         result = TrialResult(trial, status, seconds=self.seconds, history=history, message=message)
         if self.state.best_epoch is None:
             return result
         best = self.state.epochs[self.state.best_epoch]
-        if status == "ok" and best.classes == 1:
-            message = "its best evaluation predicts one class only"
-            result = replace(result, status="collapsed", message=message)
         return replace(
             result,
             metric=best.metric,
@@ -343,6 +374,17 @@ class Trainer(TrainingLoop[TrainState]):
             metrics=best.metrics,
             skills=self.state.best_skills,
         )
+
+    def _outcome(self) -> tuple[Status, str]:
+        """The status and message of a run that no error ended."""
+        state = self.state
+        if self.is_hopeless:
+            quarter, half = state.one_class
+            of = f"after {half} of {self.steps} optimizer steps"
+            return "stopped", f"{of}: it predicts one class only, as after {quarter}"
+        if state.best_epoch is not None and state.epochs[state.best_epoch].classes == 1:
+            return "collapsed", "its best evaluation predicts one class only"
+        return "ok", ""
 
     def close(self) -> None:
         super().close()

@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -73,7 +73,7 @@ class TestContract:
         one = [TrialResult(baseline[1], "ok", metric=0.8)]
         assert protocol.next_trials(one) == [baseline[0], *baseline[2:]]
 
-    @pytest.mark.parametrize("status", ["collapsed", "diverged", "failed"])
+    @pytest.mark.parametrize("status", ["collapsed", "stopped", "diverged", "failed"])
     def test_nothing_to_search_without_a_baseline(self, name: str, status: Status) -> None:
         baseline = SMALL[name].baseline()
         invalid = [TrialResult(trial, status, metric=0.5) for trial in baseline]
@@ -82,10 +82,10 @@ class TestContract:
         assert SMALL[name].bounds(invalid) == (None, None)
 
     def test_no_trial_is_requested_twice(self, name: str) -> None:
-        statuses: Sequence[Status] = ("ok", "collapsed", "diverged", "failed")
+        statuses: Sequence[Status] = get_args(Status)
 
         def run(trial: Trial) -> TrialResult:
-            status = "ok" if trial.is_full else statuses[hash(trial) % 4]
+            status = "ok" if trial.is_full else statuses[hash(trial) % len(statuses)]
             return TrialResult(trial, status, metric=0.8)
 
         trials = [result.trial for result in finish(SMALL[name], run, batch=2)]

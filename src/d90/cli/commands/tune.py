@@ -141,7 +141,7 @@ def _show(tuner: AdapterTuner, float32: float, choice: CodecChoice, *, show_tria
             table.add_row(trial.name, f"{trial.size:,}", f"{trial.metric:.4f}", kept)
         Terminal().print(table)
     print_line(f"float32 {float32:.4f}, majority {tuner.problem.majority:.4f}")
-    if tuner.result is not None and tuner.result.status == "collapsed":
+    if tuner.result is not None and tuner.result.status in ("collapsed", "stopped"):
         print_line(
             "warning: the model predicts a single class: try another learning rate or a larger d."
         )

@@ -42,7 +42,7 @@ class Protocol(ABC):
     the gain, the metric of the best constant predictor.
 
     Without a valid baseline there is nothing to search, and the protocol is finished. Runs that
-    collapsed, diverged or failed are finished too: no trial is requested twice.
+    collapsed, were stopped, diverged or failed are finished too: no trial is requested twice.
 
     Args:
         learning_rates: of the subspace runs; normalized in d (`d90.training`).
