@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import claims
-from benchmarks.claims import reference
+from benchmarks.claims import reference, repetitions
 from benchmarks.claims.study import Study, load, run
 from d90.search.summary import Summary
 
@@ -22,6 +22,7 @@ class Claim(NamedTuple):
 
 
 CLAIMS: Mapping[str, Claim] = {
+    "repetitions": Claim(repetitions.studies, repetitions.table),
     "reference": Claim(reference.studies, reference.table),
 }
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.repetitions import crossing, resampled_crossings, studies, table
+from benchmarks.claims.repetitions import crossing, resampled_crossings, studies, table
 from tests.helpers.studies import every_kind
 
 from d90.search.trial import Trial, TrialResult
@@ -36,18 +35,14 @@ def test_resampled_crossings() -> None:
     assert 0.02 < np.std(found) < 0.5
 
 
-def test_table(tmp_path: Path) -> None:
+def test_table() -> None:
     summary = replace(every_kind()["ok"], d90=100, interval=(50, 300), first_passing_d=100)
-    for name in studies():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "summary.json").write_text(summary.to_json())
-    text = table(tmp_path)
-    assert text.count("| 100 | 50 to 300 | 100 |") == 6
+    text = table({study: replace(summary) for study in studies()})
+    assert text.count("| 100 | 50 to 300 | 100 |") == 8
     assert "another repetition's interval: 20 of 20" in text
+    assert "Intervals that have that crossing: " in text
 
 
 def test_no_study_shares_a_seed() -> None:
-    options = studies()
-    first = [next(o for o in value if o.startswith("--seeds")) for value in options.values()]
-    assert len(set(first)) == 6
-    assert len(options) == 6
+    seeds = [option for study in studies() for option in study.options if "--seeds" in option]
+    assert len(set(seeds)) == len(seeds) == 8

@@ -1,31 +1,23 @@
-"""Repetitions of an adaptive study with other seeds, against a dense reference.
+"""One study with other seeds, against a dense reference, and the same study in other ways.
 
-    python -m benchmarks.repetitions run FOLDER --model bert-tiny --task data/sst2
-    python -m benchmarks.repetitions table FOLDER
-
-`run` gives one command of `d90 measure` after another, each with a store of its own so that none
-takes over results of another, and can be interrupted. The settings are those of `docs/results`'
-first section: 6,000 training examples, 2 epochs, onehot. No repetition shares a seed with another
-or with the reference, so that their answers are independent but for the head and the examples.
-`table` reads d90 and its interval of each, and the crossing of the reference's mean metrics, which
-needs no model of the curve.
+The settings are those of the first section of docs/results: 6,000 training examples, 2 epochs,
+onehot. No study shares a seed with another, so that their answers are independent but for the head
+and the examples. The crossing of the reference's mean metrics needs no model of the curve.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
+from benchmarks.claims.study import Study
+from benchmarks.claims.tasks import MODELS, TASKS
 from d90.report import wording
 from d90.search.ladder import log_spaced
-from d90.search.summary import FILE_NAME, Summary
+from d90.search.summary import Summary
 
 REPETITIONS = 5
 
@@ -41,6 +33,8 @@ TRAINING = (
     "--baseline-learning-rates=1e-4,3e-4",
 )
 
+REFERENCE, TWO = "reference", "two-workers"
+
 REFERENCE_DIMS = log_spaced(30, 30_000, 12)
 REFERENCE_SEEDS = range(1000, 1005)
 REFERENCE_RATE = 0.008
@@ -49,26 +43,24 @@ REFERENCE_RATE = 0.008
 RESAMPLES = 2000
 
 
-def studies() -> dict[str, list[str]]:
-    """The options of each study by its name, the reference last."""
-    found = {
-        f"repetition-{k}": ["--protocol=adaptive", f"--seeds={k * SEEDS_APART}"]
-        for k in range(REPETITIONS)
-    }
-    found["reference"] = [
+def studies() -> list[Study]:
+    """The repetitions, the reference, and a study by another criterion and one of two workers."""
+    adaptive = {f"repetition-{k}": () for k in range(REPETITIONS)}
+    reference = (
         f"--dims={','.join(map(str, REFERENCE_DIMS))}",
         f"--learning-rates={REFERENCE_RATE}",
         f"--seeds={','.join(map(str, REFERENCE_SEEDS))}",
-    ]
-    return found
+    )
+    others = {"brier": ("--criterion=brier",), TWO: ("--executor=processes", "--workers=2")}
+    options = {**adaptive, **others}
+    seeds = {name: (f"--seeds={k * SEEDS_APART}",) for k, name in enumerate(options)}
+    found = {name: (*options[name], *seeds[name]) for name in options} | {REFERENCE: reference}
+    return [_study(name, options) for name, options in found.items()]
 
 
-def run(folder: Path, model: str, task: str, names: Sequence[str]) -> None:
-    """Measure what is not measured yet."""
-    for name in names:
-        command = [sys.executable, "-m", "d90", "measure", model, task, *TRAINING]
-        command += [*studies()[name], f"--store={folder / name}.db", f"--output={folder / name}"]
-        subprocess.run(command, check=True)
+def _study(name: str, options: tuple[str, ...]) -> Study:
+    model, task = MODELS["bert-tiny"].model, TASKS["sst2"].task
+    return Study(f"repetitions/{name}", model, task, (*TRAINING, *options))
 
 
 def crossing(points: Mapping[int, float], threshold: float) -> float:
@@ -115,28 +107,29 @@ def resampled_crossings(
     return np.array(found)
 
 
-def table(folder: Path) -> str:
+def table(found: Mapping[Study, Summary]) -> str:
     """The answers of the studies that have ended, and how they agree, as Markdown."""
-    files = {name: folder / name / FILE_NAME for name in studies()}
-    summaries = {name: Summary.load(file) for name, file in files.items() if file.exists()}
-    reference = summaries.get("reference")
-    repetitions = [s for s in summaries.values() if s is not reference]
-    full = [s.full_metric for s in repetitions if s.full_metric is not None]
-    lines = ["| study | runs | minutes | full | d90 | 95% interval | first that passes |"]
-    lines.append("|---" * 7 + "|")
+    summaries = {study.name.rpartition("/")[2]: summary for study, summary in found.items()}
+    reference = summaries.get(REFERENCE)
+    repetitions = [s for name, s in summaries.items() if name.startswith("repetition-")]
+    lines = ["| study | trials | of these full | minutes | full | d90 | 95% interval | first that "]
+    lines[0] += "passes |"
+    lines.append("|---" * 8 + "|")
     for name, s in summaries.items():
         minutes = sum(r.seconds for r in s.trials) / 60
-        cells = (name, len(s.trials), f"{minutes:.0f}", f"{s.full_metric or math.nan:.3f}")
+        full = sum(r.trial.is_full for r in s.trials)
+        cells = (name, len(s.trials), full, f"{minutes:.0f}", f"{s.full_metric or math.nan:.3f}")
         answers = (s.d90 or s.status, wording.interval(s), s.first_passing_d)
         lines.append("| " + " | ".join(map(str, (*cells, *answers))) + " |")
     lines.append("")
     pairs = [(a, b) for a in repetitions for b in repetitions if a is not b and b.d90 is not None]
     inside = sum(_has(a, b.d90) for a, b in pairs)
     lines.append(f"Medians inside another repetition's interval: {inside} of {len(pairs)}.")
-    if reference is not None and full:
-        ends = np.exp(np.quantile(resampled_crossings(reference, full), (0.025, 0.5, 0.975)))
+    metrics = [s.full_metric for s in repetitions if s.full_metric is not None]
+    if reference is not None and metrics:
+        ends = np.exp(np.quantile(resampled_crossings(reference, metrics), (0.025, 0.5, 0.975)))
         lines.append(
-            f"Crossing of the reference's means with 0.9 of {fmean(full):.3f}: {ends[1]:,.0f} "
+            f"Crossing of the reference's means with 0.9 of {fmean(metrics):.3f}: {ends[1]:,.0f} "
             f"({ends[0]:,.0f} to {ends[2]:,.0f}, seeds drawn again)."
         )
         inside = sum(_has(s, float(ends[1])) for s in repetitions)
@@ -149,25 +142,3 @@ def _has(summary: Summary, d: float | None) -> bool:
         return False
     low, high = summary.interval
     return (low or 0) <= d <= (math.inf if high is None else high)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the studies, or print their table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("run", "table"):
-        command = commands.add_parser(name)
-        command.add_argument("folder", type=Path)
-        if name == "run":
-            command.add_argument("--model", default="bert-tiny")
-            command.add_argument("--task", default="sst2")
-            command.add_argument("--only", choices=studies(), nargs="+", default=[*studies()])
-    options = parser.parse_args(arguments)
-    if options.command == "run":
-        run(options.folder, options.model, options.task, options.only)
-    else:
-        print(table(options.folder))
-
-
-if __name__ == "__main__":
-    main()
