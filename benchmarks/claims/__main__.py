@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from benchmarks import claims
 from benchmarks.claims import reference, repetitions
-from benchmarks.claims.study import Study, load, run
+from benchmarks.claims.pretraining import MODELS
+from benchmarks.claims.study import Command, Study, load, run
 from d90.search.summary import Summary
 
 
@@ -21,6 +22,10 @@ class Claim(NamedTuple):
     table: Callable[[Mapping[Study, Summary]], str]
 
 
+PRETRAINING = "pretraining"
+"""Of the models of the claims, which is no claim of its own."""
+
+
 CLAIMS: Mapping[str, Claim] = {
     "repetitions": Claim(repetitions.studies, repetitions.table),
     "reference": Claim(reference.studies, reference.table),
@@ -28,24 +33,29 @@ CLAIMS: Mapping[str, Claim] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 1 if a study did not end well."""
+    """The exit code: 1 if a command did not end well."""
     parser = argparse.ArgumentParser(description=(claims.__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, help in (("run", "measure what is due"), ("table", "print the answer")):
-        command = commands.add_parser(name, help=help)
-        command.add_argument("folder", type=Path, help="of the studies' reports and stores")
-        command.add_argument("claim", choices=CLAIMS)
-        if name == "run":
-            command.add_argument("--sources", type=Path, default=Path("../shared"))
-            command.add_argument("--only", default="*", help="pattern of the studies' names")
-            command.add_argument("--processes", type=int, default=1, help="studies at a time")
+    table = commands.add_parser("table", help="print the answer")
+    run_command = commands.add_parser("run", help="run what has no result yet")
+    for command, names in ((table, CLAIMS), (run_command, (PRETRAINING, *CLAIMS))):
+        command.add_argument("folder", type=Path, help="of the results")
+        command.add_argument("claim", choices=names)
+    run_command.add_argument("--sources", type=Path, default=Path("../shared"))
+    run_command.add_argument("--only", default="*", help="pattern of the names")
+    run_command.add_argument("--processes", type=int, default=1, help="commands at a time")
     options = parser.parse_args(arguments)
-    claim = CLAIMS[options.claim]
     if options.command == "table":
+        claim = CLAIMS[options.claim]
         print(claim.table(load(options.folder, claim.studies())))
         return 0
-    studies = [study for study in claim.studies() if fnmatch(study.name, f"*{options.only}*")]
-    return 0 if run(options.folder, studies, options.sources, processes=options.processes) else 1
+    chosen = [c for c in commands_of(options.claim) if fnmatch(c.name, f"*{options.only}*")]
+    return 0 if run(options.folder, chosen, options.sources, processes=options.processes) else 1
+
+
+def commands_of(claim: str) -> Sequence[Command]:
+    """What `run` runs for a claim."""
+    return [*MODELS.values()] if claim == PRETRAINING else CLAIMS[claim].studies()
 
 
 if __name__ == "__main__":

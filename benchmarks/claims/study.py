@@ -1,4 +1,4 @@
-"""One `d90 measure` of many, and a queue that measures what has no report yet."""
+"""One `d90 measure` of many, and a queue that runs what has no result yet."""
 
 from __future__ import annotations
 
@@ -9,12 +9,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from d90.report import wording
 from d90.search.summary import FILE_NAME, Summary
 
 SOURCES = ("models", "data")
 """Folders of models and tasks, linked beside the reports, so that no report names a machine."""
+
+
+class Command(Protocol):
+    """A command of d90 that can be interrupted and goes on when it is given again.
+
+    Attributes:
+        name: of its log.
+        arguments: what follows `d90`; paths are relative to the folder of all results.
+        result: a file or folder that is there once it has ended.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def arguments(self) -> list[str]: ...
+
+    @property
+    def result(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -39,34 +59,42 @@ class Study:
         files = (f"--store={self.name}.db", f"--output={self.name}")
         return ["measure", self.model, self.task, *self.options, *files]
 
+    @property
+    def result(self) -> str:
+        """The summary."""
+        return f"{self.name}/{FILE_NAME}"
+
 
 def load(folder: Path, studies: Iterable[Study]) -> dict[Study, Summary]:
     """The summaries of the studies that have ended."""
-    files = {study: folder / study.name / FILE_NAME for study in studies}
-    return {study: Summary.load(file) for study, file in files.items() if file.exists()}
+    return {
+        study: Summary.load(folder / study.result)
+        for study in studies
+        if (folder / study.result).exists()
+    }
 
 
-def run(folder: Path, studies: Sequence[Study], sources: Path, *, processes: int = 1) -> bool:
-    """Measure what is not measured yet, several studies at a time; whether all of it ended well.
+def run(folder: Path, commands: Sequence[Command], sources: Path, *, processes: int = 1) -> bool:
+    """Run what has no result yet, several commands at a time; whether all of it ended well.
 
     Args:
-        folder: of the reports, stores and logs.
-        studies: what to measure, in this order.
+        folder: of the results and logs, where the commands run.
+        commands: in this order.
         sources: has the folders of `SOURCES`.
-        processes: studies at a time; the cores are shared between them.
+        processes: commands at a time; the cores are shared between them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in SOURCES:
         if not (folder / name).exists():
             (folder / name).symlink_to((sources / name).resolve(), target_is_directory=True)
-    due = [study for study in studies if study not in load(folder, studies)]
-    print(f"{len(due)} of {len(studies)} studies are due", flush=True)
+    due = [command for command in commands if not (folder / command.result).exists()]
+    print(f"{len(due)} of {len(commands)} are due", flush=True)
     threads = max((os.cpu_count() or 1) // processes, 1)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     failed = 0
     with ThreadPoolExecutor(processes) as pool:
         try:
-            running = {pool.submit(_measure, folder, study, environment): study for study in due}
+            running = {pool.submit(_run, folder, command, environment): command for command in due}
             for count, future in enumerate(as_completed(running), 1):
                 failed += not future.result()
                 print(f"{count} of {len(due)}: {_outcome(folder, running[future])}", flush=True)
@@ -76,12 +104,12 @@ def run(folder: Path, studies: Sequence[Study], sources: Path, *, processes: int
     return failed == 0
 
 
-def _measure(folder: Path, study: Study, environment: Mapping[str, str]) -> bool:
-    log = folder / f"{study.name}.log"
+def _run(folder: Path, command: Command, environment: Mapping[str, str]) -> bool:
+    log = folder / f"{command.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         done = subprocess.run(
-            [sys.executable, "-m", "d90", *study.arguments],
+            [sys.executable, "-m", "d90", *command.arguments],
             cwd=folder,
             env=environment,
             stdout=output,
@@ -91,14 +119,15 @@ def _measure(folder: Path, study: Study, environment: Mapping[str, str]) -> bool
     return done.returncode == 0
 
 
-def _outcome(folder: Path, study: Study) -> str:
-    found = load(folder, [study])
-    if study not in found:
-        return f"{study.name} has no report: see {folder / study.name}.log"
-    summary = found[study]
+def _outcome(folder: Path, command: Command) -> str:
+    if not (folder / command.result).exists():
+        return f"{command.name} did not end well: see {folder / command.name}.log"
+    if not isinstance(command, Study):
+        return command.name
+    summary = Summary.load(folder / command.result)
     minutes = sum(result.seconds for result in summary.trials) / 60
     answer = summary.status if summary.d90 is None else f"{summary.d90:,}"
     return (
-        f"{study.name}: {summary.quantity} = {answer} ({wording.interval(summary)}), "
+        f"{command.name}: {summary.quantity} = {answer} ({wording.interval(summary)}), "
         f"{len(summary.trials)} trials, {minutes:.0f} min"
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from benchmarks.claims import reference
-from benchmarks.claims.__main__ import CLAIMS, main
+from benchmarks.claims.__main__ import CLAIMS, PRETRAINING, commands_of, main
+from benchmarks.claims.pretraining import MODELS
 from benchmarks.claims.reference import Row, pooled, said_against_did
 from benchmarks.claims.study import Study, load, run
 from tests.helpers.studies import FULL, every_kind, metric_at
@@ -24,10 +25,11 @@ OPTIONS = (
 )
 
 
-@pytest.mark.parametrize("claim", CLAIMS)
-def test_names_are_of_one_study(claim: str) -> None:
-    studies = CLAIMS[claim].studies()
-    assert len({study.name for study in studies}) == len(studies) > 0
+@pytest.mark.parametrize("claim", [PRETRAINING, *CLAIMS])
+def test_names_are_of_one_command(claim: str) -> None:
+    commands = commands_of(claim)
+    for key in ("name", "result"):
+        assert len({getattr(command, key) for command in commands}) == len(commands) > 0
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -36,6 +38,18 @@ def test_a_table_without_studies(
 ) -> None:
     assert main(["table", str(tmp_path), claim]) == 0
     assert capsys.readouterr().out
+
+
+def test_the_models_are_pretrained(tmp_path: Path) -> None:
+    """With few steps, nano ends with the result that the queue looks for."""
+    (tmp_path / "texts").mkdir()
+    text = "\n\n".join(f"{i} rivers flow and birds sing " * 20 for i in range(200))
+    (tmp_path / "texts" / "text.txt").write_text(text)
+    nano = replace(MODELS["nano"], steps=2, schedule="8:1")
+    assert run(tmp_path, [nano], tmp_path)
+    assert (tmp_path / nano.result / "model.safetensors").exists()
+    last = (tmp_path / "pretraining/nano.log").read_text().splitlines()[-1]
+    assert "after 2 of 2 steps, finished" in last
 
 
 def test_repetitions_of_a_row_share_no_seed() -> None:
