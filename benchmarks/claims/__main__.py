@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import claims
-from benchmarks.claims import reference, repetitions
+from benchmarks.claims import lowering, reference, repetitions
 from benchmarks.claims.pretraining import MODELS
 from benchmarks.claims.study import Command, Study, load, run
 from d90.search.summary import Summary
@@ -29,6 +29,7 @@ PRETRAINING = "pretraining"
 CLAIMS: Mapping[str, Claim] = {
     "repetitions": Claim(repetitions.studies, repetitions.table),
     "reference": Claim(reference.studies, reference.table),
+    "lowering": Claim(lowering.studies, lowering.table),
 }
 
 

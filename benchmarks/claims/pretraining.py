@@ -41,9 +41,9 @@ class Pretraining:
 
     @property
     def arguments(self) -> list[str]:
-        """What follows `d90`."""
+        """What follows `python -m`."""
         return [
-            *("pretrain", "texts", f"--output={self.name}"),
+            *("d90", "pretrain", "texts", f"--output={self.name}"),
             f"--model-config={CONFIGS / self.size}.toml",
             *("--batch-size=16", "--max-eval-blocks=128", f"--max-steps={self.steps}"),
             f"--learning-rate={self.learning_rate}",

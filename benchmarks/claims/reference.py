@@ -9,27 +9,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
 
-from benchmarks.claims.study import Study
+from benchmarks.claims.study import SEEDS_APART, Study, answer, pooled
 from benchmarks.claims.tasks import MODELS, TASKS
 from d90.report import wording
-from d90.search.criteria import score_floor, scored
-from d90.search.estimate import Estimate, estimate
-from d90.search.ladder import ladder
+from d90.search.estimate import Estimate
 from d90.search.posterior import Draws
 from d90.search.summary import Summary
 
 METHODS = ("did", "said")
 REPETITIONS = 3
-SEEDS_APART = 100
-"""Distance of the repetitions' first seeds: more than any of them takes."""
-
-DIMS = ladder(10, 100_000)
 RESAMPLES = 10_000
 
 
@@ -60,23 +54,6 @@ def study(row: Row, repetition: int) -> Study:
     return Study(name, model.model, task.task, (f"--method={row.method}", *options))
 
 
-def pooled(summaries: Sequence[Summary], criterion: str) -> Estimate:
-    """d90 from the trials of all repetitions together.
-
-    Args:
-        summaries: repetitions of one row.
-        criterion: `accuracy` or a smooth one, whose skills every trial has.
-    """
-    first = summaries[0]
-    return estimate(
-        scored([result for summary in summaries for result in summary.trials], criterion),
-        majority=score_floor(criterion, first.majority),
-        evaluation_size=first.examples["metric"],
-        dims=DIMS,
-        D=first.D,
-    )
-
-
 COLUMNS = ("model", "task", "method", "seeds", "trials", "majority", "full", "d90", "each", "nll")
 
 
@@ -97,9 +74,9 @@ def table(found: Mapping[Study, Summary]) -> str:
             *(row.model, row.task, row.method, len(summaries)),
             *(sum(len(s.trials) for s in summaries), f"{summaries[0].majority:.3f}"),
             f"{by_metric.full_metric or math.nan:.3f}",
-            _answer(by_metric),
+            answer(by_metric),
             ", ".join(wording.cell(summary) for summary in summaries),
-            _answer(pooled(summaries, "nll")),
+            answer(pooled(summaries, "nll")),
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join([*lines, "", said_against_did(answers)])
@@ -125,10 +102,3 @@ def said_against_did(answers: Mapping[Row, Estimate]) -> str:
         f"{len(ratios)} rows, 95% interval {low:.2f} to {high:.2f} with rows drawn again); "
         f"it is lower in {below} of them."
     )
-
-
-def _answer(found: Estimate) -> str:
-    if found.d90 is None:
-        return found.status
-    low, high = found.interval or (None, None)
-    return f"{found.d90:,} ({wording.format_interval(low, high)})"

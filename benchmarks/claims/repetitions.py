@@ -13,16 +13,13 @@ from statistics import fmean
 
 import numpy as np
 
-from benchmarks.claims.study import Study
+from benchmarks.claims.study import SEEDS_APART, Study
 from benchmarks.claims.tasks import MODELS, TASKS
 from d90.report import wording
 from d90.search.ladder import log_spaced
 from d90.search.summary import Summary
 
 REPETITIONS = 5
-
-SEEDS_APART = 100
-"""Distance of the repetitions' first seeds: more than any of them takes."""
 
 TRAINING = (
     "--projection=onehot",

@@ -12,18 +12,29 @@ from pathlib import Path
 from typing import Protocol
 
 from d90.report import wording
+from d90.search.criteria import score_floor, scored
+from d90.search.estimate import Estimate, estimate
+from d90.search.ladder import ladder
 from d90.search.summary import FILE_NAME, Summary
+
+ROOT = Path(__file__).parents[2]
 
 SOURCES = ("models", "data")
 """Folders of models and tasks, linked beside the reports, so that no report names a machine."""
 
+SEEDS_APART = 100
+"""Distance of the first seeds of repetitions: more than any study takes."""
+
+DIMS = ladder(10, 100_000)
+"""Of the adaptive protocol by default."""
+
 
 class Command(Protocol):
-    """A command of d90 that can be interrupted and goes on when it is given again.
+    """A command that can be interrupted and goes on when it is given again.
 
     Attributes:
         name: of its log.
-        arguments: what follows `d90`; paths are relative to the folder of all results.
+        arguments: what follows `python -m`; paths are relative to the folder of all results.
         result: a file or folder that is there once it has ended.
     """
 
@@ -55,9 +66,9 @@ class Study:
 
     @property
     def arguments(self) -> list[str]:
-        """What follows `d90`."""
+        """What follows `python -m`."""
         files = (f"--store={self.name}.db", f"--output={self.name}")
-        return ["measure", self.model, self.task, *self.options, *files]
+        return ["d90", "measure", self.model, self.task, *self.options, *files]
 
     @property
     def result(self) -> str:
@@ -90,7 +101,8 @@ def run(folder: Path, commands: Sequence[Command], sources: Path, *, processes: 
     due = [command for command in commands if not (folder / command.result).exists()]
     print(f"{len(due)} of {len(commands)} are due", flush=True)
     threads = max((os.cpu_count() or 1) // processes, 1)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
     failed = 0
     with ThreadPoolExecutor(processes) as pool:
         try:
@@ -104,12 +116,37 @@ def run(folder: Path, commands: Sequence[Command], sources: Path, *, processes: 
     return failed == 0
 
 
+def pooled(summaries: Sequence[Summary], criterion: str) -> Estimate:
+    """d90 from the trials of all repetitions together.
+
+    Args:
+        summaries: repetitions of one row.
+        criterion: `accuracy` or a smooth one, whose skills every trial has.
+    """
+    first = summaries[0]
+    return estimate(
+        scored([result for summary in summaries for result in summary.trials], criterion),
+        majority=score_floor(criterion, first.majority),
+        evaluation_size=first.examples["metric"],
+        dims=DIMS,
+        D=first.D,
+    )
+
+
+def answer(found: Estimate) -> str:
+    """d90 with its interval, or the status."""
+    if found.d90 is None:
+        return found.status
+    low, high = found.interval or (None, None)
+    return f"{found.d90:,} ({wording.format_interval(low, high)})"
+
+
 def _run(folder: Path, command: Command, environment: Mapping[str, str]) -> bool:
     log = folder / f"{command.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         done = subprocess.run(
-            [sys.executable, "-m", "d90", *command.arguments],
+            [sys.executable, "-m", *command.arguments],
             cwd=folder,
             env=environment,
             stdout=output,

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+MAX_EVAL_SAMPLES = 1000
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -24,7 +26,7 @@ class ModelSettings:
 
     model: str
     max_train_samples: int
-    baseline_learning_rates: str
+    baseline_learning_rates: tuple[float, ...]
     precision: str
 
     @property
@@ -32,14 +34,14 @@ class ModelSettings:
         """Of `d90 measure`."""
         return (
             f"--max-train-samples={self.max_train_samples}",
-            f"--baseline-learning-rates={self.baseline_learning_rates}",
+            f"--baseline-learning-rates={','.join(map(str, self.baseline_learning_rates))}",
             f"--precision={self.precision}",
         )
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """A task as the studies train it, on at most 1,000 evaluation examples.
+    """A task as the studies train it, on at most `MAX_EVAL_SAMPLES` evaluation examples.
 
     Attributes:
         task: as `d90 measure` takes it.
@@ -52,12 +54,12 @@ class TaskSettings:
     @property
     def options(self) -> tuple[str, ...]:
         """Of `d90 measure`."""
-        return (f"--epochs={self.epochs}", "--max-eval-samples=1000")
+        return (f"--epochs={self.epochs}", f"--max-eval-samples={MAX_EVAL_SAMPLES}")
 
 
 MODELS: Mapping[str, ModelSettings] = {
-    "bert-tiny": ModelSettings("models/bert-tiny", 6000, "3e-4,1e-3", "no"),
-    "minilm-l6": ModelSettings("minilm-l6", 3000, "1e-4,3e-4", "bf16"),
+    "bert-tiny": ModelSettings("models/bert-tiny", 6000, (3e-4, 1e-3), "no"),
+    "minilm-l6": ModelSettings("minilm-l6", 3000, (1e-4, 3e-4), "bf16"),
 }
 
 TASKS: Mapping[str, TaskSettings] = {

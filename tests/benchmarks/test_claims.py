@@ -9,8 +9,8 @@ import pytest
 from benchmarks.claims import reference
 from benchmarks.claims.__main__ import CLAIMS, PRETRAINING, commands_of, main
 from benchmarks.claims.pretraining import MODELS
-from benchmarks.claims.reference import Row, pooled, said_against_did
-from benchmarks.claims.study import Study, load, run
+from benchmarks.claims.reference import Row, said_against_did
+from benchmarks.claims.study import Study, load, pooled, run
 from tests.helpers.studies import FULL, every_kind, metric_at
 
 from d90.search.estimate import Estimate
