@@ -24,8 +24,10 @@ from benchmarks.cases import Case
 from benchmarks.entries import Entry
 from benchmarks.timing import Work, side_by_side, spread
 from d90.subspace import Subspace, attach
+from d90.tasks.kinds import Classification
+from d90.tasks.tokens import TokenizedSplit, collate
 from d90.training.config import TrainConfig
-from d90.training.data import TokenizedSplit, TokenizedTask, collate
+from d90.training.data import TokenizedTask
 from d90.training.loop import dropout_seed, seed_dropout
 from d90.training.trainer import Trainer
 
@@ -95,7 +97,7 @@ def new_trainer(method: str) -> Trainer:
     """A run in a subspace, on random examples."""
     split = examples()
     data = TokenizedTask(
-        classes=("no", "yes"),
+        kind=Classification(("no", "yes")),
         metric="accuracy",
         train=split,
         train_eval_subset=split,

@@ -35,8 +35,8 @@ from d90.search.summary import FILE_NAME, Summary
 from d90.search.trial import TrialResult
 from d90.subspace import scaling
 from d90.subspace.layout import find_params
+from d90.tasks.tokens import collate
 from d90.training import TrainConfig
-from d90.training.data import collate
 from d90.utils.files import atomic_write
 
 REPETITIONS = 3

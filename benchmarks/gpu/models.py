@@ -11,7 +11,9 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 from benchmarks.gpu.compare import SEED, normal
 from benchmarks.gpu.part import Setup
 from d90.subspace import Subspace, attach
-from d90.training.data import TokenizedSplit, TokenizedTask
+from d90.tasks.kinds import Classification
+from d90.tasks.tokens import TokenizedSplit
+from d90.training.data import TokenizedTask
 
 LABELS = 2
 
@@ -75,7 +77,7 @@ def task(setup: Setup) -> TokenizedTask:
     """Random tokens, of which the first decides the class."""
     train, validation = _split(setup, setup.size(256, 8), 1), _split(setup, setup.size(64, 4), 2)
     return TokenizedTask(
-        classes=("even", "odd"),
+        kind=Classification(("even", "odd")),
         metric="accuracy",
         train=train,
         train_eval_subset=train.subset(range(len(validation))),

@@ -17,7 +17,9 @@ from benchmarks import gpu_files
 from benchmarks.gpu.part import Setup
 from benchmarks.methods import LABELS, bert
 from d90.tasks import Task, load_task
-from d90.training.data import TokenizedSplit, TokenizedTask
+from d90.tasks.kinds import Classification
+from d90.tasks.tokens import TokenizedSplit
+from d90.training.data import TokenizedTask
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def random_data(shape: Shape, rows: int, length: int) -> TokenizedTask:
         return TokenizedSplit({"input_ids": ids}, torch.arange(count + 1) * length, labels)
 
     return TokenizedTask(
-        classes=("no", "yes"),
+        kind=Classification(("no", "yes")),
         metric="accuracy",
         train=split(rows, 0),
         train_eval_subset=split(LABELS, 1),

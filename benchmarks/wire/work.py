@@ -19,8 +19,10 @@ from benchmarks.wire.counter import count_bytes, gradient_bytes
 from benchmarks.wire.link import sent_bytes
 from d90.distributed.launcher import destroy_process_group
 from d90.subspace import attach
+from d90.tasks.kinds import Classification
+from d90.tasks.tokens import TokenizedSplit
 from d90.training import TrainConfig
-from d90.training.data import TokenizedSplit, TokenizedTask
+from d90.training.data import TokenizedTask
 from d90.training.trainer import Trainer
 
 VOCABULARY = 30522
@@ -99,7 +101,13 @@ def data(examples: int, length: int) -> TokenizedTask:
     split = TokenizedSplit({"input_ids": ids.int()}, torch.arange(examples + 1) * length, labels)
     few = split.subset([0, 1])
     return TokenizedTask(
-        ("a", "b"), "accuracy", split, few, {"validation": few}, {"input_ids": 0}, "right"
+        Classification(("a", "b")),
+        "accuracy",
+        split,
+        few,
+        {"validation": few},
+        {"input_ids": 0},
+        "right",
     )
 
 

@@ -12,7 +12,7 @@ from tests.helpers.tuned import tuned
 
 import d90
 from d90.adapters.model import AdapterModel
-from d90.adapters.predict import evaluate, predict, predict_probabilities
+from d90.adapters.predict import evaluate, predict, predict_outputs
 from d90.errors import D90Error
 from d90.tasks import Task
 
@@ -30,9 +30,7 @@ def task(toy_folder: Path) -> Task:
 def test_probabilities_are_those_of_the_model(model: AdapterModel, task: Task) -> None:
     texts = task.evaluation["validation"].texts[:9]
     seen: list[tuple[int, int]] = []
-    found = predict_probabilities(
-        model, texts, batch_size=4, on_rows=lambda *rows: seen.append(rows)
-    )
+    found = predict_outputs(model, texts, batch_size=4, on_rows=lambda *rows: seen.append(rows))
     assert [count for _, count in seen] == [9, 9, 9] and seen[-1] == (9, 9)
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-12)
     for row, (text,) in zip(found, texts, strict=True):
@@ -55,11 +53,11 @@ def test_scores(model: AdapterModel, task: Task) -> None:
 
 def test_what_cannot_be_labelled(model: AdapterModel, task: Task) -> None:
     with pytest.raises(D90Error, match=r"row 2 has 2 texts: the task '.*' has text"):
-        predict_probabilities(model, [("good",), ("good", "bad")])
+        predict_outputs(model, [("good",), ("good", "bad")])
     with pytest.raises(
         D90Error, match=r"the adapter's classes are 0, 1 and those of .* are bad, good"
     ):
         evaluate(model, replace(task, labels=("bad", "good")))
     base = d90.load(model.base.name, model.adapter).switch(None)  # type: ignore[arg-type]
     with pytest.raises(D90Error, match=r"call model.switch\(adapter\) first"):
-        predict_probabilities(base, [("good",)])
+        predict_outputs(base, [("good",)])

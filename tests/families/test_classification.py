@@ -16,7 +16,8 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from d90.models import loading
 from d90.tasks import Split, Task
-from d90.training.data import TokenizedTask, collate, tokenize
+from d90.tasks.tokens import collate
+from d90.training.data import TokenizedTask, tokenize
 from d90.utils.digest import state_digest
 
 # The position and the token that the head sees; a decoder's is the last of the text.

@@ -50,7 +50,7 @@ def training() -> OneLayer:
     """A fine-tuning run after its first epoch."""
     state = TrainState(first_loss=0.7, epoch_losses=[0.7, 0.6])
     state.recent.extend([0.7, 0.6])
-    state.epochs.append(EpochResult(1, 2, 0.65, 0.5, 0.5, {"validation": 0.5}, 2))
+    state.epochs.append(EpochResult(1, 2, 0.65, 0.5, 0.5, {"validation": 0.5}, False))
     return OneLayer(state)
 
 

@@ -16,6 +16,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from d90.executors.runner import TrialRunner
 from d90.rng import philox
 from d90.tasks import Split, Task
+from d90.tasks.kinds import Regression
 from d90.training import TrainConfig, train
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -87,6 +88,28 @@ def toy_task() -> Task:
         metric="accuracy",
         train=toy_split(96, seed=1),
         evaluation={"validation": toy_split(64, seed=2)},
+    )
+
+
+def toy_regression() -> Task:
+    """The texts of `toy_task` with a score: of the word that decides its class."""
+    scores = {"awful": 0.5, "bad": 1.5, "good": 3.25, "great": 4.75}
+
+    def split(rows: int, seed: int) -> Split:
+        texts = toy_split(rows, seed).texts
+        words = [next(word for word in text.split() if word in scores) for (text,) in texts]
+        return Split(texts, [scores[word] for word in words])
+
+    train = split(96, seed=1)
+    return Task(
+        name="toy-scores",
+        text_columns=("text",),
+        labels=(),
+        metric="pearson",
+        train=train,
+        evaluation={"validation": split(64, seed=2)},
+        kind="regression",
+        options=Regression.options(train.labels),
     )
 
 

@@ -131,3 +131,18 @@ def test_without_a_network_the_error_is_quick(
         load_task("mrpc")
     assert time.monotonic() - start < 5.0
     assert config.HF_HUB_OFFLINE is False
+
+
+def test_stsb_is_regression(hub: dict[tuple[str, str], DatasetDict]) -> None:
+    features = {
+        "sentence1": Value("string"),
+        "sentence2": Value("string"),
+        "label": Value("float32"),
+    }
+    columns = {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": [0.0, 3.8]}
+    split = Dataset.from_dict(columns, features=Features(features))
+    hub["nyu-mll/glue", "stsb"] = DatasetDict({"train": split, "validation": split})
+    task = load_task("stsb")
+    assert (task.kind, task.metric, task.labels) == ("regression", "pearson", ())
+    assert task.text_columns == ("sentence1", "sentence2")
+    assert task.train.labels == pytest.approx((0.0, 3.8))

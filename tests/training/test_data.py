@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from d90.errors import D90Error
 from d90.tasks import Split, Task
-from d90.training.data import collate, evaluation_batches, tokenize, training_batches
+from d90.tasks.tokens import collate
+from d90.training.data import evaluation_batches, tokenize, training_batches
 
 CPU = torch.device("cpu")
 

@@ -11,14 +11,15 @@ import pytest
 import torch
 from accelerate import Accelerator
 from sklearn.metrics import log_loss
+from tests.helpers.ranks import ranks
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from d90.distributed.process_group import ProcessGroup
 from d90.tasks import Split, Task, constant_losses
+from d90.tasks.kinds import Predictions
 from d90.training import TrainConfig, train
 from d90.training.data import TokenizedTask, evaluation_batches, tokenize
-from d90.training.evaluation import Predictions, evaluate, predict
+from d90.training.evaluation import evaluate, predict
 
 
 class Fixed(nn.Module):
@@ -33,16 +34,6 @@ class Fixed(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Tensor) -> SimpleNamespace:
         rows = self.table[input_ids] * attention_mask[:, :, None]
         return SimpleNamespace(logits=self.scale * rows.sum(1))
-
-
-class Rank(ProcessGroup):
-    """One of several processes: keeps what it would reduce, and reduces with what others kept."""
-
-    kept: list[Tensor]
-
-    def all_reduce_max(self, vector: Tensor) -> None:
-        self.kept.append(vector.clone())
-        vector.copy_(torch.stack(self.kept).max(0).values)
 
 
 def task_of(classes: int, tokenizer: PreTrainedTokenizerFast) -> TokenizedTask:
@@ -74,7 +65,7 @@ def test_losses_are_those_of_scikit_learn(
     ids = [split.columns["input_ids"][split.offsets[r] : split.offsets[r + 1]] for r in rows]
     logits = torch.stack([model.table[i.long()].sum(0) for i in ids]).detach()
     p, labels = logits.double().softmax(-1).numpy(), split.labels[rows].numpy()
-    assert result.classes == logits.argmax(-1).tolist()
+    assert result.values == logits.argmax(-1).tolist()
     assert result.losses["nll"] == pytest.approx(
         log_loss(labels, p, labels=list(range(classes))), rel=1e-5
     )
@@ -87,11 +78,7 @@ def test_any_number_of_processes_gives_the_same_bits(
     classes: int, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     data, model = task_of(classes, tiny_tokenizer), Fixed(classes)
-    kept: list[Tensor] = []
-    for rank in range(3):
-        group = Rank(rank, 3)
-        object.__setattr__(group, "kept", kept)
-        last = predicted(data, model, 4, process_group=group)
+    *_, last = [predicted(data, model, 4, process_group=group) for group in ranks(3)]
     assert last == predicted(data, model, 4)
 
 

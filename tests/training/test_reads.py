@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 from d90.subspace import attach
 from d90.tasks import Task
+from d90.tasks.tokens import collate
 from d90.training import TrainConfig
-from d90.training.data import TokenizedTask, collate, tokenize
+from d90.training.data import TokenizedTask, tokenize
 from d90.training.trainer import Trainer
 
 CONFIG = TrainConfig(max_steps=3, batch_size=8, precision="no")

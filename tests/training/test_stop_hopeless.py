@@ -188,7 +188,7 @@ def test_a_model_that_learns_nothing_is_stopped_on_its_way(data: TokenizedTask, 
 
 
 def test_a_checkpoint_of_a_version_without_the_option_is_read():
-    values = TrainState(step=3, one_class=[2]).to_json()
-    assert TrainState.from_json(values).one_class == [2]
-    del values["one_class"]
+    values = TrainState(step=3, collapsed_at=[2]).to_json()
+    assert TrainState.from_json(values).collapsed_at == [2]
+    del values["collapsed_at"]
     assert TrainState.from_json(values) == TrainState(step=3)

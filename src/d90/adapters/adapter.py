@@ -28,6 +28,8 @@ MAX_BYTES = 1 << 28
 """Maximum size of a file in bytes: 67 million parameters."""
 
 DEFAULT_DTYPE = "float32"
+DEFAULT_KIND = "classification"
+"""Equal to `d90.tasks.task.CLASSIFICATION`; a file names neither, since every byte counts."""
 
 TENSOR_DTYPES = {"float32": "F32", "float16": "F16", "uniform": "U8", "levels": "U8"}
 
@@ -60,10 +62,12 @@ class TaskInfo:
     Attributes:
         name: of the task.
         text_columns: one, or two for pairs.
-        labels: names of the classes, by class index.
+        labels: names of the classes, by class index; empty if there are none.
         max_length: maximum tokens per example.
         metric: name of the metric.
         metric_value: the metric on the primary evaluation split; NaN if unknown.
+        kind: of the task, a key of `d90.tasks.KINDS`.
+        options: what the kind keeps besides the labels.
     """
 
     name: str
@@ -72,6 +76,8 @@ class TaskInfo:
     max_length: int
     metric: str
     metric_value: float
+    kind: str = DEFAULT_KIND
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +236,10 @@ def from_bytes(content: bytes) -> Adapter:
 
 def _metadata(adapter: Adapter) -> dict[str, str]:
     subspace, base, task = adapter.subspace, adapter.base, adapter.task
+    options = (f"{name}={value}" for name, value in task.options.items())
+    kind = {"labels": _join(*task.labels)}
+    if task.kind != DEFAULT_KIND:
+        kind = {"kind": _join(task.kind, *options)}
     return {
         "d90": VERSION,
         "random": SCHEME,
@@ -244,7 +254,7 @@ def _metadata(adapter: Adapter) -> dict[str, str]:
             base.name, base.revision, _to_base64(base.fingerprint), *_if_not_default(base.dtype)
         ),
         "task": _join(task.name, *task.text_columns),
-        "labels": _join(*task.labels),
+        **kind,
         "metric": _join(task.metric, f"{task.metric_value:.4f}", str(task.max_length)),
         "code": adapter.codec,
     }
@@ -309,14 +319,21 @@ def _from_base64(text: str) -> str:
 
 def _parse_task(metadata: Mapping[str, str]) -> TaskInfo:
     name, *columns = _split(metadata["task"])
-    labels = tuple(_split(metadata["labels"]))
+    labels, kind, options = (), DEFAULT_KIND, {}
+    if "kind" in metadata:
+        kind, *pairs = _split(metadata["kind"])
+        options = dict(pair.split("=", 1) for pair in pairs)
+    else:
+        labels = tuple(_split(metadata["labels"]))
     metric, metric_value, max_length = _split(metadata["metric"])
-    if not 1 <= len(columns) <= 2 or len(labels) < 2 or len(set(labels)) < len(labels):
+    few = 2 if kind == DEFAULT_KIND else 0
+    if not 1 <= len(columns) <= 2 or len(labels) < few or len(set(labels)) < len(labels):
         raise D90Error("its columns or labels are damaged.")
     value = float(metric_value)
     if math.isinf(value):
         raise D90Error("the value of its metric is infinite.")
-    return TaskInfo(name, tuple(columns), labels, _parse_integer(max_length), metric, value)
+    length = _parse_integer(max_length)
+    return TaskInfo(name, tuple(columns), labels, length, metric, value, kind, options)
 
 
 def _check_parameters(parameters: FloatArray, d: int | None) -> None:

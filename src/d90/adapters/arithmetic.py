@@ -39,8 +39,8 @@ def combine(files: Sequence[Adapter], reduction: str = MEAN) -> Adapter:
     """The mean or the sum of adapters, in float32, for the task of the first one.
 
     Raises:
-        D90Error: fewer than two adapters, or different subspaces, base models or classes; an
-            unknown reduction; a parameter of the result that float32 cannot hold.
+        D90Error: fewer than two adapters, or different subspaces, base models, kinds or
+            classes; an unknown reduction; a parameter of the result that float32 cannot hold.
     """
     if reduction not in REDUCTIONS:
         raise D90Error(f"reduction '{reduction}': expected {' or '.join(REDUCTIONS)}.")
@@ -49,6 +49,11 @@ def combine(files: Sequence[Adapter], reduction: str = MEAN) -> Adapter:
     assert_same_subspace(files)
     first = files[0]
     for file in files[1:]:
+        if file.task.kind != first.task.kind or file.task.options != first.task.options:
+            raise D90Error(
+                f"'{first.task.name}' is of another kind, or of another scale, than "
+                f"'{file.task.name}': a sum of them has no task."
+            )
         if file.task.labels != first.task.labels:
             raise D90Error(
                 f"the classes of '{first.task.name}' are {', '.join(first.task.labels)} and "

@@ -12,6 +12,7 @@ from d90.bounds.check import check_sample
 from d90.bounds.description_length import CodeLength, code_lengths
 from d90.bounds.occam import occam_hoeffding, occam_kl, theorem_1
 from d90.bounds.pac_bayes import pac_bayes_kl, universal_divergence
+from d90.errors import D90Error
 
 LISTS: Mapping[str, int] = {"projection": 4, "scale": 4, "method": 2, "groups": 3, "code": 4}
 """Number of choices of each; a test compares them with the tables of the package."""
@@ -73,6 +74,19 @@ class Certificate:
         """All fields as JSON."""
         facts = {**asdict(self), "vacuous": self.is_vacuous(self.tightest[1])}
         return json.dumps({**facts, "bounds": dict(self.bounds)}, indent=2)
+
+
+def check_is_classifier(adapter: Adapter) -> None:
+    """Refuse an adapter that has no error rate to bound.
+
+    Raises:
+        D90Error: it is no classifier.
+    """
+    if not adapter.task.labels:
+        raise D90Error(
+            f"the bounds are of the error rate of a classifier, and this adapter for "
+            f"'{adapter.task.name}' is of {adapter.task.kind}: it has none."
+        )
 
 
 def certify(

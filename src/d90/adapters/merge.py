@@ -7,6 +7,7 @@ from pathlib import Path
 from d90.adapters.model import load
 from d90.errors import D90Error
 from d90.models import loading
+from d90.tasks import kind_of
 from d90.utils.files import atomic_path
 
 
@@ -22,9 +23,11 @@ def merge(file: str | Path, folder: str | Path, *, base: str | None = None) -> N
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise D90Error(f"'{target}' is there already: give a new folder.")
     model = load(base, file)
+    assert model.adapter is not None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as partial, loading.silence_transformers():
+            model.config.update(dict(kind_of(model.adapter.task).merged_config))
             model.save_pretrained(partial)
             model.tokenizer.save_pretrained(partial)
     except OSError as error:

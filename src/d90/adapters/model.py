@@ -26,13 +26,14 @@ from d90.models.heads import init_values
 from d90.models.loading import DTYPES
 from d90.subspace.layout import Layout, ParamRef, build_layout, find_params
 from d90.subspace.ops import group_rows
+from d90.tasks import kind_of
 
 
 @dataclass(frozen=True)
 class Head:
-    """The classification head of a base: its number of classes and the seed of its values."""
+    """The head of a base: its number of outputs and the seed of its values."""
 
-    classes: int
+    outputs: int
     seed: int
 
 
@@ -89,7 +90,7 @@ class AdapterModel(PreTrainedModel):
         found = _read(file)
         base = _with_head(self, self.base, found)
         layout, ordered = _checked(self, base, found)
-        _take_head(self, base, found.task.labels)
+        _take_head(self, base, _model_options(found)["labels"])
         _write_theta(base, found, layout, ordered)
         self.base, self.adapter = base, found
         return self
@@ -104,8 +105,8 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
         file: an adapter, or its path.
 
     Returns:
-        A normal model for sequence classification, in evaluation mode on the CPU, which also has
-        what `AdapterModel` lists: `tokenizer`, `adapter`, `switch`.
+        A normal model for sequence classification (regression: with one output), in evaluation mode
+        on the CPU, which also has what `AdapterModel` lists: `tokenizer`, `adapter`, `switch`.
 
     Raises:
         D90Error: the adapter is damaged or of an unknown version; the base cannot be loaded or is
@@ -113,16 +114,12 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
     """
     found = _read(file)
     name = _hub_revision(found.base.name, found.base.revision) if base is None else base
-    labels = found.task.labels
+    head = _model_options(found)
     if found.base.dtype not in DTYPES:
         raise D90Error(f"{_where(found)}its base is of dtype '{found.base.dtype[:20]}': unknown.")
     try:
         loaded = loading.open_model(
-            name,
-            num_labels=len(labels),
-            head_seed=found.base.head_seed,
-            dtype=found.base.dtype,
-            labels=labels,
+            name, **head, head_seed=found.base.head_seed, dtype=found.base.dtype
         )
     except D90Error as error:
         if base is not None:
@@ -146,7 +143,7 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
         weights=start,
         digests=weight_digests(model),
         fresh=loaded.fresh,
-        head=Head(len(labels), found.base.head_seed),
+        head=Head(head["num_labels"], found.base.head_seed),
     )
     layout, ordered = _checked(model, pretrained, found)
     _write_theta(pretrained, found, layout, ordered)
@@ -165,14 +162,26 @@ def _where(file: Adapter) -> str:
     return f"the adapter for '{file.task.name}': "
 
 
+def _model_options(file: Adapter) -> Mapping[str, Any]:
+    """The head that an adapter is for.
+
+    Raises:
+        D90Error: it is of no known kind, or its values are not as its kind writes them.
+    """
+    try:
+        return kind_of(file.task).model_options
+    except D90Error as error:
+        raise D90Error(f"{_where(file)}{error}") from error
+
+
 def _with_head(model: PreTrainedModel, base: BaseModel, file: Adapter) -> BaseModel:
     """The base with the head that an adapter starts from; the model is not changed."""
-    head = Head(len(file.task.labels), file.base.head_seed)
+    head = Head(_model_options(file)["num_labels"], file.base.head_seed)
     if head == base.head:
         return base
     shapes = {name: tuple(base.theta_0[name].shape) for name in base.fresh & base.theta_0.keys()}
-    if head.classes != base.head.classes:
-        shapes |= _other_shapes(base, head.classes)
+    if head.outputs != base.head.outputs:
+        shapes |= _other_shapes(base, head.outputs)
     changed: dict[str, Tensor] = {}
     for name, shape in shapes.items():
         value = init_values(model, name, shape, head.seed)
@@ -187,9 +196,9 @@ def _with_head(model: PreTrainedModel, base: BaseModel, file: Adapter) -> BaseMo
     )
 
 
-def _other_shapes(base: BaseModel, classes: int) -> Mapping[str, tuple[int, ...]]:
-    """The tensors whose shape differs for this number of classes."""
-    other = loading.load_meta(base.name, num_labels=classes, dtype=base.dtype)
+def _other_shapes(base: BaseModel, outputs: int) -> Mapping[str, tuple[int, ...]]:
+    """The tensors whose shape differs for this number of outputs."""
+    other = loading.load_meta(base.name, num_labels=outputs, dtype=base.dtype)
     shapes = {name: tuple(p.shape) for name, p in other.named_parameters()}
     return {
         name: shapes[name]
@@ -245,8 +254,9 @@ def _take_head(model: PreTrainedModel, base: BaseModel, labels: Sequence[str]) -
             setattr(module, attribute, parameter)
             if isinstance(module, nn.Linear):
                 module.out_features = len(theta_0)
-    model.config.id2label = dict(enumerate(labels))
-    model.config.label2id = {label: number for number, label in enumerate(labels)}
+    model.config.update(loading.label_maps(labels))
+    if len(labels) == 1 or model.config.problem_type == "regression":
+        model.config.problem_type = "regression" if len(labels) == 1 else None
     setattr(model, "num_labels", len(labels))  # noqa: B010  (many a head keeps its own count)
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from d90.adapters import Adapter
+from d90.adapters import Adapter, TaskInfo
 from d90.adapters.model import AdapterModel
 from d90.errors import D90Error
 from d90.models.loading import guarded
-from d90.tasks import Split, Task, majority_score, metrics_of, score
+from d90.tasks import Split, Task, kind_of
+from d90.tasks.tokens import collate
 from d90.training.data import evaluation_batches, tokenize_examples
-from d90.training.evaluation import NOT_FINITE, outputs
+from d90.training.evaluation import NOT_FINITE
 
 BATCH = 64
 
@@ -38,14 +41,14 @@ class SplitScores:
     majority: float
 
 
-def predict_probabilities(
+def predict_outputs(
     model: AdapterModel,
     examples: Sequence[tuple[str, ...]],
     *,
     batch_size: int = BATCH,
     on_rows: OnRows | None = None,
 ) -> NDArray[np.float64]:
-    """The probability of each class, shape (examples, classes); truncated as in training.
+    """What the model predicts, as `Kind.interpret` gives it; truncated as in training.
 
     Args:
         model: from `d90.load`.
@@ -53,49 +56,57 @@ def predict_probabilities(
         batch_size: rows per forward pass.
         on_rows: called after each batch.
 
+    Returns:
+        The probability of each class, shape (examples, classes), or for a task of regression the
+        number, shape (examples, 1).
+
     Raises:
         D90Error: an example with the wrong number of texts, or without tokens; a prediction that
             is not finite.
     """
-    if model.adapter is None:
-        raise D90Error("the model is its base, without a task: call model.switch(adapter) first.")
-    task = model.adapter.task
+    task = _task_of(model)
     for number, row in enumerate(examples, 1):
         if len(row) != len(task.text_columns):
             raise D90Error(
                 f"row {number} has {len(row)} texts: the task '{task.name}' has "
                 f"{' and '.join(task.text_columns)}."
             )
-    probabilities = np.zeros((len(examples), len(task.labels)))
+    kind = kind_of(task)
+    found = np.zeros((len(examples), kind.model_options["num_labels"]))
     with guarded(model.base.name):
         data = tokenize_examples(examples, model.tokenizer, max_length=task.max_length)
-    batches = evaluation_batches(data.split.lengths, batch_size)
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
-    parts = outputs(model, data, data.split, batches, accelerator)
     done = 0
-    for rows, (part, _) in zip(batches, parts, strict=True):
-        values = part.double().cpu()
-        if not values.isfinite().all():
+    model.eval()
+    for rows in evaluation_batches(data.split.lengths, batch_size):
+        inputs, _ = collate(data, data.split, rows, accelerator.device)
+        with torch.no_grad(), accelerator.autocast():
+            logits = model(**inputs).logits.double().cpu()
+        if not logits.isfinite().all():
             raise D90Error(f"{NOT_FINITE}: the weights of this adapter overflow on this text.")
-        probabilities[rows] = values.softmax(-1).numpy()
+        found[rows] = kind.interpret(logits)
         done += len(rows)
         if on_rows is not None:
             on_rows(done, len(examples))
-    return probabilities
+    return found
+
+
+def _task_of(model: AdapterModel) -> TaskInfo:
+    if model.adapter is None:
+        raise D90Error("the model is its base, without a task: call model.switch(adapter) first.")
+    return model.adapter.task
 
 
 def predict(
     model: AdapterModel, split: Split, *, batch_size: int = BATCH, on_rows: OnRows | None = None
-) -> list[int]:
-    """The most probable class of each row.
+) -> list[Any]:
+    """The prediction of each row: its most probable class, or a number.
 
     Raises:
-        D90Error: as `predict_probabilities`.
+        D90Error: as `predict_outputs`.
     """
-    probabilities = predict_probabilities(
-        model, split.texts, batch_size=batch_size, on_rows=on_rows
-    )
-    return probabilities.argmax(1).tolist()
+    outputs = predict_outputs(model, split.texts, batch_size=batch_size, on_rows=on_rows)
+    return kind_of(_task_of(model)).answers(outputs)
 
 
 def evaluate(
@@ -104,10 +115,10 @@ def evaluate(
     """Every metric on every evaluation split of a task.
 
     Raises:
-        D90Error: a task whose classes are not the adapter's; as `predict_probabilities`.
+        D90Error: a task of another kind or classes than the adapter's; as `predict_outputs`.
     """
     if model.adapter is not None:
-        check_classes(model.adapter, task)
+        check_task(model.adapter, task)
     scores = {}
     for name, split in task.evaluation.items():
         predicted = predict(model, split, batch_size=batch_size, on_rows=on_rows)
@@ -115,24 +126,29 @@ def evaluate(
     return scores
 
 
-def check_classes(adapter: Adapter, task: Task) -> None:
-    """Refuse a task whose classes are not the adapter's.
+def check_task(adapter: Adapter, task: Task) -> None:
+    """Refuse a task whose kind or classes are not the adapter's.
 
     Raises:
         D90Error: naming both.
     """
-    labels = adapter.task.labels
-    if tuple(task.labels) != labels:
+    info = adapter.task
+    if task.kind != info.kind:
         raise D90Error(
-            f"the adapter's classes are {', '.join(labels)} and those of '{task.name}' are "
+            f"the adapter is of {info.kind} and the task '{task.name}' of {task.kind}: give the "
+            "task that it was trained on, or one like it."
+        )
+    if tuple(task.labels) != info.labels:
+        raise D90Error(
+            f"the adapter's classes are {', '.join(info.labels)} and those of '{task.name}' are "
             f"{', '.join(task.labels)}: give the task that it was trained on, or one like it."
         )
 
 
-def _scores(task: Task, split: Split, predicted: Sequence[int]) -> SplitScores:
-    names = metrics_of(len(task.labels))
+def _scores(task: Task, split: Split, predicted: Sequence[Any]) -> SplitScores:
+    kind = kind_of(task)
     return SplitScores(
         rows=len(split),
-        metrics={name: score(name, split.labels, predicted) for name in names},
-        majority=majority_score(task.metric, split.labels),
+        metrics={m: kind.score(m, split.labels, predicted) for m in kind.available_metrics},
+        majority=kind.constant_score(task.metric, split.labels),
     )

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "A packaged model (minilm-l6), a local checkpoint folder or a hub id (NAME@REVISION)."
 TASK_HELP = (
-    "mrpc, qqp, sst2, mnli, anli, yelp, wordnet-supersense, wordnet-hypernym, or a folder with "
-    "train and validation files (JSON lines, CSV, TSV or Parquet)."
+    "mrpc, qqp, sst2, mnli, anli, yelp, stsb, wordnet-supersense, wordnet-hypernym, or a folder "
+    "with train and validation files (JSON lines, CSV, TSV or Parquet)."
 )
 
 TEXT_COLUMNS_HELP = "Column of the text, or two columns for pairs."
@@ -318,8 +318,17 @@ def data_options(
     max_eval_samples: Annotated[
         int | None, option("Maximum number of evaluation examples.", DATA)
     ] = None,
+    task_kind: Annotated[
+        str | None,
+        option("classification or regression.", DATA, show_default="found by the labels"),
+    ] = None,
     metric: Annotated[
-        str | None, option("accuracy, f1 or macro_f1.", DATA, show_default="the task's")
+        str | None,
+        option(
+            "accuracy, f1 or macro_f1; of regression pearson, spearman or r2.",
+            DATA,
+            show_default="the first of them",
+        ),
     ] = None,
     text_columns: Annotated[
         str | None,
@@ -333,14 +342,13 @@ def data_options(
     label_column: Annotated[
         str | None, option(LABEL_COLUMN_HELP, DATA, show_default="label")
     ] = None,
-    head_seed: Annotated[
-        int, option("Seed of the classification head's initialization.", DATA)
-    ] = 0,
+    head_seed: Annotated[int, option("Seed of the head's initialization.", DATA)] = 0,
 ) -> Mapping[str, Any]:
     """Keywords of `d90.experiments.problem.load_problem`."""
     return {
         "max_train_samples": max_train_samples,
         "max_eval_samples": max_eval_samples,
+        "task_kind": task_kind,
         "metric": metric,
         "text_columns": None if text_columns is None else names(text_columns),
         "label_column": label_column,

@@ -23,7 +23,7 @@ Format = Callable[[Sequence[Row]], str]
 def read_examples(
     texts: Sequence[str], source: Path | None, columns: Sequence[str], task: TaskInfo
 ) -> list[Example]:
-    """The examples to classify, from the command line or a file.
+    """The examples to predict on, from the command line or a file.
 
     Raises:
         D90Error: none or both are given; the file cannot be read; a text of a pair is missing.
@@ -69,18 +69,15 @@ def _read_file(source: Path, columns: Sequence[str]) -> list[Example]:
 
 
 def to_rows(
-    examples: Sequence[Example], probabilities: Sequence[Sequence[float]], task: TaskInfo
+    examples: Sequence[Example], outputs: Sequence[Sequence[float]], task: TaskInfo
 ) -> list[Row]:
-    """One row per example: its texts, its label and the probability of every class."""
+    """One row per example: its texts and what is predicted (`Kind.to_row`)."""
+    from d90.tasks import kind_of
+
+    kind = kind_of(task)
     return [
-        {
-            **dict(zip(task.text_columns, example, strict=True)),
-            "label": task.labels[max(range(len(values)), key=values.__getitem__)],
-            "probabilities": {
-                label: round(value, 6) for label, value in zip(task.labels, values, strict=True)
-            },
-        }
-        for example, values in zip(examples, probabilities, strict=True)
+        {**dict(zip(task.text_columns, example, strict=True)), **kind.to_row(values)}
+        for example, values in zip(examples, outputs, strict=True)
     ]
 
 
@@ -121,7 +118,7 @@ def _to_csv(rows: Sequence[Row]) -> str:
     flat = [
         {
             **{name: value for name, value in row.items() if name != "probabilities"},
-            **{f"p({label})": value for label, value in row["probabilities"].items()},
+            **{f"p({label})": value for label, value in row.get("probabilities", {}).items()},
         }
         for row in rows
     ]

@@ -25,7 +25,7 @@ from d90.models import loading
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial, TrialResult
 from d90.subspace import attach, detach
-from d90.tasks import Task
+from d90.tasks import Task, kind_of
 from d90.training import Progress, TrainConfig, estimate_seconds, train
 from d90.training.data import tokenize
 from d90.training.memory import (
@@ -110,13 +110,11 @@ class TrialRunner:
             )
         self.process_group = get_process_group()
         self.device = Accelerator(mixed_precision=self.precision).device
-        classes = len(task.labels)
+        head = kind_of(task).model_options
         self._max_length = max_length
-        self._meta_model = loading.load_meta(model_name, num_labels=classes, dtype=dtype)
+        self._meta_model = loading.load_meta(model_name, **head, dtype=dtype)
         check_memory(model_name, self.estimate_memory(None), self.device)
-        self.model, tokenizer = loading.load(
-            model_name, num_labels=classes, head_seed=head_seed, dtype=dtype, labels=task.labels
-        )
+        self.model, tokenizer = loading.load(model_name, **head, head_seed=head_seed, dtype=dtype)
         longest = loading.longest_input(self.model, tokenizer)
         if max_length > longest:
             raise D90Error(

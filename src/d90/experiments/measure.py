@@ -52,6 +52,7 @@ def measure(
     max_length: int = 128,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
+    task_kind: str | None = None,
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     metric: str | None = None,
@@ -96,6 +97,7 @@ def measure(
         max_length=max_length,
         max_train_samples=max_train_samples,
         max_eval_samples=max_eval_samples,
+        task_kind=task_kind,
         text_columns=text_columns,
         label_column=label_column,
         metric=metric,
@@ -174,6 +176,7 @@ def summarize(
         evaluation_size=size if has_noise else None,
         dims=study.protocol.dimensions(),
         D=problem.D,
+        reference=problem.kind.reference,
     )
     return Summary(
         model=problem.model_name,
@@ -188,6 +191,7 @@ def summarize(
         examples=problem.examples,
         target_fraction=target_fraction,
         majority=problem.majority,
+        reference=problem.kind.reference,
         full_metric=estimated.full_metric,
         threshold=estimated.threshold,
         d90=estimated.d90,

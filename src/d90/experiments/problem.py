@@ -6,7 +6,7 @@ What is tried on it is up to a study (`d90.experiments.study`) or to one fine-tu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from d90.search.protocols.base import LARGEST_SEED, check_integers
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial
 from d90.subspace.layout import build_layout, find_params
-from d90.tasks import METRICS, Task, load_task, majority_score
+from d90.tasks import Kind, Task, kind_of, known_metrics, load_task
 from d90.training import TrainConfig, subspace_learning_rate
 from d90.training.config import MAX_COUNT
 from d90.utils.digest import json_digest, state_digest
@@ -59,10 +59,15 @@ class Problem:
     criterion: str
 
     @cached_property
+    def kind(self) -> Kind:
+        """What the task asks of the model."""
+        return kind_of(self.task)
+
+    @cached_property
     def majority(self) -> float:
         """Score of the best constant predictor on the primary evaluation split."""
         labels = self.task.evaluation[self.task.primary].labels
-        return majority_score(self.task.metric, labels)
+        return self.kind.constant_score(self.task.metric, labels)
 
     @property
     def floor(self) -> float:
@@ -138,6 +143,7 @@ def load_problem(
     max_length: int = 128,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
+    task_kind: str | None = None,
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     metric: str | None = None,
@@ -156,10 +162,12 @@ def load_problem(
         training: configuration of training in a subspace.
         baseline_training: of full fine-tuning; by default `training` with AdamW and weight decay.
         max_length: maximum number of tokens per example.
-        max_train_samples, max_eval_samples, text_columns, label_column, metric: as in `load_task`.
-        criterion: what trials are scored by: `brier`, `nll` or, by default, the task's metric.
+        max_train_samples, max_eval_samples, task_kind, text_columns, label_column, metric: as in
+            `load_task`.
+        criterion: what trials are scored by: the task's metric, the default, or for classification
+            `brier` or `nll`.
         dtype: weight dtype; overrides the checkpoint's.
-        head_seed: seed of the classification head's initialization.
+        head_seed: seed of the head's initialization.
 
     Raises:
         D90Error: an argument is invalid; model or task cannot be loaded, or do not fit in memory.
@@ -176,14 +184,16 @@ def load_problem(
     if not isinstance(task, Task):
         task = load_task(
             task,
+            task_kind=task_kind,
             text_columns=text_columns,
             label_column=label_column,
             metric=metric,
             max_train_samples=max_train_samples,
             max_eval_samples=max_eval_samples,
         )
-    criterion = check_criterion(criterion, task.metric)
-    D, m = count_parameters(model, len(task.labels), groups, scale)
+    kind = kind_of(task)
+    criterion = check_criterion(criterion, task.metric, kind.criteria)
+    D, m = count_parameters(model, kind.model_options, groups, scale)
     _check_dims(subspace, dims, D, m)
     runner = TrialRunner(
         model,
@@ -213,23 +223,25 @@ def check_options(
     """
     for argument, name, choices in (
         ("dtype", dtype, loading.DTYPES),
-        ("metric", "accuracy" if metric is None else metric, METRICS),
-        ("criterion", SMOOTH[0] if criterion is None else criterion, (*METRICS, *SMOOTH)),
+        ("metric", metric, known_metrics()),
+        ("criterion", criterion, (*known_metrics(), *SMOOTH)),
     ):
-        if name not in choices:
+        if name is not None and name not in choices:
             raise unknown_name(argument, name, choices)
     check_integers("head_seed", [head_seed], at_least=0, at_most=LARGEST_SEED)
     if not 1 < max_length <= MAX_COUNT:
         raise D90Error(f"max_length {max_length}: at least 2 tokens are expected.")
 
 
-def count_parameters(model_name: str, classes: int, groups: str, scale: str) -> tuple[int, int]:
-    """(D, m), from the shapes of the weights alone.
+def count_parameters(
+    model_name: str, head: Mapping[str, Any], groups: str, scale: str
+) -> tuple[int, int]:
+    """(D, m), from the shapes of the weights alone; `head` is `Kind.model_options`.
 
     Raises:
         D90Error: the model does not exist.
     """
-    meta_model = loading.load_meta(model_name, num_labels=classes)
+    meta_model = loading.load_meta(model_name, **head)
     # `rms` needs the values of the weights; it trains the parameters that `tensor` trains.
     shapes_only = "tensor" if scale == "rms" else scale
     layout, _ = build_layout(meta_model, find_params(meta_model), groups=groups, scale=shapes_only)

@@ -25,9 +25,16 @@ from d90.search.protocols import Protocol
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.summary import Summary
 from d90.storage.store import Store
-from d90.tasks import Task, load_task
+from d90.tasks import Task, kind_of, load_task
 
-TASK_OPTIONS = ("max_train_samples", "max_eval_samples", "metric", "text_columns", "label_column")
+TASK_OPTIONS = (
+    "max_train_samples",
+    "max_eval_samples",
+    "metric",
+    "task_kind",
+    "text_columns",
+    "label_column",
+)
 """Arguments of `load_problem` that belong to `load_task`."""
 
 
@@ -118,7 +125,7 @@ def build_sweep(
     task_options = {name: options.pop(name) for name in TASK_OPTIONS if name in options}
     tasks = [load_task(name, **task_options) for name in task_names]
     for task in tasks:
-        check_criterion(options.get("criterion"), task.metric)
+        check_criterion(options.get("criterion"), task.metric, kind_of(task).criteria)
     return tuple(
         SweepItem(model, task, s.method, _clip(protocol, model, task, s), options)
         for task in tasks
@@ -178,7 +185,8 @@ def run_sweep(
 
 def _clip(protocol: Protocol, model: str, task: Task, subspace: SubspaceConfig) -> Protocol:
     """The protocol, limited to dimensions that the model has."""
-    D, m = count_parameters(model, len(task.labels), subspace.groups, subspace.scale)
+    head = kind_of(task).model_options
+    D, m = count_parameters(model, head, subspace.groups, subspace.scale)
     low = m + 1 if subspace.is_said else 1
     dims = protocol.dimensions()
     if low <= min(dims) and max(dims) <= D:

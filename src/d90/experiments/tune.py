@@ -36,11 +36,9 @@ from d90.experiments.problem import Problem
 from d90.search.protocols.base import LARGEST_SEED, check_integers, check_rates
 from d90.search.trial import Trial, TrialResult
 from d90.subspace import Subspace, attach
-from d90.tasks import score
 from d90.training import train
 from d90.training.config import MAX_COUNT
-from d90.training.data import evaluation_batches
-from d90.training.evaluation import predict
+from d90.training.evaluation import predict_split
 from d90.training.trainer import EVALUATION_FACTOR
 from d90.utils.digest import text_digest
 
@@ -165,6 +163,8 @@ class AdapterTuner:
             max_length=self.problem.max_length,
             metric=self.metric_name,
             metric_value=self.metric_of(self.parameters),
+            kind=task.kind,
+            options=task.options,
         )
         return new_adapter(self.parameters, self.subspace.config, self.base, use, m=self.subspace.m)
 
@@ -186,12 +186,11 @@ class AdapterTuner:
         """The metric of the model with these parameters, on the primary evaluation split."""
         self.set_parameters(parameters)
         split = self.data.evaluation[self.data.primary]
-        batches = evaluation_batches(split.lengths, EVALUATION_FACTOR * self.config.batch_size)
-        predicted = predict(
-            self.model, self.data, split, batches, self.accelerator, self.process_group
+        batch_size = EVALUATION_FACTOR * self.config.batch_size
+        labels, predicted = predict_split(
+            self.model, self.data, split, batch_size, self.accelerator, self.process_group
         )
-        labels = split.labels[[row for rows in batches for row in rows]].tolist()
-        return score(self.metric_name, labels, predicted.classes)
+        return self.data.kind.scores(labels, predicted)[self.metric_name]
 
     def choose_codec(
         self,

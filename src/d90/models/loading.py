@@ -1,4 +1,4 @@
-"""Pretrained models for classification: local folders, hub ids and models that come in packages.
+"""Pretrained models with a new head: local folders, hub ids and models that come in packages.
 
 Only safetensors are read, no pickle; code from a model's folder is never run. Whatever a folder
 holds, transformers' errors about it become one line that names it (`guarded`).
@@ -69,7 +69,7 @@ def load(
     dtype: str = "float32",
     labels: Sequence[str] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A pretrained model with a classification head, and its tokenizer.
+    """A pretrained model with a head for classification or one number, and its tokenizer.
 
     Tensors that the checkpoint lacks (the head) are a function of `head_seed` and of their names
     alone: normal with the model's own standard deviation, biases zero.
@@ -77,7 +77,7 @@ def load(
     Args:
         name_or_folder: a key of `PACKAGED`, a local folder, or a hub id, which `@REVISION` may
             follow: a branch, tag or commit.
-        num_labels: number of classes, at least 2.
+        num_labels: number of classes; 1 for a single number (regression).
         head_seed: 0 <= head_seed < 2^64.
         dtype: weight dtype, a key of `DTYPES`; overrides the checkpoint's.
         labels: names of the classes, kept in the model's configuration.
@@ -149,7 +149,13 @@ def _open(
     return LoadedModel(model, tokenizer, frozenset(fresh))
 
 
-def load_meta(name_or_folder: str, *, num_labels: int, dtype: str = "float32") -> PreTrainedModel:
+def load_meta(
+    name_or_folder: str,
+    *,
+    num_labels: int,
+    dtype: str = "float32",
+    labels: Sequence[str] | None = None,
+) -> PreTrainedModel:
     """The model on the meta device: its shapes, without memory for its weights.
 
     Raises:
@@ -157,7 +163,7 @@ def load_meta(name_or_folder: str, *, num_labels: int, dtype: str = "float32") -
     """
     source = resolve(name_or_folder)
     with guarded(name_or_folder, source):
-        config = _configuration(name_or_folder, source, num_labels, None)
+        config = _configuration(name_or_folder, source, num_labels, labels)
         with torch.device("meta"):
             return AutoModelForSequenceClassification.from_config(config, dtype=_dtype(dtype))
 
@@ -236,7 +242,9 @@ def longest_input(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
 def _configuration(
     name: str, source: ModelSource, num_labels: int, labels: Sequence[str] | None
 ) -> PreTrainedConfig:
-    names = {} if labels is None else _label_maps(labels)
+    names: dict[str, Any] = {} if labels is None else label_maps(labels)
+    if num_labels == 1:
+        names = {**names, "problem_type": "regression"}
     config = AutoConfig.from_pretrained(
         source.location, num_labels=num_labels, **names, **source.options
     )
@@ -299,7 +307,8 @@ def _check_vocabulary(name: str, source: ModelSource, tokenizer: PreTrainedToken
             raise D90Error(f"model '{name}': {missing[0]} of its tokenizer is missing.")
 
 
-def _label_maps(labels: Sequence[str]) -> Mapping[str, Any]:
+def label_maps(labels: Sequence[str]) -> dict[str, Any]:
+    """The values of a configuration that name its classes."""
     return {
         "id2label": dict(enumerate(labels)),
         "label2id": {label: number for number, label in enumerate(labels)},

@@ -221,7 +221,7 @@ def _marker_styles(summary: Summary) -> dict[float, MarkerStyle]:
 
 
 def _failed(summary: Summary) -> list[tuple[int, float]]:
-    """Positions of the crosses: at the metric of the run, at the majority line if it has none."""
+    """Positions of the crosses: at the metric of the run, at the floor if it has none."""
     return [
         (result.trial.d, _height(result.metric, summary.floor))
         for result in summary.scored_trials

@@ -66,8 +66,9 @@ def _curve(summary: Summary) -> Figure:
     return Figure(
         name="curve",
         caption=(
-            "One point per run. Crosses are failed runs, at the majority class where they have no "
-            "metric. The line joins the best of the learning rates at each d, averaged over seeds. "
+            f"One point per run. Crosses are failed runs, at the {summary.reference} where they "
+            "have no metric. The line joins the best of the learning rates at each d, averaged "
+            "over seeds. "
             f"{wording.ACCURACIES}"
         ),
         alt_text=(
@@ -96,7 +97,7 @@ def _facts_table(summary: Summary) -> Table:
         "Criterion": summary.score_name,
         "Full fine-tuning": wording.format_metric(summary.full_metric),
         "Threshold": f"{threshold} ({summary.target_fraction:g} of {_target_of(summary)})",
-        "Majority class": wording.format_metric(summary.majority),
+        summary.reference.capitalize(): wording.format_metric(summary.majority),
         "Status": summary.status,
         "Interval": wording.interval(summary),
         "Smallest d tried that passes": _dimension_or_none(summary.first_passing_d),

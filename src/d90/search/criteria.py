@@ -13,7 +13,7 @@ This module imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -32,18 +32,24 @@ CRITERIA_OF = ("metric", "gain")
 Score = TypeVar("Score", float, NDArray[np.float64])
 
 
-def check_criterion(criterion: str | None, metric: str) -> str:
+def check_criterion(criterion: str | None, metric: str, smooth: Sequence[str] = SMOOTH) -> str:
     """The criterion of a study on a task with this metric, which is the default.
 
+    Args:
+        criterion: the metric, or one of `smooth`.
+        metric: of the task.
+        smooth: those of `SMOOTH` that the task's kind has.
+
     Raises:
-        D90Error: neither the metric nor one of `SMOOTH`.
+        D90Error: neither.
     """
     if criterion is None:
         return metric
-    if criterion not in (metric, *SMOOTH):
+    if criterion not in (metric, *smooth):
+        expected = f"{metric}, {' or '.join(smooth)}" if smooth else f"{metric} alone"
         raise D90Error(
             f"criterion {criterion!r:.40}: the metric of this task is '{metric}', so expected "
-            f"{metric}, {' or '.join(SMOOTH)}."
+            f"{expected}."
         )
     return criterion
 

@@ -104,6 +104,7 @@ def estimate(
     evaluation_size: int | None = None,
     dims: Sequence[int] | None = None,
     D: int | None = None,
+    reference: str = "majority class",
 ) -> Estimate:
     """d90: where the mean metric at the best learning rate crosses the threshold.
 
@@ -139,6 +140,7 @@ def estimate(
         dims: that the protocol may try, whose ends are those of the curve; by default those tried.
         D: number of parameters of the model, the largest d that there is; without it, no study is
             `optimization-limited`.
+        reference: what the best constant predictor is called.
 
     Raises:
         D90Error: target_fraction or evaluation_size is out of its range.
@@ -165,10 +167,10 @@ def estimate(
         threshold=threshold,
         best={p.d: p.best for p in points},
     )
-    status, reason = _no_posterior(points, full, threshold, majority, results)
+    status, reason = _no_posterior(points, full, threshold, majority, results, reference)
     if status != "ok" or threshold is None:
         return replace(answer, status=status, reason=reason, warnings=tuple(warnings))
-    warnings += _threshold_warnings(threshold, majority, evaluation_size)
+    warnings += _threshold_warnings(threshold, majority, evaluation_size, reference)
     dims = _tried(results) if dims is None else sorted(dims)
     posterior = posterior_of(
         results,
@@ -240,6 +242,7 @@ def _no_posterior(
     threshold: float | None,
     majority: float,
     results: Sequence[TrialResult],
+    reference: str,
 ) -> tuple[EstimateStatus, str]:
     """Why there is nothing to estimate, and the reason in one line; `ok` if there is."""
     if full is None or threshold is None:
@@ -248,12 +251,12 @@ def _no_posterior(
         return "undefined-baseline", f"no full fine-tuning baseline: {what}"
     if passes(majority, full):
         return "undefined-baseline", (
-            f"full fine-tuning reaches {full:.4f}, which does not beat the majority class "
+            f"full fine-tuning reaches {full:.4f}, which does not beat the {reference} "
             f"({majority:.4f})"
         )
     if passes(majority, threshold):
         return "trivial-threshold", (
-            f"the threshold {threshold:.4f} is not above the majority class ({majority:.4f}): "
+            f"the threshold {threshold:.4f} is not above the {reference} ({majority:.4f}): "
             "a constant predictor would pass"
         )
     if not points:
@@ -348,9 +351,9 @@ def _tried(results: Sequence[TrialResult]) -> list[int]:
 
 
 def _threshold_warnings(
-    threshold: float, majority: float, evaluation_size: int | None
+    threshold: float, majority: float, evaluation_size: int | None, reference: str
 ) -> list[str]:
-    """A threshold that the noise of the evaluation hardly tells from the majority class."""
+    """A threshold that the noise of the evaluation hardly tells from a constant predictor."""
     if evaluation_size is None:
         return []
     error = math.sqrt(majority * (1 - majority) / evaluation_size)
@@ -358,7 +361,7 @@ def _threshold_warnings(
         return []
     return [
         f"weak-threshold: {threshold:.4f} is {(threshold - majority) / error:.1f} standard errors "
-        f"of {evaluation_size:,} examples above the majority class ({majority:.4f})"
+        f"of {evaluation_size:,} examples above the {reference} ({majority:.4f})"
     ]
 
 

@@ -41,6 +41,9 @@ READ = (FIRST_PASSING, 3, FORMAT)
 
 FILE_NAME = "summary.json"
 
+MAJORITY_CLASS = "majority class"
+"""The reference of a summary that names none: that of a classifier."""
+
 SUBSPACE_KEYS = ("method", "groups", "projection", "scale")
 """Fields of `Summary.subspace` that the JSON form has as keys of their own."""
 
@@ -60,7 +63,8 @@ TRIAL_KEYS: Mapping[str, Any] = {
 
 RANGES: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("D", "d", "d90", "first_passing_d"), (1, 2**53)),
-    **dict.fromkeys(("metric", "train_metric", "majority", "full_metric", "threshold"), (0, 1)),
+    **dict.fromkeys(("metric", "train_metric"), (-1, 1)),
+    **dict.fromkeys(("majority", "full_metric", "threshold"), (0, 1)),
     **dict.fromkeys(BandPoint._fields[1:], (0, 1)),
     "m": (0, 2**53),
     "target_fraction": (1e-9, 1),
@@ -96,7 +100,7 @@ class Summary:
         examples: number of training examples (`train`), and of the training and evaluation
             examples that the metrics were measured on (`train_metric`, `metric`).
         target_fraction: fraction of the full metric that counts as reaching it.
-        majority: metric of the best constant predictor.
+        majority: metric of the best constant predictor; `reference`: what it is called.
         full_metric, threshold: what full fine-tuning reaches, and what passes.
         d90, interval: the posterior's median and 95% interval (an end that is None is open); None
             if there is none.
@@ -124,6 +128,7 @@ class Summary:
     metric: str = "accuracy"
     criterion: str = ""
     criterion_of: str = "metric"
+    reference: str = MAJORITY_CLASS
     target_fraction: float = 0.9
     full_metric: float | None = None
     threshold: float | None = None
@@ -257,6 +262,7 @@ class Summary:
             "criterion": self.criterion,
             "criterion_of": self.criterion_of,
             "majority": self.majority,
+            **({} if self.reference == MAJORITY_CLASS else {"reference": self.reference}),
             "full_metric": self.full_metric,
             "threshold": self.threshold,
             "d90": self.d90,

@@ -9,19 +9,11 @@ from pathlib import Path
 
 from d90.errors import D90Error, unknown_name
 from d90.tasks.hub import HubTask
-from d90.tasks.labels import find_classes
+from d90.tasks.kinds import KINDS, Kind, find_kind, kind_of, known_metrics
 from d90.tasks.limits import limited_rows
 from d90.tasks.local import read_bundled, read_folder
-from d90.tasks.metrics import (
-    METRICS,
-    check_metric,
-    constant_losses,
-    majority_score,
-    metrics_of,
-    score,
-)
+from d90.tasks.metrics import METRICS, constant_losses, majority_score, metrics_of, score
 from d90.tasks.tables import (
-    Table,
     Tables,
     find_label_column,
     find_text_columns,
@@ -31,11 +23,15 @@ from d90.tasks.task import Split, Task
 from d90.utils.files import as_path
 
 __all__ = [
+    "KINDS",
     "METRICS",
     "TASKS",
+    "Kind",
     "Split",
     "Task",
     "constant_losses",
+    "kind_of",
+    "known_metrics",
     "load_task",
     "majority_score",
     "metrics_of",
@@ -62,6 +58,7 @@ TASKS: dict[str, Callable[[], Tables]] = {
     ).read,
     # Yelp polarity has no validation split.
     "yelp": HubTask("fancyzhx/yelp_polarity", "plain_text", evaluation={"test": ("test",)}).read,
+    "stsb": HubTask("nyu-mll/glue", "stsb").read,
     "wordnet-supersense": partial(read_bundled, "wordnet-supersense"),
     "wordnet-hypernym": partial(read_bundled, "wordnet-hypernym"),
 }
@@ -70,6 +67,7 @@ TASKS: dict[str, Callable[[], Tables]] = {
 def load_task(
     name: str | Path,
     *,
+    task_kind: str | None = None,
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     metric: str | None = None,
@@ -81,16 +79,18 @@ def load_task(
 
     Args:
         name: a key of `TASKS`, otherwise a folder (write `./mrpc` for a folder called `mrpc`).
+        task_kind: a key of `KINDS`; found by the labels if None.
         text_columns: one or two columns; found by name if None.
         label_column: `label` if None.
-        metric: a key of `METRICS`; accuracy if None.
+        metric: one of the kind's; its first, such as accuracy, if None.
         max_train_samples: maximum number of training examples: the first of a seeded shuffle.
         max_eval_samples: the same, for each evaluation split.
         seed: of the shuffle that the limits use; nothing else depends on it.
 
     Raises:
-        D90Error: unknown task, column or metric; a file missing or malformed; labels missing, out
-            of range or all of one class; an empty split; a hub data set that cannot be reached.
+        D90Error: unknown task, kind, column or metric; a file missing or malformed; labels of no
+            kind, missing, out of range or all the same; an empty split; a hub data set that cannot
+            be reached.
 
     >>> task = load_task("wordnet-hypernym", max_eval_samples=500)
     >>> task.text_columns, task.labels, task.metric, len(task.train)
@@ -104,25 +104,27 @@ def load_task(
             raise D90Error(f"{table.where}: empty split: every split needs at least one example.")
     texts = find_text_columns(tables.train, text_columns)
     column = find_label_column(tables.train, label_column)
-    classes = find_classes(tables, column)
-    metric = check_metric("accuracy" if metric is None else metric, classes.names)
+    kind = find_kind(tables, column, task_kind)
+    names, labels = kind.read(tables, column)
 
-    def split(table: Table, limit: int | None, option: str) -> Split:
-        labels = classes.encode(table, column)
+    def split(index: int, limit: int | None, option: str) -> Split:
+        table = tables.all()[index]
         rows = limited_rows(len(table), limit, seed, option=option)
-        return Split(read_texts(table, texts, rows), tuple(labels[row] for row in rows))
+        return Split(read_texts(table, texts, rows), tuple(labels[index][row] for row in rows))
 
-    train = split(tables.train, max_train_samples, "max_train_samples")
+    train = split(0, max_train_samples, "max_train_samples")
     if len(set(train.labels)) < 2:
         raise D90Error(
-            f"max_train_samples {max_train_samples} keeps only one class of "
+            f"max_train_samples {max_train_samples} keeps only one {kind.label} of "
             f"{tables.train.where}: increase it."
         )
+    options = kind.options(train.labels)
+    metric = kind.of(names, options).check_metric(metric)
     evaluation = {
-        key: split(table, max_eval_samples, "max_eval_samples")
-        for key, table in tables.evaluation.items()
+        key: split(index, max_eval_samples, "max_eval_samples")
+        for index, key in enumerate(tables.evaluation, 1)
     }
-    return Task(os.fspath(name), texts, classes.names, metric, train, evaluation)
+    return Task(os.fspath(name), texts, names, metric, train, evaluation, kind.name, options)
 
 
 def _read(name: str | Path) -> Tables:

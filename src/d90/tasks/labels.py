@@ -72,7 +72,8 @@ def find_classes(tables: Tables, column: str) -> Classes:
     if not names and values != set(range(len(values))):
         raise D90Error(
             f"{where}: integer labels must be 0..{len(values) - 1} for {len(values)} classes, got "
-            f"{_list(values)}: number the classes from 0, or give them names."
+            f"{_list(values)}: number the classes from 0, give them names, or set "
+            "task_kind to regression."
         )
     return Classes(names=tuple(str(value) for value in sorted(values)), integers=not names)
 
@@ -88,8 +89,9 @@ def read_labels(table: Table, column: str) -> list[Any]:
     if None in labels:
         row = labels.index(None)
         value = values[row]
-        problem = "missing label" if _is_missing(value) else f"{value!r} is not an integer or name"
-        raise D90Error(f"{table.where}, row {row + 1}: {problem} in column '{column}'.")
+        problem = "missing label" if is_missing(value) else f"{value!r} is not an integer or name"
+        hint = ", and task_kind is not regression" if isinstance(value, float) else ""
+        raise D90Error(f"{table.where}, row {row + 1}: {problem} in column '{column}'{hint}.")
     return labels
 
 
@@ -101,7 +103,8 @@ def _label(value: Any) -> int | str | None:
     return int(value) if isinstance(value, int) else None
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a label is none: empty, or NaN as tables have it."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 

@@ -102,7 +102,7 @@ def find_label_column(table: Table, given: str | None) -> str:
     if given is None and LABEL_COLUMN not in table.columns:
         raise D90Error(
             f"no column '{LABEL_COLUMN}' in {table.where}, which has {', '.join(table.columns)}: "
-            "name the column of the classes in label_column."
+            "name the column of the classes or numbers in label_column."
         )
     name = LABEL_COLUMN if given is None else given
     table.column(name)

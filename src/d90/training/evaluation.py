@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from d90.distributed.process_group import ProcessGroup
-from d90.search.criteria import SMOOTH
 from d90.subspace import hold
-from d90.tasks import constant_losses, score
-from d90.training.data import (
-    PaddingSpec,
-    TokenizedSplit,
-    TokenizedTask,
-    collate,
-    evaluation_batches,
-)
+from d90.tasks.kinds import Predictions
+from d90.tasks.tokens import TokenizedSplit
+from d90.training.data import TokenizedTask, evaluation_batches
 
 NOT_FINITE = "a prediction is not finite"
 
@@ -32,31 +26,16 @@ class Scores:
     """The metrics of one evaluation.
 
     Attributes:
-        metrics: every metric of every split, by `split/metric`, and its mean losses, as
-            `split/nll` and `split/brier`; `train` is `train_eval_subset`.
-        skills: on the primary split, `1 - loss / (loss of the class shares)` for each smooth
+        metrics: every metric of every split, by `split/metric`, and its mean losses, such as
+            `split/nll`; `train` is `train_eval_subset`.
+        skills: on the primary split, `1 - loss / (loss of a constant prediction)` for each smooth
             criterion; empty where all of its labels are equal.
-        classes: number of classes predicted on the primary split; 1 means that the model has
-            collapsed.
+        has_collapsed: whether the predictions on the primary split are as good as constant.
     """
 
     metrics: dict[str, float]
     skills: dict[str, float]
-    classes: int
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions of the rows of a split.
-
-    Attributes:
-        classes: of each row, in the order of the batches.
-        losses: mean over the rows: `nll`, in nats, and `brier`, the squared distance between the
-            probabilities and the label's (Brier 1950, summed over the classes).
-    """
-
-    classes: list[int]
-    losses: Mapping[str, float]
+    has_collapsed: bool
 
 
 ALONE = ProcessGroup()
@@ -76,19 +55,35 @@ def evaluate(
     """
     metrics: dict[str, float] = {}
     skills: dict[str, float] = {}
-    classes = 0
+    has_collapsed = False
     for name, split in {**data.evaluation, "train": data.train_eval_subset}.items():
-        batches = evaluation_batches(split.lengths, batch_size)
-        predicted = predict(model, data, split, batches, accelerator, process_group)
-        labels = split.labels[[row for rows in batches for row in rows]].tolist()
+        labels, predicted = predict_split(
+            model, data, split, batch_size, accelerator, process_group
+        )
+        scores = data.kind.scores(labels, predicted)
+        metrics |= {f"{name}/{metric}": value for metric, value in scores.items()}
         if name == data.primary:
-            classes = len(set(predicted.classes))
-            constant = constant_losses(labels)
-            skills = {k: 1 - predicted.losses[k] / constant[k] for k in SMOOTH if constant[k] > 0}
-        for metric in data.metrics:
-            metrics[f"{name}/{metric}"] = score(metric, labels, predicted.classes)
-        metrics |= {f"{name}/{k}": loss for k, loss in predicted.losses.items()}
-    return Scores(metrics, skills, classes)
+            skills = data.kind.skills(labels, predicted)
+            has_collapsed = data.kind.has_collapsed(predicted.values, scores[data.metric])
+    return Scores(metrics, skills, has_collapsed)
+
+
+def predict_split(
+    model: nn.Module,
+    data: TokenizedTask,
+    split: TokenizedSplit,
+    batch_size: int,
+    accelerator: Accelerator,
+    process_group: ProcessGroup = ALONE,
+) -> tuple[list[Any], Predictions]:
+    """The labels of a split, in the order of its batches, and its predictions.
+
+    Raises:
+        FloatingPointError: a prediction is not finite.
+    """
+    batches = evaluation_batches(split.lengths, batch_size)
+    predicted = predict(model, data, split, batches, accelerator, process_group)
+    return split.labels[[row for rows in batches for row in rows]].tolist(), predicted
 
 
 def predict(
@@ -99,73 +94,49 @@ def predict(
     accelerator: Accelerator,
     process_group: ProcessGroup = ALONE,
 ) -> Predictions:
-    """The class of each row and the mean losses; leaves the model in evaluation mode.
+    """The prediction of each row and the mean losses; leaves the model in evaluation mode.
 
     Each process predicts its shard of the batches, and all processes return all predictions, which
-    are read from the device once. The all-reduce sends one byte per row, or four with more than
-    256 classes, and eight per batch. The losses are the same for any number of processes.
+    are read from the device once. The all-reduce sends the values of the rows (one byte each for up
+    to 256 classes) and four bytes per batch and loss. The losses are the same for any number of
+    processes.
 
     Raises:
         FloatingPointError: a prediction is not finite; in every process.
     """
-    dtype = torch.uint8 if len(data.classes) <= 256 else torch.int32
+    kind, device = data.kind, accelerator.device
     ends = torch.tensor([len(rows) for rows in batches]).cumsum(0).tolist()
-    # Zeros where another process predicts; the last entry is set when a prediction is not finite.
-    predictions = torch.zeros(ends[-1] + 1, dtype=dtype, device=accelerator.device)
-    losses = torch.zeros(len(batches), len(SMOOTH), device=accelerator.device)
-    indices = process_group.shard(range(len(batches)))
-    parts = outputs(model, data, split, [batches[i] for i in indices], accelerator)
-    is_wrong = predictions[-1]
+    # Zeros where another process predicts.
+    values = torch.zeros(ends[-1], dtype=kind.value_dtype, device=device)
+    losses = torch.zeros(len(batches), len(kind.losses), device=device)
+    is_wrong = torch.zeros(1, dtype=torch.bool, device=device)
+    model.eval()
     with torch.no_grad(), hold(model):
-        for i, (part, labels) in zip(indices, parts, strict=True):
-            predictions[ends[i] - len(batches[i]) : ends[i]] = part.argmax(-1).to(dtype)
-            losses[i] = _losses(part.float(), labels)
-            is_wrong |= ~part.isfinite().all()
-    (*classes, wrong), sums = _gather(predictions, losses, process_group)
-    if wrong:
+        for i in process_group.shard(range(len(batches))):
+            inputs, labels = kind.collate(data, split, batches[i], device)
+            with accelerator.autocast():
+                part = kind.predict(model, inputs, labels)
+            values[ends[i] - len(batches[i]) : ends[i]] = part.values
+            losses[i] = part.losses
+            is_wrong |= ~part.is_finite
+    every_value, sums, wrong = _gather((values, losses, is_wrong), process_group)
+    if wrong.any():
         raise FloatingPointError(NOT_FINITE)
     means = (math.fsum(column) / ends[-1] for column in sums.T.tolist())
-    return Predictions(classes, dict(zip(SMOOTH, means, strict=True)))
+    return Predictions(every_value.tolist(), dict(zip(kind.losses, means, strict=True)))
 
 
-def _losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """The sum over the rows of each loss, in the order of `SMOOTH`; finite for finite logits."""
-    log_p = logits.log_softmax(-1)
-    nll = -log_p.gather(-1, labels[:, None]).sum()
-    brier = (log_p.exp() - one_hot(labels, log_p.shape[-1])).square().sum()
-    return torch.stack([brier, nll]).clamp(max=torch.finfo(torch.float32).max)
-
-
-def _gather(
-    predictions: Tensor, losses: Tensor, process_group: ProcessGroup
-) -> tuple[list[int], np.ndarray]:
-    """The values of both, over all processes: one all-reduce, and the device is read once.
+def _gather(parts: Sequence[Tensor], process_group: ProcessGroup) -> list[Tensor]:
+    """The values over all processes: one all-reduce, and the device is read once.
 
     Every entry is zero in all processes but one, so that the largest bytes are its bytes.
     """
-    packed = torch.cat([part.view(-1).view(torch.uint8) for part in (predictions, losses)])
+    packed = torch.cat([part.view(-1).view(torch.uint8) for part in parts])
     process_group.all_reduce_max(packed)
-    data = bytes(packed.tolist())
-    size = predictions.numel() * predictions.element_size()
-    kind = np.uint8 if predictions.dtype == torch.uint8 else np.int32
-    classes = np.frombuffer(data[:size], kind).tolist()
-    return classes, np.frombuffer(data[size:], np.float32).reshape(losses.shape)
-
-
-@torch.no_grad()
-def outputs(
-    model: nn.Module,
-    data: PaddingSpec,
-    split: TokenizedSplit,
-    batches: Iterable[Sequence[int]],
-    accelerator: Accelerator,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits, shape (rows, classes), and labels of each batch; leaves the model in evaluation mode.
-
-    Nothing is read from the device, so values may not be finite.
-    """
-    model.eval()
-    for rows in batches:
-        inputs, labels = collate(data, split, rows, accelerator.device)
-        with accelerator.autocast():
-            yield model(**inputs).logits, labels
+    data = np.array(packed.tolist(), np.uint8)
+    sizes = [part.numel() * part.element_size() for part in parts]
+    pieces = np.split(data, np.cumsum(sizes)[:-1])
+    return [
+        torch.from_numpy(piece.copy()).view(part.dtype).view(part.shape)
+        for piece, part in zip(pieces, parts, strict=True)
+    ]

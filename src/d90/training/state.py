@@ -24,7 +24,7 @@ class EpochResult:
     metric: float
     train_metric: float
     metrics: dict[str, float]
-    classes: int
+    has_collapsed: bool
     skills: dict[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, float]:
@@ -42,14 +42,14 @@ class TrainState(LoopState):
         epoch_losses: of the steps since the last epoch ended.
         recent: losses of the last `WINDOW` steps.
         epochs: their evaluations.
-        one_class: the steps at which `TrainConfig.stop_hopeless` found one class only predicted.
+        collapsed_at: the steps at which `TrainConfig.stop_hopeless` found it collapsed.
     """
 
     first_loss: float = 0.0
     epoch_losses: list[float] = field(default_factory=list)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     epochs: list[EpochResult] = field(default_factory=list)
-    one_class: list[int] = field(default_factory=list)
+    collapsed_at: list[int] = field(default_factory=list)
 
     @property
     def best_epoch(self) -> int | None:

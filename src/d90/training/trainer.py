@@ -1,4 +1,4 @@
-"""Fine-tuning a classification model, in full or in a subspace.
+"""Fine-tuning a model, in full or in a subspace.
 
 Every process of a launcher takes part in a run; the main one writes
 (`d90.distributed.process_group`).
@@ -15,15 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from d90.distributed.process_group import get_process_group
 from d90.errors import D90Error
 from d90.search.trial import Status, Trial, TrialResult
 from d90.subspace import lam_names
 from d90.training.config import OPTIMIZERS, TrainConfig, subspace_learning_rate
-from d90.training.data import TokenizedTask, collate, evaluation_batches, training_batches
-from d90.training.evaluation import evaluate, predict
+from d90.training.data import TokenizedTask, training_batches
+from d90.training.evaluation import evaluate, predict_split
 from d90.training.loop import TrainingLoop
 from d90.training.state import WINDOW, EpochResult, TrainState
 from d90.utils.digest import json_digest, named_tensors_digest
@@ -67,8 +66,8 @@ def train(
     every batch, and end with the same bits.
 
     Args:
-        model: a classification model of transformers, with or without an attached subspace. It
-            ends with its last weights, or those of its best epoch, in evaluation mode.
+        model: of transformers, with the head of the task, and with or without an attached subspace.
+            It ends with its last weights, or those of its best epoch, in evaluation mode.
         data: the tokenized task.
         config: how it is trained.
         learning_rate: peak; in a subspace that of z is normalized by `subspace_learning_rate`, and
@@ -182,8 +181,8 @@ class Trainer(TrainingLoop[TrainState]):
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether it predicted one class only after a quarter and after half of the steps."""
-        return len(self.state.one_class) == 2
+        """Whether it had collapsed after a quarter and after half of the steps."""
+        return len(self.state.collapsed_at) == 2
 
     @property
     def _is_stale(self) -> bool:
@@ -233,16 +232,17 @@ class Trainer(TrainingLoop[TrainState]):
         return self._epoch_batches[1][start : start + self.config.gradient_accumulation_steps]
 
     def _batch_losses(self, batches: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-        """The contribution of each batch to the mean loss over all examples.
+        """The contribution of each batch to the mean loss over all examples, or what they count.
 
         A process without a row of a batch skips it; it still takes part in the all-reduce.
         """
-        count = sum(map(len, batches))
+        kind, split = self.data.kind, self.data.train
+        count = sum(kind.count(split, rows) for rows in batches)
         for rows in filter(None, map(self.process_group.shard, batches)):
-            inputs, labels = collate(self.data, self.data.train, rows, self.accelerator.device)
+            inputs, labels = kind.collate(self.data, split, rows, self.accelerator.device)
             with self.accelerator.autocast():
-                logits = self.model(**inputs).logits
-            yield cross_entropy(logits.float(), labels, reduction="sum") / count
+                loss = kind.loss(self.model, inputs, labels)
+            yield loss / count
 
     def _record(self, loss: float) -> None:
         state = self.state
@@ -250,7 +250,7 @@ class Trainer(TrainingLoop[TrainState]):
             state.first_loss = loss
         state.epoch_losses.append(loss)
         state.recent.append(loss)
-        usual = max(state.first_loss, math.log(len(self.data.classes)))
+        usual = max(state.first_loss, self.data.kind.constant_loss)
         if len(state.recent) == WINDOW and fmean(state.recent) > EXPLOSION * usual:
             raise FloatingPointError(f"mean loss {fmean(state.recent):.3g} over {WINDOW} steps")
 
@@ -271,7 +271,7 @@ class Trainer(TrainingLoop[TrainState]):
             metric=scores.metrics[f"{data.primary}/{data.metric}"],
             train_metric=scores.metrics[f"train/{data.metric}"],
             metrics=scores.metrics,
-            classes=scores.classes,
+            has_collapsed=scores.has_collapsed,
             skills=scores.skills,
         )
         state.epochs.append(epoch)
@@ -281,7 +281,7 @@ class Trainer(TrainingLoop[TrainState]):
         self.log(scores.metrics)
 
     def check_hopeless(self) -> None:
-        """For `stop_hopeless`: note whether one class only is predicted, if it is time to look.
+        """For `stop_hopeless`: note whether the run has collapsed, if it is time to look.
 
         That is after a quarter of the steps, and after half where the quarter was noted. At the end
         of an epoch its evaluation serves.
@@ -291,20 +291,24 @@ class Trainer(TrainingLoop[TrainState]):
         """
         state = self.state
         quarter, half = math.ceil(self.steps / 4), math.ceil(self.steps / 2)
-        is_due = state.step == quarter or (state.step == half and quarter in state.one_class)
+        is_due = state.step == quarter or (state.step == half and quarter in state.collapsed_at)
         if not self.config.stop_hopeless or not is_due:
             return
         if self.ends_epoch:
-            classes = state.epochs[-1].classes
+            has_collapsed = state.epochs[-1].has_collapsed
         else:
-            split = self.data.evaluation[self.data.primary]
-            batches = evaluation_batches(split.lengths, self.evaluation_batch_size)
-            predicted = predict(
-                self.model, self.data, split, batches, self.accelerator, self.process_group
+            labels, predicted = predict_split(
+                self.model,
+                self.data,
+                self.data.evaluation[self.data.primary],
+                self.evaluation_batch_size,
+                self.accelerator,
+                self.process_group,
             )
-            classes = len(set(predicted.classes))
-        if classes == 1:
-            state.one_class.append(state.step)
+            score = self.data.kind.scores(labels, predicted)[self.data.metric]
+            has_collapsed = self.data.kind.has_collapsed(predicted.values, score)
+        if has_collapsed:
+            state.collapsed_at.append(state.step)
 
     def restore_best(self) -> None:
         """Restore the parameters of the best epoch, if they were kept."""
@@ -379,11 +383,11 @@ class Trainer(TrainingLoop[TrainState]):
         """The status and message of a run that no error ended."""
         state = self.state
         if self.is_hopeless:
-            quarter, half = state.one_class
+            quarter, half = state.collapsed_at
             of = f"after {half} of {self.steps} optimizer steps"
-            return "stopped", f"{of}: it predicts one class only, as after {quarter}"
-        if state.best_epoch is not None and state.epochs[state.best_epoch].classes == 1:
-            return "collapsed", "its best evaluation predicts one class only"
+            return "stopped", f"{of}: it {self.data.kind.collapse}, as after {quarter}"
+        if state.best_epoch is not None and state.epochs[state.best_epoch].has_collapsed:
+            return "collapsed", f"its best evaluation {self.data.kind.collapse}"
         return "ok", ""
 
     def close(self) -> None:

@@ -35,16 +35,17 @@ def bound(
     """
     with silence(as_json):
         from d90 import adapters
-        from d90.adapters.certificate import certify
+        from d90.adapters.certificate import certify, check_is_classifier
         from d90.adapters.model import load
-        from d90.adapters.predict import check_classes, predict
+        from d90.adapters.predict import check_task, predict
         from d90.bounds.check import check_delta
         from d90.tasks import load_task
 
         check_delta(delta)
         adapter = adapters.load_adapter(file)
+        check_is_classifier(adapter)
         data = load_task(task, text_columns=adapter.task.text_columns)
-        check_classes(adapter, data)
+        check_task(adapter, data)
         model = load(base, adapter)
         validation = data.evaluation[data.primary]
         wrong = {}

@@ -30,7 +30,7 @@ def evaluate(
     ] = None,
     quiet: Annotated[bool, typer.Option(help="Print only the metric of the first split.")] = False,
 ) -> None:
-    """Evaluate an adapter on the evaluation splits of TASK, beside the majority class.
+    """Evaluate an adapter on the evaluation splits of TASK, beside the best constant prediction.
 
     Example: d90 evaluate hypernym.safetensors wordnet-hypernym
     """
@@ -38,18 +38,19 @@ def evaluate(
         from d90 import adapters
         from d90.adapters import predict as prediction
         from d90.adapters.model import load
-        from d90.tasks import load_task
+        from d90.tasks import KINDS, load_task
 
         adapter = adapters.load_adapter(file)
         info = adapter.task
         data = load_task(
             task,
+            task_kind=info.kind,
             text_columns=info.text_columns if text_columns is None else names(text_columns),
             label_column=label_column,
             metric=info.metric,
             max_eval_samples=max_eval_samples,
         )
-        prediction.check_classes(adapter, data)
+        prediction.check_task(adapter, data)
         model = load(base, adapter)
         with progress_bar("evaluating", quiet=quiet) as on_rows:
             scores = prediction.evaluate(model, data, batch_size=batch_size, on_rows=on_rows)
@@ -57,7 +58,8 @@ def evaluate(
         print(f"{scores[data.primary].metrics[info.metric]:.4f}")
         return
     metrics = list(scores[data.primary].metrics)
-    table = rows_table("split", "examples", *metrics, f"majority ({info.metric})")
+    reference = f"{KINDS[info.kind].short_reference()} ({info.metric})"
+    table = rows_table("split", "examples", *metrics, reference)
     for name, split in scores.items():
         values = (f"{split.metrics[metric]:.4f}" for metric in metrics)
         table.add_row(name, f"{split.rows:,}", *values, f"{split.majority:.4f}")

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from d90.adapters import Adapter
+from d90.adapters import Adapter, TaskInfo
 from d90.cli.adapter_options import AdapterFile, AsJson
 from d90.cli.output import rows_table
 from d90.cli.terminal import Terminal
@@ -52,6 +52,12 @@ def _to_dict(adapter: Adapter, size: int) -> dict[str, Any]:
     }
 
 
+def _kind_row(task: TaskInfo) -> tuple[str, str]:
+    if task.labels:
+        return "classes", ", ".join(task.labels)
+    return "kind", ", ".join([task.kind, *(f"{k} {value}" for k, value in task.options.items())])
+
+
 def _rows(adapter: Adapter, size: int) -> list[tuple[str, str]]:
     space, base, task = adapter.subspace, adapter.base, adapter.task
     scales = f", {adapter.m} of them scales" if adapter.m else ""
@@ -75,6 +81,6 @@ def _rows(adapter: Adapter, size: int) -> list[tuple[str, str]]:
             "task",
             f"{task.name}: {', '.join(task.text_columns)}; at most {task.max_length} tokens",
         ),
-        ("classes", ", ".join(task.labels)),
+        _kind_row(task),
         ("evaluation", f"{task.metric} {task.metric_value:.4f}" if is_known else "unknown"),
     ]

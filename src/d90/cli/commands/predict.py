@@ -1,4 +1,4 @@
-"""`d90 predict`: labels and probabilities of examples."""
+"""`d90 predict`: labels and probabilities of examples, or numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def predict(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Texts to classify; for a task on pairs, two per example.", metavar="TEXT..."
+            help="Texts to predict on; for a task on pairs, two per example.", metavar="TEXT..."
         ),
     ] = None,
     source: Annotated[
@@ -49,7 +49,7 @@ def predict(
     batch_size: BatchSize = 64,
     quiet: Annotated[bool, typer.Option(help="Print nothing but the predictions.")] = False,
 ) -> None:
-    """Classify examples with an adapter: the label and all probabilities, as JSON lines or CSV.
+    """Predict with an adapter, as JSON lines or CSV: the label and all probabilities, or a number.
 
     Example: d90 predict hypernym.safetensors "a domestic cat" "an animal"
     """
@@ -63,14 +63,12 @@ def predict(
         check_output_file(output)
     with silence(quiet):
         from d90.adapters.model import load
-        from d90.adapters.predict import predict_probabilities
+        from d90.adapters.predict import predict_outputs
 
         model = load(base, adapter)
         with progress_bar("predicting", quiet=quiet) as on_rows:
-            probabilities = predict_probabilities(
-                model, examples, batch_size=batch_size, on_rows=on_rows
-            )
-    content = to_text(to_rows(examples, probabilities.tolist(), adapter.task))
+            outputs = predict_outputs(model, examples, batch_size=batch_size, on_rows=on_rows)
+    content = to_text(to_rows(examples, outputs.tolist(), adapter.task))
     if output is None:
         sys.stdout.write(content)
         return

@@ -140,8 +140,9 @@ def _show(tuner: AdapterTuner, float32: float, choice: CodecChoice, *, show_tria
             kept = "yes" if trial.kept else "no"
             table.add_row(trial.name, f"{trial.size:,}", f"{trial.metric:.4f}", kept)
         Terminal().print(table)
-    print_line(f"float32 {float32:.4f}, majority {tuner.problem.majority:.4f}")
+    problem = tuner.problem
+    print_line(f"float32 {float32:.4f}, {problem.kind.short_reference()} {problem.majority:.4f}")
     if tuner.result is not None and tuner.result.status in ("collapsed", "stopped"):
         print_line(
-            "warning: the model predicts a single class: try another learning rate or a larger d."
+            f"warning: the model {problem.kind.collapse}: try another learning rate or a larger d."
         )

@@ -122,7 +122,7 @@ class StudyProgress(SweepCallback, LiveDisplay):
         self._print(
             f"{problem.model_name} on {problem.task.name}: D = {problem.D:,}, "
             f"{subspace.method.upper()}, {subspace.projection}, "
-            f"scale {subspace.scale}, majority {problem.majority:.3f}"
+            f"scale {subspace.scale}, {problem.kind.short_reference()} {problem.majority:.3f}"
             + (f", scored by {problem.criterion}" if problem.criterion in SMOOTH else "")
         )
         if results:
