@@ -9,28 +9,35 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import claims
-from benchmarks.claims import lowering, reference, repetitions
+from benchmarks.claims import lowering, nested, reference, repetitions
 from benchmarks.claims.pretraining import MODELS
 from benchmarks.claims.study import Command, Study, load, run
 from d90.search.summary import Summary
 
 
 class Claim(NamedTuple):
-    """What is measured for a claim, and the table that answers it."""
+    """What is run for a claim, and the table that answers it, from the folder of the results."""
 
-    studies: Callable[[], list[Study]]
-    table: Callable[[Mapping[Study, Summary]], str]
+    commands: Callable[[], Sequence[Command]]
+    table: Callable[[Path], str]
 
 
-PRETRAINING = "pretraining"
-"""Of the models of the claims, which is no claim of its own."""
+def of_studies(
+    studies: Callable[[], Sequence[Study]], table: Callable[[Mapping[Study, Summary]], str]
+) -> Claim:
+    """A claim whose table is of summaries."""
+    return Claim(studies, lambda folder: table(load(folder, studies())))
 
 
 CLAIMS: Mapping[str, Claim] = {
-    "repetitions": Claim(repetitions.studies, repetitions.table),
-    "reference": Claim(reference.studies, reference.table),
-    "lowering": Claim(lowering.studies, lowering.table),
+    "repetitions": of_studies(repetitions.studies, repetitions.table),
+    "reference": of_studies(reference.studies, reference.table),
+    "lowering": of_studies(lowering.studies, lowering.table),
+    "nested": Claim(nested.commands, nested.table),
 }
+
+PRETRAINING = "pretraining"
+"""Of the models of the claims, which is no claim of its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run_command.add_argument("--processes", type=int, default=1, help="commands at a time")
     options = parser.parse_args(arguments)
     if options.command == "table":
-        claim = CLAIMS[options.claim]
-        print(claim.table(load(options.folder, claim.studies())))
+        print(CLAIMS[options.claim].table(options.folder))
         return 0
     chosen = [c for c in commands_of(options.claim) if fnmatch(c.name, f"*{options.only}*")]
     return 0 if run(options.folder, chosen, options.sources, processes=options.processes) else 1
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def commands_of(claim: str) -> Sequence[Command]:
     """What `run` runs for a claim."""
-    return [*MODELS.values()] if claim == PRETRAINING else CLAIMS[claim].studies()
+    return [*MODELS.values()] if claim == PRETRAINING else CLAIMS[claim].commands()
 
 
 if __name__ == "__main__":
