@@ -16,8 +16,8 @@ def quantity(summaries: Iterable[Summary]) -> str:
 
 
 def floor_name(summary: Summary) -> str:
-    """What reaches the floor: `majority` or `constant`, or for a skill `class shares`."""
-    return "class shares" if summary.criterion in SMOOTH else summary.reference.partition(" ")[0]
+    """What reaches the floor, in one word: `majority`, or a `constant` prediction."""
+    return "constant" if summary.criterion in SMOOTH else summary.reference.partition(" ")[0]
 
 
 ACCURACIES = (
