@@ -55,9 +55,35 @@ DATA: dict[str, tuple[str, str | bytes, str]] = {
         "no text",
     ),
     "label a list": ("train.jsonl", '{"text": "a", "label": []}', "is not an integer or name"),
-    "label 1.5": ("train.jsonl", '{"text": "a", "label": 1.5}', "is not an integer or name"),
+    "label 1.5": ("train.jsonl", '{"text": "a", "label": 1.5}', "every number in .* is 1.5"),
+    "label 0, 1.5": (
+        "train.jsonl",
+        '{"text": "a", "label": 0}\n{"text": "b", "label": 1.5}',
+        "1.5 is not an integer or name",
+    ),
+    "labels 0.0, 1.0": (
+        "train.jsonl",
+        '{"text": "a", "label": 0.0}\n{"text": "b", "label": 1.0}',
+        "fits no kind of task",
+    ),
+    "labels 0.5, 1.5 as text": (
+        "train.csv",
+        "text,label\na,0.5\nb,1.5\n",
+        "fits classification and regression",
+    ),
+    "labels 1.5 and a list": (
+        "train.jsonl",
+        '{"text": "a", "label": 1.5}\n{"text": "b", "label": []}',
+        "row 1: 1.5 is not an integer or name",
+    ),
+    "labels beyond a double": (
+        "train.jsonl",
+        '{"text": "a", "label": 1e308}\n{"text": "b", "label": -1.5e308}\n'
+        '{"text": "b", "label": 0.5}',
+        "mean and std",
+    ),
     "label missing": ("train.jsonl", '{"text": "a"}', "no column 'label'|missing label"),
-    "label huge": ("train.jsonl", '{"text": "a", "label": 1e999}', "is not an integer or name"),
+    "label huge": ("train.jsonl", '{"text": "a", "label": 1e999}', "fits no kind of task"),
     "labels of one kind": ("train.jsonl", '{"text": "a", "label": 0}', "only one class"),
     "labels with gaps": (
         "train.jsonl",

@@ -26,6 +26,7 @@ from d90.tasks.kinds import Predictions
 from d90.training import TrainConfig
 from d90.training.data import TokenizedTask, evaluation_batches, tokenize
 from d90.training.evaluation import predict
+from d90.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 TASKS: dict[str, Callable[[], Task]] = {
@@ -83,6 +84,10 @@ def test_neither_batches_nor_padding_change_a_score(
     assert scores == pytest.approx(right, rel=1e-5)
     assert set(scores) == {*data.kind.available_metrics, *data.kind.losses}
     assert len(set(found.values)) > 1
+    split = data.evaluation[data.primary]
+    batch = data.kind.predict(model, *data.kind.collate(data, split, range(len(split)), CPU))
+    sums = dict(zip(data.kind.losses, batch.losses.tolist(), strict=True))
+    assert {k: loss * len(split) for k, loss in found.losses.items()} == pytest.approx(sums)
 
 
 @every_kind
@@ -113,6 +118,22 @@ def test_the_loss_is_the_same_for_any_split_into_batches_and_processes(
     assert total.item() == pytest.approx(loss([rows]).item(), rel=1e-5)
     count = sum(data.kind.count(data.train, batch) for batch in batches)
     assert count == data.kind.count(data.train, rows) > 0
+
+
+@every_kind
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_a_step_has_the_mean_loss_of_its_examples(
+    kind: str, accumulated: int, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    data, model = tokenized(kind, tiny_tokenizer)
+    config = TrainConfig(
+        batch_size=12 // accumulated, gradient_accumulation_steps=accumulated, precision="no"
+    )
+    run = Trainer(model, data, config, learning_rate=0.01)
+    rows = [row for batch in run._batches_of(0) for row in batch]
+    total = data.kind.loss(model, *data.kind.collate(data, data.train, rows, CPU))
+    mean = total.item() / data.kind.count(data.train, rows)
+    assert sum(run._losses(0)).item() == pytest.approx(mean, rel=1e-5)
 
 
 @every_kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,5 +159,7 @@ def test_the_digest_is_of_the_kind_and_the_numbers(tmp_path: Path) -> None:
     path = folder(tmp_path, [0.5, 1.0], [0.5, 1.0])
     first: Task = load_task(path)
     assert first.digest() == load_task(path).digest() != load_task(path, metric="r2").digest()
+    assert first.digest() != replace(first, options={"mean": "0", "std": "1"}).digest()
+    assert first.digest() != replace(first, kind="classification").digest()
     folder(tmp_path, [0.5, 1.25], [0.5, 1.0])
     assert first.digest() != load_task(path).digest()

@@ -112,7 +112,8 @@ class Regression(Kind):
 
     @classmethod
     def options(cls, labels: Sequence[float]) -> dict[str, str]:
-        mean, std = float(np.mean(labels)), float(np.std(labels))
+        with np.errstate(over="ignore"):  # What is not finite is refused by `of`.
+            mean, std = float(np.mean(labels)), float(np.std(labels))
         ahead = math.ceil(math.log10(abs(mean) / std)) if abs(mean) > std > 0 else 0
         return {"mean": f"{mean:.{DIGITS + ahead}g}", "std": f"{std:.{DIGITS}g}"}
 
