@@ -191,7 +191,9 @@ def test_missing_folder_and_files(tmp_path: Path) -> None:
 def test_columns_that_are_not_found(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, [{"words": "a", "kind": 1}], [{"words": "a", "kind": 1}])
     assert "which has words, kind: name one or two of them in text_columns" in message(folder)
-    assert "in label_column" in message(folder, text_columns=["words"])
+    text = message(folder, text_columns=["words"])
+    assert "which has words, kind: name another in label_column. Classification needs" in text
+    assert "regression needs a label that is a decimal number" in text
     assert "one or two columns, got 3" in message(folder, text_columns=["a", "b", "c"])
 
 

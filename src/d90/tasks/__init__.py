@@ -9,7 +9,7 @@ from pathlib import Path
 
 from d90.errors import D90Error, unknown_name
 from d90.tasks.hub import HubTask
-from d90.tasks.kinds import KINDS, Kind, find_kind, kind_of, known_metrics
+from d90.tasks.kinds import KINDS, Kind, find_kind, kind_of, known_metrics, needs_of_kinds
 from d90.tasks.limits import limited_rows
 from d90.tasks.local import read_bundled, read_folder
 from d90.tasks.metrics import METRICS, constant_losses, majority_score, metrics_of, score
@@ -103,7 +103,7 @@ def load_task(
         if not len(table):
             raise D90Error(f"{table.where}: empty split: every split needs at least one example.")
     texts = find_text_columns(tables.train, text_columns)
-    column = find_label_column(tables.train, label_column)
+    column = find_label_column(tables.train, label_column, needs=needs_of_kinds())
     kind = find_kind(tables, column, task_kind)
     names, labels = kind.read(tables, column)
 

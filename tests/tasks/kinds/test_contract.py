@@ -133,7 +133,7 @@ def test_a_step_has_the_mean_loss_of_its_examples(
     rows = [row for batch in run._batches_of(0) for row in batch]
     total = data.kind.loss(model, *data.kind.collate(data, data.train, rows, CPU))
     mean = total.item() / data.kind.count(data.train, rows)
-    assert float(sum(run._losses(0))) == pytest.approx(mean, rel=1e-5)
+    assert sum(loss.item() for loss in run._losses(0)) == pytest.approx(mean, rel=1e-5)
 
 
 @every_kind

@@ -86,7 +86,7 @@ def test_decimals_as_text_fit_two_kinds(tmp_path: Path) -> None:
     text = message(path)
     assert "train.csv, with the columns text, label, fits classification and regression" in text
     assert "(column 'label' is 1.5, 2.0, ...)" in text
-    assert "classification needs a label that is an integer from 0 or a name" in text
+    assert "Classification needs a label that is an integer from 0 or a name" in text
     assert "regression needs a label that is a decimal number" in text
     assert load_task(path, task_kind="regression").train.labels == (1.5, 2.0)
 

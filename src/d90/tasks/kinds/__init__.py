@@ -21,6 +21,7 @@ __all__ = [
     "find_kind",
     "kind_of",
     "known_metrics",
+    "needs_of_kinds",
 ]
 
 KINDS: dict[str, type[Kind]] = {kind.name: kind for kind in (Classification, Regression)}
@@ -73,11 +74,21 @@ def find_kind(tables: Tables, column: str, name: str | None = None) -> type[Kind
     train = tables.train
     fits = " and ".join(kind.name for kind in fitting) or "no kind of task"
     values = ", ".join(str(value)[:20] for value in train.column(column)[:3])
-    needs = "; ".join(f"{kind.name} needs {kind.needs}" for kind in KINDS.values())
     raise D90Error(
         f"{train.where}, with the columns {', '.join(train.columns)}, fits {fits} (column "
-        f"'{column}' is {values}, ...): {needs}. Set task_kind, or name another label_column."
+        f"'{column}' is {values}, ...). {needs_of_kinds()} Set task_kind, or name another "
+        "label_column."
     )
+
+
+def needs_of_kinds() -> str:
+    """What the labels of each kind are, as a sentence for errors.
+
+    >>> needs_of_kinds()[:67]
+    'Classification needs a label that is an integer from 0 or a name; r'
+    """
+    needs = "; ".join(f"{kind.name} needs {kind.needs}" for kind in KINDS.values())
+    return f"{needs[0].upper()}{needs[1:]}."
 
 
 def known_metrics() -> list[str]:
