@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import claims
-from benchmarks.claims import lowering, nested, reference, repetitions
+from benchmarks.claims import checkpoints, lowering, nested, reference, repetitions
 from benchmarks.claims.pretraining import MODELS
 from benchmarks.claims.study import Command, Study, load, run
 from d90.search.summary import Summary
 
 
 class Claim(NamedTuple):
-    """What is run for a claim, and the table that answers it, from the folder of the results."""
+    """What is run for a claim, and what answers it, both from the folder of the results."""
 
-    commands: Callable[[], Sequence[Command]]
+    commands: Callable[[Path], Sequence[Command]]
     table: Callable[[Path], str]
 
 
@@ -26,14 +26,16 @@ def of_studies(
     studies: Callable[[], Sequence[Study]], table: Callable[[Mapping[Study, Summary]], str]
 ) -> Claim:
     """A claim whose table is of summaries."""
-    return Claim(studies, lambda folder: table(load(folder, studies())))
+    return Claim(lambda folder: studies(), lambda folder: table(load(folder, studies())))
 
 
 CLAIMS: Mapping[str, Claim] = {
     "repetitions": of_studies(repetitions.studies, repetitions.table),
     "reference": of_studies(reference.studies, reference.table),
     "lowering": of_studies(lowering.studies, lowering.table),
-    "nested": Claim(nested.commands, nested.table),
+    "trajectory": Claim(checkpoints.trajectory_studies, checkpoints.trajectory_table),
+    "sizes": Claim(checkpoints.sizes_studies, checkpoints.sizes_table),
+    "nested": Claim(lambda folder: nested.commands(), nested.table),
 }
 
 PRETRAINING = "pretraining"
@@ -56,13 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "table":
         print(CLAIMS[options.claim].table(options.folder))
         return 0
-    chosen = [c for c in commands_of(options.claim) if fnmatch(c.name, f"*{options.only}*")]
+    chosen = [
+        c
+        for c in commands_of(options.claim, options.folder)
+        if fnmatch(c.name, f"*{options.only}*")
+    ]
     return 0 if run(options.folder, chosen, options.sources, processes=options.processes) else 1
 
 
-def commands_of(claim: str) -> Sequence[Command]:
-    """What `run` runs for a claim."""
-    return [*MODELS.values()] if claim == PRETRAINING else CLAIMS[claim].commands()
+def commands_of(claim: str, folder: Path) -> Sequence[Command]:
+    """What `run` runs for a claim.
+
+    Raises:
+        D90Error: it needs models that are not pre-trained yet.
+    """
+    return [*MODELS.values()] if claim == PRETRAINING else CLAIMS[claim].commands(folder)
 
 
 if __name__ == "__main__":

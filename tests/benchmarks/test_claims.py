@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks.claims import reference
 from benchmarks.claims.__main__ import CLAIMS, PRETRAINING, commands_of, main
+from benchmarks.claims.checkpoints import same_loss
 from benchmarks.claims.pretraining import MODELS
 from benchmarks.claims.reference import Row, said_against_did
 from benchmarks.claims.study import Study, load, pooled, run
 from tests.helpers.studies import FULL, every_kind, metric_at
 
+from d90.pretraining.checkpoints import Evaluation
 from d90.search.estimate import Estimate
 from d90.search.trial import Trial, TrialResult
 
@@ -25,9 +28,48 @@ OPTIONS = (
 )
 
 
+def write_histories(folder: Path) -> None:
+    """Of all pre-trainings: the loss falls from 8 to that of the last step, a larger one's more."""
+    for end, job in zip((3.5, 3.9, 3.7, 3.6), MODELS.values(), strict=True):
+        steps = range(0, job.steps + 1, 250)
+        losses = {step: 8 - (8 - end) * step / job.steps for step in steps}
+        history = [Evaluation(s, 2048 * s, None, loss, 1.0).to_json() for s, loss in losses.items()]
+        empty = {key: {} for key in ("settings", "corpus", "versions")}
+        values = {"D": 1, "command": "", "started": "", "finished": None, "step": 0, "seconds": 0.0}
+        (folder / job.name).mkdir(parents=True)
+        text = json.dumps({**empty, **values, "history": history})
+        (folder / job.name / "pretraining.json").write_text(text)
+
+
+def test_the_sizes_are_compared_at_one_loss(tmp_path: Path) -> None:
+    write_histories(tmp_path)
+    steps = same_loss(tmp_path)
+    assert steps["small"] == 4500
+    for size, end in (("nano", 3.5), ("mini", 3.7), ("micro", 3.6)):
+        loss = 8 - (8 - end) * steps[size] / MODELS[size].steps
+        assert loss == pytest.approx(3.9, abs=0.13)
+
+
+@pytest.mark.parametrize("claim", ["trajectory", "sizes"])
+def test_the_figures_of_checkpoints(
+    claim: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_histories(tmp_path)
+    for command in commands_of(claim, tmp_path):
+        assert isinstance(command, Study)
+        summary = replace(every_kind()["ok"], model=command.model, task=command.task)
+        (tmp_path / command.name).mkdir(parents=True)
+        (tmp_path / command.result).write_text(summary.to_json())
+    assert main(["table", str(tmp_path), claim]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len([*(tmp_path / claim).rglob("figure?.png")])
+    assert len(lines) == (1 if claim == "trajectory" else 2)
+
+
 @pytest.mark.parametrize("claim", [PRETRAINING, *CLAIMS])
-def test_names_are_of_one_command(claim: str) -> None:
-    commands = commands_of(claim)
+def test_names_are_of_one_command(claim: str, tmp_path: Path) -> None:
+    write_histories(tmp_path)
+    commands = commands_of(claim, tmp_path)
     for key in ("name", "result"):
         assert len({getattr(command, key) for command in commands}) == len(commands) > 0
 
@@ -36,6 +78,7 @@ def test_names_are_of_one_command(claim: str) -> None:
 def test_a_table_without_studies(
     claim: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_histories(tmp_path)
     assert main(["table", str(tmp_path), claim]) == 0
     assert capsys.readouterr().out
 
