@@ -12,6 +12,7 @@ from benchmarks.worlds import World, make_world
 from d90.executors.base import OnProgress
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial, TrialResult
+from d90.tasks.kinds import Classification
 
 WORLD = make_world("logistic", 3, "paired")
 
@@ -58,6 +59,7 @@ def problem_of(world: World, **identity: Any) -> Any:
     )
     return SimpleNamespace(
         identity=identity,
+        kind=Classification(("no", "yes")),
         criterion="accuracy",
         majority=world.majority,
         floor=world.majority,
