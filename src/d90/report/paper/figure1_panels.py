@@ -39,7 +39,7 @@ def panels(summaries: Sequence[Summary]) -> Figure:
         caption=(
             "The best metric over the learning rates at each d, averaged over seeds. Horizontal "
             "lines: full fine-tuning (solid) and the threshold (dashed), in the model's color; "
-            "the majority class (dotted, grey). A diamond is "
+            "the best constant prediction (dotted, grey). A diamond is "
             f"{wording.quantity(summaries)}. {CAPTION}{line_styles}"
         ),
         alt_text=f"Metric against d for each study. {answers}.",
