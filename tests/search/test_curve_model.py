@@ -21,7 +21,7 @@ from d90.search.ladder import ladder
 from d90.search.trial import Status, Trial, TrialResult
 
 NAMES = ("x0", "ln s", "a", "b", "ln tau", "u0", "g", "ln w", "logit c", "ln omega", "ln phi", "f")
-THETA = np.array([[6.0, 0.0, 0.9, 0.01, -4.0, -0.5, 0.1, 0.7, -2.0, -5.0, -5.0, 0.8]])
+THETA = np.array([[6.0, 0.0, 0.9, 0.01, -4.0, -0.5, 0.1, 0.7, -2.0, -5.0, -5.0, 0.8]]).T
 RESULTS = [
     TrialResult(Trial(None, 1e-4, 0), "ok", 0.81),
     TrialResult(Trial(None, 1e-4, 1), "diverged", 0.5),
@@ -45,15 +45,15 @@ def test_rise_and_rate_factor() -> None:
     p = Parameters(THETA)
     x, u = np.log([50.0, 400.0]), np.array([0.0, 1.0])
     found = MODEL.rise(p, x) * MODEL.rate_factor(p, x, u)
-    assert found[0] == pytest.approx([mu_rise(50, 0.008), mu_rise(400, 0.016)])
-    assert MODEL.rises(p).shape == (1, len(MODEL.dims), 2)
-    assert MODEL.rises(p)[0, 0] == pytest.approx([mu_rise(10, 0.004), mu_rise(10, 0.008)])
-    assert MODEL.needed(p)[0, 0] == pytest.approx(0.9 * 0.8 - 0.5)
+    assert found[:, 0] == pytest.approx([mu_rise(50, 0.008), mu_rise(400, 0.016)])
+    assert MODEL.rises(p).shape == (2, len(MODEL.dims), 1)
+    assert MODEL.rises(p)[:, 0, 0] == pytest.approx([mu_rise(10, 0.004), mu_rise(10, 0.008)])
+    assert MODEL.needed(p)[0] == pytest.approx(0.9 * 0.8 - 0.5)
 
 
 def test_the_curve_stays_below_one() -> None:
     steep = THETA.copy()
-    steep[:, 3] = 1.0
+    steep[3] = 1.0
     assert MODEL.rise(Parameters(steep), np.array([40.0]))[0, 0] == pytest.approx(0.5)
 
 
@@ -79,12 +79,12 @@ def test_log_likelihood() -> None:
 
 def test_a_shared_effect_integrates_out() -> None:
     rng = np.random.default_rng(0)
-    residual, membership = rng.normal(size=(2, 5)), np.array([[1, 0]] * 3 + [[0, 1]] * 2, float)
-    tau2, omega2 = np.array([[0.5], [2.0]]), np.array([[0.3], [1.0]])
-    found = _log_normal_by_group(residual, membership, tau2, omega2)
+    residual, membership = rng.normal(size=(5, 2)), np.array([[1, 0]] * 3 + [[0, 1]] * 2, float)
+    tau2, omega2 = np.array([0.5, 2.0]), np.array([0.3, 1.0])
+    found = _log_normal_by_group(residual, np.array([0, 3]), tau2, omega2)
     for i in range(2):
         covariance = omega2[i] * membership @ membership.T + tau2[i] * np.eye(5)
-        expected = multivariate_normal.logpdf(residual[i], np.zeros(5), covariance)
+        expected = multivariate_normal.logpdf(residual[:, i], np.zeros(5), covariance)
         assert found[i] == pytest.approx(expected + 2.5 * math.log(2 * math.pi))
 
 
@@ -110,7 +110,7 @@ def test_a_failed_run_says_nothing_and_order_does_not_matter() -> None:
 )
 def test_outside_the_support(column: int, value: float) -> None:
     outside = THETA.copy()
-    outside[0, column] = value
+    outside[column] = value
     assert np.isfinite(MODEL.log_prior(THETA)).all()
     assert MODEL.log_prior(outside)[0] == -np.inf
 
@@ -121,10 +121,10 @@ def test_the_prior_is_sampled_as_its_density_says() -> None:
     model = replace(MODEL, records=records(runs_of(two)))
     sample = model.sample_prior(rng.normal(size=(40_000, 12)), rng.uniform(size=(40_000, 4)))
     # Under its own density, the ratio to a density nearby has a mean of 1.
-    shift = np.zeros(sample.shape[1])
+    shift = np.zeros((len(sample), 1))
     shift[[1, 4, 5, 8]] = 0.1
     ratio = np.exp(model.log_prior(sample + shift) - model.log_prior(sample))
     assert ratio.mean() == pytest.approx(1, abs=4 * ratio.std() / math.sqrt(len(ratio)))
-    lag = sample[:, 11:].max(axis=1) - sample[:, 11:].min(axis=1)
+    lag = sample[11:].max(axis=0) - sample[11:].min(axis=0)
     assert np.median(lag) == pytest.approx(0.015, rel=0.05)
-    assert np.mean(sample[:, 11] > sample[:, 12]) == pytest.approx(0.5, abs=0.02)
+    assert np.mean(sample[11] > sample[12]) == pytest.approx(0.5, abs=0.02)

@@ -57,17 +57,19 @@ def test_particles_agree_with_the_prior_reweighted(results: list[TrialResult]) -
     weights /= weights.sum()
     effective = 1 / np.sum(weights**2)
     assert effective > 200
-    log_d90 = np.concatenate([Posterior(model, p).log_d90 for p in np.array_split(prior, 40)])
+    log_d90 = np.concatenate(
+        [Posterior(model, p).log_d90 for p in np.array_split(prior, 40, axis=1)]
+    )
     particles = sample_posterior(model, particles=4000)
     mean = weights @ log_d90
     deviation = math.sqrt(weights @ (log_d90 - mean) ** 2)
     error = deviation / math.sqrt(min(effective, 1000))
     assert particles.log_d90.mean() == pytest.approx(mean, abs=4 * error)
     assert particles.log_d90.std() == pytest.approx(deviation, rel=0.15)
-    for column, name in ((1, "ln s"), (4, "ln tau"), (8, "logit c"), (11, "f")):
-        expected = weights @ prior[:, column]
-        spread = math.sqrt(weights @ (prior[:, column] - expected) ** 2)
-        found = particles.theta[:, column].mean()
+    for row, name in ((1, "ln s"), (4, "ln tau"), (8, "logit c"), (11, "f")):
+        expected = weights @ prior[row]
+        spread = math.sqrt(weights @ (prior[row] - expected) ** 2)
+        found = particles.theta[row].mean()
         assert found == pytest.approx(expected, abs=0.2 * spread), name
 
 

@@ -44,12 +44,12 @@ _BEYOND = 1.5
 _LAG = 0.015
 """Scale of the half-Cauchy prior of what a rate of full fine-tuning lies below the best one."""
 
-_SHAPE = 11
+SHAPE = 11
 """Number of parameters besides f."""
 
 
 class Records(NamedTuple):
-    """The runs that the model learns from, in one order whatever order they ended in.
+    """The runs that the model learns from, by d, in one order whatever order they ended in.
 
     Attributes:
         x, u: ln d and log2(learning rate / 0.008) of each subspace run, shape (runs,).
@@ -127,14 +127,13 @@ def records(runs: Iterable[Run]) -> Records:
 
 
 class Parameters:
-    """The columns of an array of parameters, each of shape (particles, 1).
+    """The rows of an array of parameters, each of shape (particles,).
 
     Args:
-        theta: shape (particles, 11 + number of full rates).
+        theta: shape (11 + number of full rates, particles).
     """
 
     def __init__(self, theta: Array) -> None:
-        columns = (theta[:, i : i + 1] for i in range(_SHAPE))
         (
             self.x0,
             log_s,
@@ -147,11 +146,11 @@ class Parameters:
             logit_c,
             log_omega,
             log_phi,
-        ) = columns
+        ) = theta[:SHAPE]
         self.s, self.tau, self.w = np.exp(log_s), np.exp(log_tau), np.exp(log_w)
         self.omega, self.phi, self.c = np.exp(log_omega), np.exp(log_phi), _sigmoid(logit_c)
-        self.f = theta[:, _SHAPE:]
-        self.F = self.f.max(axis=1, keepdims=True)
+        self.f = theta[SHAPE:]
+        self.F = self.f.max(axis=0)
 
 
 @dataclass(frozen=True)
@@ -224,24 +223,24 @@ class CurveModel:
             uniform: in (0, 1), shape (draws, 2 + number of full rates).
         """
         mean, deviation = self._prior
-        shape = mean + deviation * normal[:, :_SHAPE]
+        shape = mean + deviation * normal[:, :SHAPE]
         shape[:, 0] = self.x[0] - _BEYOND + uniform[:, 0] * (self.x[-1] - self.x[0] + 2 * _BEYOND)
-        best = self._full_center + 0.06 * normal[:, _SHAPE]
+        best = self._full_center + 0.06 * normal[:, SHAPE]
         count = len(self.records.full_rates)
         lag = _LAG * np.tan(0.5 * math.pi * uniform[:, 2:])
         lag[np.arange(len(lag)), (uniform[:, 1] * count).astype(int)] = 0
-        theta = np.column_stack([shape, best[:, None] - lag])
-        return theta[np.isfinite(self.log_prior(theta))]
+        theta = np.column_stack([shape, best[:, None] - lag]).T
+        return theta[:, np.isfinite(self.log_prior(theta))]
 
     def log_prior(self, theta: Array) -> Array:
         """Up to a constant, shape (particles,); minus infinity outside the support."""
-        mean, deviation = self._prior
-        z = (theta[:, 1:_SHAPE] - mean[1:]) / deviation[1:]
-        best = theta[:, _SHAPE:].max(axis=1)
-        lag = (best[:, None] - theta[:, _SHAPE:]) / _LAG
-        log_p = -0.5 * ((z**2).sum(axis=1) + ((best - self._full_center) / 0.06) ** 2)
-        log_p -= np.log1p(lag**2).sum(axis=1)
-        x0, a = theta[:, 0], theta[:, 2]
+        mean, deviation = (values[1:, None] for values in self._prior)
+        z = (theta[1:SHAPE] - mean) / deviation
+        best = theta[SHAPE:].max(axis=0)
+        lag = (best - theta[SHAPE:]) / _LAG
+        log_p = -0.5 * ((z**2).sum(axis=0) + ((best - self._full_center) / 0.06) ** 2)
+        log_p -= np.log1p(lag**2).sum(axis=0)
+        x0, a = theta[0], theta[2]
         inside = (x0 > self.x[0] - _BEYOND) & (x0 < self.x[-1] + _BEYOND) & (a > 0.03) & (a < 1.2)
         inside &= (best > self.majority + 0.005) & (best < 1)
         return np.where(inside, log_p, -np.inf)
@@ -249,52 +248,57 @@ class CurveModel:
     def log_likelihood(self, theta: Array) -> Array:
         """Of all records, shape (particles,)."""
         p, data = Parameters(theta), self.records
-        full = (data.full_metric - p.f[:, data.full_rate]) / p.phi
-        log_l = (-0.5 * full**2 - np.log(p.phi)).sum(axis=1)
+        full = (data.full_metric[:, None] - p.f[data.full_rate]) / p.phi
+        log_l = (-0.5 * full**2 - np.log(p.phi)).sum(axis=0)
         if not len(data.x):
             return log_l
-        rise = self.rise(p, data.x) * self.rate_factor(p, data.x, data.u)
+        x, of_run = self._distinct
+        rise = self.rise(p, x)[of_run] * self.rate_factor(p, data.x, data.u)
         collapse = np.clip(self.collapse(p, rise), 1e-9, 1 - 1e-9)
-        has_collapsed = np.isnan(data.metric)
-        log_l += np.log(np.where(has_collapsed, collapse, 1 - collapse)).sum(axis=1)
-        trained = ~has_collapsed
+        trained = ~np.isnan(data.metric)
+        log_l += np.log(np.where(trained[:, None], 1 - collapse, collapse)).sum(axis=0)
         if not trained.any():
             return log_l
-        residual = (data.metric - self.majority - rise)[:, trained]
-        return log_l + _log_normal_by_group(residual, self._membership, p.tau**2, p.omega**2)
+        residual = data.metric[trained, None] - self.majority - rise[trained]
+        return log_l + _log_normal_by_group(residual, self._groups, p.tau**2, p.omega**2)
 
     @cached_property
-    def _membership(self) -> Array:
-        """1 where a run that trained is at a d: shape (runs that trained, number of d)."""
+    def _distinct(self) -> tuple[Array, NDArray[np.intp]]:
+        """ln d that were run, and the index into it of each run: a grid has several at each."""
+        return np.unique(self.records.x, return_inverse=True)
+
+    @cached_property
+    def _groups(self) -> NDArray[np.intp]:
+        """The first run that trained at each d, of those that trained."""
         x = self.records.x[~np.isnan(self.records.metric)]
-        return (x[:, None] == np.unique(x)).astype(float)
+        return np.unique(x, return_index=True)[1]
 
     def gain(self, p: Parameters) -> Array:
-        """F - M, shape (particles, 1); positive even where the prior has no support."""
+        """F - M, shape (particles,); positive even where the prior has no support."""
         return np.maximum(p.F - self.majority, 1e-3)
 
     def rise(self, p: Parameters, x: Array) -> Array:
-        """m(x) - M, shape (particles, len(x))."""
-        gain, v = self.gain(p), x - p.x0
-        height = p.a * _sigmoid(p.s * v) + p.b * np.logaddexp(0, v)
+        """m(x) - M, shape (len(x), particles)."""
+        gain, v = self.gain(p), x[:, None] - p.x0
+        height = p.a * _sigmoid(p.s * v) + p.b * _softplus(v)
         return gain * np.clip(height, 0, (1 - self.majority) / gain)
 
     def rate_factor(self, p: Parameters, x: Array, u: Array) -> Array:
-        """What is left of the rise at a learning rate, in (0, 1], shape (particles, len(x))."""
+        """What is left of the rise at a learning rate, in (0, 1], shape (len(x), particles)."""
         center = 0.5 * (self.x[0] + self.x[-1])
-        return np.exp(-0.5 * ((u - p.u0 - p.g * (x - center)) / p.w) ** 2)
+        return np.exp(-0.5 * ((u[:, None] - p.u0 - p.g * (x[:, None] - center)) / p.w) ** 2)
 
     def collapse(self, p: Parameters, rise: Array) -> Array:
         """Probability that a run collapses, shaped like `rise`."""
         return p.c + (1 - p.c) * np.exp(-rise / (_COLLAPSE_SCALE * self.gain(p)))
 
     def rises(self, p: Parameters) -> Array:
-        """mu - M at every rung and learning rate, shape (particles, rungs, rates)."""
+        """mu - M at every learning rate and rung, shape (rates, rungs, particles)."""
         factors = [self.rate_factor(p, self.x, np.full_like(self.x, u)) for u in self.u]
-        return self.rise(p, self.x)[:, :, None] * np.stack(factors, axis=2)
+        return self.rise(p, self.x) * np.stack(factors)
 
     def needed(self, p: Parameters) -> Array:
-        """The rise that passes, (threshold of F) - M, shape (particles, 1)."""
+        """The rise that passes, (threshold of F) - M, shape (particles,)."""
         return self._threshold(p.F) - self.majority
 
     def _threshold(self, full: Score) -> Score:
@@ -306,18 +310,21 @@ class CurveModel:
         )
 
 
-def _log_normal_by_group(residual: Array, membership: Array, tau2: Array, omega2: Array) -> Array:
+def _log_normal_by_group(
+    residual: Array, starts: NDArray[np.intp], tau2: Array, omega2: Array
+) -> Array:
     """Log density of residuals that share an effect within each group, which integrates out.
 
     Args:
-        residual: shape (particles, runs).
-        membership: shape (runs, groups).
-        tau2, omega2: variances within and of the shared effect, shape (particles, 1).
+        residual: shape (runs, particles), the runs of each group adjacent.
+        starts: the first run of each group.
+        tau2, omega2: variances within and of the shared effect, shape (particles,).
     """
-    n, total = membership.sum(axis=0), residual @ membership
+    n = np.diff(starts, append=len(residual))[:, None]
+    total, squares = np.add.reduceat(residual, starts), np.add.reduceat(residual**2, starts)
     joint = tau2 + n * omega2
-    squares = (residual**2) @ membership - total**2 * omega2 / joint
-    return -0.5 * (squares / tau2 + (n - 1) * np.log(tau2) + np.log(joint)).sum(axis=1)
+    squares -= total**2 * omega2 / joint
+    return -0.5 * (squares / tau2 + (n - 1) * np.log(tau2) + np.log(joint)).sum(axis=0)
 
 
 def _octaves(rate: float) -> float:
@@ -326,3 +333,8 @@ def _octaves(rate: float) -> float:
 
 def _sigmoid(v: Array) -> Array:
     return 1 / (1 + np.exp(-np.clip(v, -60, 60)))
+
+
+def _softplus(v: Array) -> Array:
+    """log(1 + exp(v)); `np.logaddexp` takes five times as long."""
+    return np.maximum(v, 0) + np.log1p(np.exp(-np.abs(v)))

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtri
 
-from d90.search.curve_model import Array, CurveModel, Parameters
+from d90.search.curve_model import SHAPE, Array, CurveModel, Parameters
 from d90.search.ladder import RATIO
 
 PARTICLES = 800
@@ -62,30 +62,30 @@ def sample_posterior(model: CurveModel, *, particles: int = PARTICLES, seed: int
         weights = _normalized(step * log_l)
         root = _root_of_covariance(theta, weights)
         chosen = _systematic(weights, float(draws.uniform(1)[0]))
-        theta, log_p, log_l = theta[chosen], log_p[chosen], log_l[chosen]
+        theta, log_p, log_l = theta[:, chosen], log_p[chosen], log_l[chosen]
         for k in range(MOVES):
-            scale = (2.0 if k % 2 == 0 else 0.8) / math.sqrt(theta.shape[1])
-            proposed = theta + scale * draws.normal(*theta.shape) @ root.T
+            scale = (2.0 if k % 2 == 0 else 0.8) / math.sqrt(len(theta))
+            proposed = theta + scale * root @ draws.normal(*theta.T.shape).T
             new_p, new_l = model.log_prior(proposed), model.log_likelihood(proposed)
             with np.errstate(invalid="ignore"):
                 change = new_p - log_p + temperature * (new_l - log_l)
-            accepted = np.log(draws.uniform(len(theta))) < np.where(
+            accepted = np.log(draws.uniform(particles)) < np.where(
                 np.isfinite(new_p), change, -np.inf
             )
-            theta = np.where(accepted[:, None], proposed, theta)
+            theta = np.where(accepted, proposed, theta)
             log_p, log_l = np.where(accepted, new_p, log_p), np.where(accepted, new_l, log_l)
     return Posterior(model, theta)
 
 
 def _prior_particles(model: CurveModel, draws: Draws, count: int) -> Array:
     rates = len(model.records.full_rates)
-    found = np.empty((0, 0))
-    while len(found) < count:
+    found = np.empty((SHAPE + rates, 0))
+    while found.shape[1] < count:
         sample = model.sample_prior(
             draws.normal(2 * count, 12), draws.uniform(2 * count, 2 + rates)
         )
-        found = np.concatenate([found, sample]) if found.size else sample
-    return found[:count]
+        found = np.concatenate([found, sample], axis=1)
+    return found[:, :count]
 
 
 def _step(log_l: Array, largest: float) -> float:
@@ -115,9 +115,9 @@ def _systematic(weights: Array, offset: float) -> np.ndarray:
 
 
 def _root_of_covariance(theta: Array, weights: Array) -> Array:
-    deviation = theta - weights @ theta
-    covariance = (deviation * weights[:, None]).T @ deviation
-    return np.linalg.cholesky(covariance + 1e-9 * np.eye(theta.shape[1])).astype(float)
+    deviation = theta - (theta @ weights)[:, None]
+    covariance = (deviation * weights) @ deviation.T
+    return np.linalg.cholesky(covariance + 1e-9 * np.eye(len(theta))).astype(float)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Posterior:
 
     Attributes:
         model: the model that they are of.
-        theta: shape (particles, parameters).
+        theta: shape (parameters, particles).
     """
 
     model: CurveModel
@@ -163,13 +163,13 @@ class Posterior:
 
     @property
     def rises(self) -> Array:
-        """mu - M, shape (particles, rungs, rates): 1.6 MB, not kept since many posteriors are."""
+        """mu - M, shape (rates, rungs, particles): 1.6 MB, not kept since many posteriors are."""
         return self.model.rises(self.parameters)
 
     @cached_property
     def passes(self) -> Array:
-        """Whether each rung passes at its best learning rate, shape (particles, rungs)."""
-        return self.rises.max(axis=2) >= self.model.needed(self.parameters)
+        """Whether each rung passes at its best learning rate, shape (rungs, particles)."""
+        return self._crossings[0]
 
     @cached_property
     def log_d90(self) -> Array:
@@ -177,23 +177,27 @@ class Posterior:
 
         Where d90 is beyond an end of the ladder it lies three rungs outside. Shape (particles,).
         """
-        x, best = self.model.x, self.rises.max(axis=2)
-        first = self.passes.argmax(axis=1)
-        particle, below = np.arange(len(best)), np.maximum(first - 1, 0)
-        low, high = best[particle, below], best[particle, first]
-        part = (self.model.needed(self.parameters)[:, 0] - low) / np.where(
-            high > low, high - low, 1
-        )
+        return self._crossings[1]
+
+    @cached_property
+    def _crossings(self) -> tuple[Array, Array]:
+        x, best = self.model.x, self.rises.max(axis=0)
+        needed = self.model.needed(self.parameters)
+        passes = best >= needed
+        first = passes.argmax(axis=0)
+        below, particle = np.maximum(first - 1, 0), np.arange(best.shape[1])
+        low, high = best[below, particle], best[first, particle]
+        part = (needed - low) / np.where(high > low, high - low, 1)
         crossing = x[below] + np.clip(part, 0, 1) * (x[first] - x[below])
         beyond = 3 * math.log(RATIO)
         crossing = np.where(first == 0, x[0] - beyond, crossing)
-        return np.where(self.passes.any(axis=1), crossing, x[-1] + beyond)
+        return passes, np.where(passes.any(axis=0), crossing, x[-1] + beyond)
 
     @cached_property
     def band(self) -> Array:
         """The mean metric at the best rate: its 2.5%, 50% and 97.5% quantiles, (3, rungs)."""
         levels = ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2)
-        return self.model.majority + np.quantile(self.rises.max(axis=2), levels, axis=0)
+        return self.model.majority + np.quantile(self.rises.max(axis=0), levels, axis=1)
 
     @cached_property
     def answer(self) -> Answer:

@@ -56,11 +56,11 @@ def propose(
     """
     model = posterior.model
     mean, noise = _candidates(posterior, runs)
-    columns = np.column_stack([posterior.log_d90, mean])
-    columns -= columns.mean(axis=0)
-    covariance = columns.T @ columns / len(columns)
+    rows = np.vstack([posterior.log_d90, mean])
+    rows -= rows.mean(axis=1, keepdims=True)
+    covariance = rows @ rows.T / rows.shape[1]
     baseline = np.ones(len(model.records.full_rates), dtype=bool)
-    allowed = np.append(np.repeat(_open_rungs(posterior), len(model.u)), baseline)
+    allowed = np.append(np.tile(_open_rungs(posterior), len(model.u)), baseline)
     variance_before = max(covariance[0, 0], np.finfo(float).tiny)
     taken = [Trial(run.d, run.learning_rate, run.seed) for run in runs]
     proposals = []
@@ -76,27 +76,27 @@ def propose(
 
 
 def _candidates(posterior: Posterior, runs: Sequence[Run]) -> tuple[Array, Array]:
-    """Mean metric above the floor and noise of each candidate: rung by rung the rates; then full.
+    """Mean metric above the floor and noise of each candidate: rate by rate the rungs; then full.
 
     Returns:
-        Shapes (particles, candidates) and (candidates,). A run that collapses scores the floor.
+        Shapes (candidates, particles) and (candidates,). A run that collapses scores the floor.
     """
     model, p = posterior.model, posterior.parameters
     rise = posterior.rises
-    collapse = model.collapse(p, rise.reshape(len(rise), -1)).reshape(rise.shape)
+    collapse = model.collapse(p, rise)
     counts = np.array([sum(run.d == d for run in runs if run.is_informative) for d in model.dims])
-    spread = _noise_at(counts, p.tau**2, p.omega**2)[:, :, None]
-    noise = ((1 - collapse) * spread + collapse * (1 - collapse) * rise**2).mean(axis=0)
-    mean = ((1 - collapse) * rise).reshape(len(rise), -1)
-    full_noise = np.repeat((p.phi**2).mean(), p.f.shape[1])
-    return np.column_stack([mean, p.f]), np.append(noise.ravel(), full_noise)
+    spread = _noise_at(counts[:, None], p.tau**2, p.omega**2)
+    noise = ((1 - collapse) * spread + collapse * (1 - collapse) * rise**2).mean(axis=2)
+    mean = ((1 - collapse) * rise).reshape(-1, rise.shape[2])
+    full_noise = np.repeat((p.phi**2).mean(), len(p.f))
+    return np.vstack([mean, p.f]), np.append(noise.ravel(), full_noise)
 
 
 def _noise_at(runs: np.ndarray, tau2: Array, omega2: Array) -> Array:
     """The variance of one more run at a d that has some, as new information about its mean.
 
     n runs know the mean up to omega^2 + tau^2 / n; the noise of the next is such that both
-    together know it as n + 1 runs do. Shape (particles, rungs).
+    together know it as n + 1 runs do. Shape (rungs, particles).
     """
     some = np.maximum(runs, 1)
     gained = 1 / (omega2 + tau2 / (some + 1)) - 1 / (omega2 + tau2 / some)
@@ -105,7 +105,7 @@ def _noise_at(runs: np.ndarray, tau2: Array, omega2: Array) -> Array:
 
 def _open_rungs(posterior: Posterior) -> np.ndarray:
     """The rungs of which it is open whether they pass; all, at first or where none is open."""
-    passes = posterior.passes.mean(axis=0)
+    passes = posterior.passes.mean(axis=1)
     is_open = (passes >= LOCAL) & (passes <= 1 - LOCAL)
     if len(posterior.model.records.x) < LOCAL_FROM or not is_open.any():
         return np.ones(len(passes), dtype=bool)
@@ -114,13 +114,12 @@ def _open_rungs(posterior: Posterior) -> np.ndarray:
 
 def _trial(posterior: Posterior, candidate: int, taken: Iterable[Trial], first_seed: int) -> Trial:
     model = posterior.model
-    rates = len(model.u)
-    rung, rate = divmod(candidate, rates)
-    if rung < len(model.dims):
+    rate, rung = divmod(candidate, len(model.dims))
+    if rate < len(model.u):
         d, learning_rate = model.dims[rung], model.learning_rates[rate]
     else:
         d = None
-        learning_rate = model.records.full_rates[candidate - len(model.dims) * rates]
+        learning_rate = model.records.full_rates[candidate - len(model.dims) * len(model.u)]
     used = {trial.seed for trial in taken}
     seed = next(seed for seed in counted(first_seed) if seed not in used)
     return Trial(d, learning_rate, seed)

@@ -109,8 +109,8 @@ def test_each_proposal_has_the_fraction_of_the_variance_that_it_takes_away(
     assert [proposal.trial] == protocol.next_trials(some)
     mean, noise = _candidates(posterior, runs_of(some))
     t = posterior.log_d90 - posterior.log_d90.mean()
-    covariance = t @ (mean - mean.mean(axis=0)) / len(t)
-    explained = covariance**2 / ((mean.var(axis=0) + noise) * t.var())
+    covariance = (mean - mean.mean(axis=1, keepdims=True)) @ t / len(t)
+    explained = covariance**2 / ((mean.var(axis=1) + noise) * t.var())
     assert 0 < proposal.reduction <= explained.max() + 1e-12
     assert np.abs(explained - proposal.reduction).min() < 1e-12
 
