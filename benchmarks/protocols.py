@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.markdown import markdown_table
 from benchmarks.worlds import FAMILIES, NOISES, OUTSIDE, World, make_world
 from d90.search.estimate import estimate
 from d90.search.ladder import log_spaced
@@ -114,14 +115,11 @@ def table(lines: Iterable[Mapping[str, Any]]) -> str:
     for line in lines:
         rows.setdefault((line["noise"], line["family"], line["protocol"]), []).append(line)
     columns = list(scores(next(iter(rows.values())))) if rows else []
-    text = [
-        " | ".join(["| noise", "family", "protocol", "studies", *columns]) + " |",
-        "|---" * (4 + len(columns)) + "|",
-    ]
+    text = [["noise", "family", "protocol", "studies", *columns]]
     for key, found in rows.items():
         values = [f"{value:.2f}" for value in scores(found).values()]
-        text.append(" | ".join([f"| {key[0]}", *key[1:], str(len(found)), *values]) + " |")
-    return "\n".join(text)
+        text.append([*key, str(len(found)), *values])
+    return markdown_table(text)
 
 
 def main() -> None:

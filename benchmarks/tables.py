@@ -8,6 +8,7 @@ from rich.table import Table
 
 from benchmarks import gpu_cases as gpu
 from benchmarks.entries import Entry, find
+from benchmarks.markdown import markdown_table
 from benchmarks.training import PEAK, WEIGHTS_LIKE
 
 Rows = Sequence[Sequence[str]]
@@ -46,13 +47,7 @@ def markdown(entries: Sequence[Entry]) -> str:
 
 
 def _part(title: str, note: str, rows: Rows) -> list[str]:
-    return [f"## {title}", note, _table(rows)] if len(rows) > 1 else []
-
-
-def _table(rows: Rows) -> str:
-    head, *body = rows
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *body])
+    return [f"## {title}", note, markdown_table(rows, rule="---:")] if len(rows) > 1 else []
 
 
 def _machine(entries: Sequence[Entry]) -> str:
@@ -155,7 +150,7 @@ def _gpu(entries: Sequence[Entry]) -> list[str]:
             line = find(selected, method=method)
             cells = (_cell(find(line, kind=kind)) for kind in (gpu.STEP, gpu.RATIO, gpu.PEAK))
             rows.append([method, *cells])
-        parts += [f"### {model}", _table(rows)]
+        parts += [f"### {model}", markdown_table(rows, rule="---:")]
     return parts
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.claims import pretraining
-from benchmarks.claims.study import SEEDS_APART, Study, load
+from benchmarks.claims.study import REPETITIONS, SEEDS_APART, Study, load
 from benchmarks.claims.tasks import TASKS, ModelSettings, TaskSettings
 from d90.experiments.trajectory import join_checkpoints
 from d90.pretraining.checkpoints import checkpoint_name, history
@@ -32,7 +32,6 @@ STEPS = (0, 500, 1000, 1500, 2000, 3000, 4500, 6500)
 
 SIZES = ("nano", "micro", "mini", "small")
 LARGEST = "small"
-REPETITIONS = 3
 
 
 def study(claim: str, size: str, step: int, task: str, repetition: int) -> Study:

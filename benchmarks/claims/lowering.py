@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from benchmarks.claims.study import SEEDS_APART, Study, answer, pooled
+from benchmarks.claims.study import REPETITIONS, SEEDS_APART, Study, answer, pooled
 from benchmarks.claims.tasks import MAX_EVAL_SAMPLES, MODELS, TASKS
+from benchmarks.markdown import markdown_table
 from d90.experiments.callbacks import Callback
 from d90.experiments.measure import measure
 from d90.experiments.problem import Problem, load_problem
@@ -35,11 +35,9 @@ from d90.search.summary import FILE_NAME, Summary
 from d90.search.trial import TrialResult
 from d90.subspace import scaling
 from d90.subspace.layout import find_params
-from d90.tasks.tokens import collate
 from d90.training import TrainConfig
 from d90.utils.files import atomic_write
 
-REPETITIONS = 3
 DAMPING = 0.2
 GRADIENT_EXAMPLES = 256
 
@@ -106,16 +104,14 @@ def study(variant: str, model: str, task: str, repetition: int) -> Study:
 
 def table(found: Mapping[Study, Summary]) -> str:
     """A row for each variant, with d90 of all trials together on each pair, as Markdown."""
-    lines = ["| variant | " + " | ".join(" on ".join(pair) for pair in PAIRS) + " |"]
-    lines.append("|---" * (1 + len(PAIRS)) + "|")
+    rows = [["variant", *(" on ".join(pair) for pair in PAIRS)]]
     for variant in VARIANTS:
-        cells = [variant]
+        rows.append([variant])
         for pair in PAIRS:
             repetitions = (study(variant, *pair, k) for k in range(REPETITIONS))
             summaries = [found[s] for s in repetitions if s in found]
-            cells.append(answer(pooled(summaries, "accuracy")) if summaries else "")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            rows[-1].append(answer(pooled(summaries, "accuracy")) if summaries else "")
+    return markdown_table(rows)
 
 
 def damped(theta_0: Sequence[Tensor], in_head: Sequence[bool]) -> list[float]:
@@ -142,10 +138,11 @@ def gradient_policy(problem: Problem) -> scaling.Policy:
     """The policy `gradient` of a model on a task; every model of the study has these scales."""
     runner = problem.runner
     rows = range(min(GRADIENT_EXAMPLES, len(runner.data.train)))
-    inputs, labels = collate(runner.data, runner.data.train, rows, runner.model.device)
+    data, kind = runner.data, runner.data.kind
+    inputs, labels = kind.collate(data, data.train, rows, runner.model.device)
     parameters = [ref.parameter for ref in find_params(runner.model)]
     runner.model.eval()
-    loss = cross_entropy(runner.model(**inputs).logits.float(), labels)
+    loss = kind.loss(runner.model, inputs, labels)
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     scales = gradient_scales(
         [float(gradient.norm()) for gradient in gradients], [p.numel() for p in parameters]

@@ -26,8 +26,9 @@ from torch import Tensor
 from benchmarks.claims import reference
 from benchmarks.claims.reference import Row
 from benchmarks.claims.repetitions import crossing
-from benchmarks.claims.study import answer, load, pooled
+from benchmarks.claims.study import REPETITIONS, answer, load, pooled
 from benchmarks.claims.tasks import MAX_EVAL_SAMPLES, MODELS, TASKS
+from benchmarks.markdown import markdown_table
 from d90.experiments.problem import Problem, load_problem
 from d90.search.ladder import log_spaced
 from d90.subspace import attach
@@ -86,11 +87,11 @@ def commands() -> list[Nested]:
 
 def table(folder: Path) -> str:
     """A row for each pair: d90 by the protocol and by the nested run, as Markdown."""
-    lines = ["| model | task | d90 by DID | nested | ratio |", "|---|---|---|---|---|"]
+    rows = [["model", "task", "d90 by DID", "nested", "ratio"]]
     ratios = []
     for nested in commands():
         row = Row(nested.model, nested.task, "did")
-        studies = [reference.study(row, k) for k in range(reference.REPETITIONS)]
+        studies = [reference.study(row, k) for k in range(REPETITIONS)]
         summaries = [*load(folder, studies).values()]
         if not summaries or not (folder / nested.result).exists():
             continue
@@ -99,10 +100,9 @@ def table(folder: Path) -> str:
         other = math.inf if found.threshold is None else crossing(points, found.threshold)
         ratio = math.nan if found.d90 is None else math.exp(other) / found.d90
         ratios.append(ratio)
-        cells = (row.model, row.task, answer(found), in_words(other), f"{ratio:.2f}")
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append([row.model, row.task, answer(found), in_words(other), f"{ratio:.2f}"])
     near = sum(1 / AGREES <= ratio <= AGREES for ratio in ratios)
-    return "\n".join([*lines, "", f"Within a factor of {AGREES}: {near} of {len(PAIRS)}."])
+    return f"{markdown_table(rows)}\n\nWithin a factor of {AGREES}: {near} of {len(PAIRS)}."
 
 
 def in_words(log_d: float) -> str:

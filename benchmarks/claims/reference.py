@@ -15,15 +15,15 @@ from statistics import fmean
 
 import numpy as np
 
-from benchmarks.claims.study import SEEDS_APART, Study, answer, pooled
+from benchmarks.claims.study import REPETITIONS, SEEDS_APART, Study, answer, pooled
 from benchmarks.claims.tasks import MODELS, TASKS
+from benchmarks.markdown import markdown_table
 from d90.report import wording
 from d90.search.estimate import Estimate
 from d90.search.posterior import Draws
 from d90.search.summary import Summary
 
 METHODS = ("did", "said")
-REPETITIONS = 3
 RESAMPLES = 10_000
 
 
@@ -63,23 +63,24 @@ def table(found: Mapping[Study, Summary]) -> str:
     d90 is that of all trials together, beside that of each repetition; `nll` is d90[nll] by the
     same trials, which were chosen for the metric.
     """
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    cells: list[tuple[object, ...]] = [COLUMNS]
     answers: dict[Row, Estimate] = {}
     for row in rows():
         summaries = [found[s] for k in range(REPETITIONS) if (s := study(row, k)) in found]
         if not summaries:
             continue
         answers[row] = by_metric = pooled(summaries, "accuracy")
-        cells = (
-            *(row.model, row.task, row.method, len(summaries)),
-            *(sum(len(s.trials) for s in summaries), f"{summaries[0].majority:.3f}"),
-            f"{by_metric.full_metric or math.nan:.3f}",
-            answer(by_metric),
-            ", ".join(wording.cell(summary) for summary in summaries),
-            answer(pooled(summaries, "nll")),
+        cells.append(
+            (
+                *(row.model, row.task, row.method, len(summaries)),
+                *(sum(len(s.trials) for s in summaries), f"{summaries[0].majority:.3f}"),
+                f"{by_metric.full_metric or math.nan:.3f}",
+                answer(by_metric),
+                ", ".join(wording.cell(summary) for summary in summaries),
+                answer(pooled(summaries, "nll")),
+            )
         )
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join([*lines, "", said_against_did(answers)])
+    return f"{markdown_table(cells)}\n\n{said_against_did(answers)}"
 
 
 def said_against_did(answers: Mapping[Row, Estimate]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.claims.study import SEEDS_APART, Study
 from benchmarks.claims.tasks import MODELS, TASKS
+from benchmarks.markdown import markdown_table
 from d90.report import wording
 from d90.search.ladder import log_spaced
 from d90.search.summary import Summary
@@ -104,21 +105,24 @@ def resampled_crossings(
     return np.array(found)
 
 
+COLUMNS = (
+    *("study", "trials", "of these full", "minutes", "full"),
+    *("d90", "95% interval", "first that passes"),
+)
+
+
 def table(found: Mapping[Study, Summary]) -> str:
     """The answers of the studies that have ended, and how they agree, as Markdown."""
     summaries = {study.name.rpartition("/")[2]: summary for study, summary in found.items()}
     reference = summaries.get(REFERENCE)
     repetitions = [s for name, s in summaries.items() if name.startswith("repetition-")]
-    lines = ["| study | trials | of these full | minutes | full | d90 | 95% interval | first that "]
-    lines[0] += "passes |"
-    lines.append("|---" * 8 + "|")
+    rows: list[tuple[object, ...]] = [COLUMNS]
     for name, s in summaries.items():
         minutes = sum(r.seconds for r in s.trials) / 60
         full = sum(r.trial.is_full for r in s.trials)
         cells = (name, len(s.trials), full, f"{minutes:.0f}", f"{s.full_metric or math.nan:.3f}")
-        answers = (s.d90 or s.status, wording.interval(s), s.first_passing_d)
-        lines.append("| " + " | ".join(map(str, (*cells, *answers))) + " |")
-    lines.append("")
+        rows.append((*cells, s.d90 or s.status, wording.interval(s), s.first_passing_d))
+    lines = [markdown_table(rows), ""]
     pairs = [(a, b) for a in repetitions for b in repetitions if a is not b and b.d90 is not None]
     inside = sum(_has(a, b.d90) for a, b in pairs)
     lines.append(f"Medians inside another repetition's interval: {inside} of {len(pairs)}.")

@@ -22,6 +22,9 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ("models", "data")
 """Folders of models and tasks, linked beside the reports, so that no report names a machine."""
 
+REPETITIONS = 3
+"""Of the studies that are repeated with other seeds."""
+
 SEEDS_APART = 100
 """Distance of the first seeds of repetitions: more than any study takes."""
 

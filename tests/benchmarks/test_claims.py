@@ -12,7 +12,7 @@ from benchmarks.claims.__main__ import CLAIMS, PRETRAINING, commands_of, main
 from benchmarks.claims.checkpoints import same_loss
 from benchmarks.claims.pretraining import MODELS
 from benchmarks.claims.reference import Row, said_against_did
-from benchmarks.claims.study import Study, load, pooled, run
+from benchmarks.claims.study import REPETITIONS, Study, load, pooled, run
 from tests.helpers.studies import FULL, every_kind, metric_at
 
 from d90.pretraining.checkpoints import Evaluation
@@ -97,8 +97,8 @@ def test_the_models_are_pretrained(tmp_path: Path) -> None:
 
 def test_repetitions_of_a_row_share_no_seed() -> None:
     for row in reference.rows():
-        options = [reference.study(row, k).options for k in range(reference.REPETITIONS)]
-        assert len({o[-1] for o in options}) == reference.REPETITIONS
+        options = [reference.study(row, k).options for k in range(REPETITIONS)]
+        assert len({o[-1] for o in options}) == REPETITIONS
         assert len({o[:-1] for o in options}) == 1
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from d90.errors import D90Error, unknown_name
 from d90.tasks.tables import Table, Tables
 from d90.utils.reading import MAX_DIGITS
+
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,41 @@ def read_labels(table: Table, column: str) -> list[Any]:
     Raises:
         D90Error: a label is missing or of another type.
     """
-    values = table.column(column)
-    labels = [_label(value) for value in values]
-    if None in labels:
-        row = labels.index(None)
-        value = values[row]
-        problem = "missing label" if is_missing(value) else f"{value!r} is not an integer or name"
-        hint = ", and task_kind is not regression" if isinstance(value, float) else ""
-        raise D90Error(f"{table.where}, row {row + 1}: {problem} in column '{column}'{hint}.")
+    return parse_labels(
+        table,
+        column,
+        _label,
+        problem=lambda value: f"{value!r} is not an integer or name",
+        hint=lambda value: ", and task_kind is not regression" if isinstance(value, float) else "",
+    )
+
+
+def parse_labels(
+    table: Table,
+    column: str,
+    parse: Callable[[Any], Parsed | None],
+    *,
+    problem: Callable[[Any], str],
+    hint: Callable[[Any], str] = lambda value: "",
+) -> list[Parsed]:
+    """The labels of a column.
+
+    Args:
+        table, column: where they are.
+        parse: a label from a value; None if it is none.
+        problem: what is wrong with such a value.
+        hint: the end of the message about it.
+
+    Raises:
+        D90Error: a label is missing or cannot be parsed; the message names its row.
+    """
+    labels = []
+    for row, value in enumerate(table.column(column), 1):
+        label = parse(value)
+        if label is None:
+            what = "missing label" if is_missing(value) else problem(value)
+            raise D90Error(f"{table.where}, row {row}: {what} in column '{column}'{hint(value)}.")
+        labels.append(label)
     return labels
 
 

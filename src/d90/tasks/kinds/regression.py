@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from d90.errors import D90Error
 from d90.tasks.kinds.base import BatchPredictions, Kind
-from d90.tasks.labels import is_missing
-from d90.tasks.tables import Table, Tables
+from d90.tasks.labels import is_missing, parse_labels
+from d90.tasks.tables import Tables
 
 DIGITS = 6
 """Of the standard deviation, and of the mean in its unit: an adapter stores them as text."""
@@ -101,7 +101,15 @@ class Regression(Kind):
 
     @classmethod
     def read(cls, tables: Tables, column: str) -> tuple[tuple[str, ...], list[list[float]]]:
-        labels = [_read(table, column) for table in tables.all()]
+        labels = [
+            parse_labels(
+                table,
+                column,
+                _number,
+                problem=lambda value: f"{value!r:.40} is no finite number",
+            )
+            for table in tables.all()
+        ]
         for table, numbers in zip(tables.all(), labels, strict=True):
             if len(set(numbers)) < 2:
                 raise D90Error(
@@ -172,22 +180,6 @@ class Regression(Kind):
     def to_row(self, outputs: Sequence[float]) -> dict[str, Any]:
         """The number."""
         return {"prediction": round(outputs[0], 6)}
-
-
-def _read(table: Table, column: str) -> list[float]:
-    """The numbers of a column.
-
-    Raises:
-        D90Error: one is missing or not finite, or no number.
-    """
-    values = table.column(column)
-    numbers = [_number(value) for value in values]
-    if None in numbers:
-        row = numbers.index(None)
-        value = values[row]
-        problem = "missing label" if is_missing(value) else f"{value!r:.40} is no finite number"
-        raise D90Error(f"{table.where}, row {row + 1}: {problem} in column '{column}'.")
-    return [number for number in numbers if number is not None]
 
 
 def _number(value: Any) -> float | None:
