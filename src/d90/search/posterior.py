@@ -166,12 +166,12 @@ class Posterior:
         """mu - M, shape (rates, rungs, particles): 1.6 MB, not kept since many posteriors are."""
         return self.model.rises(self.parameters)
 
-    @cached_property
+    @property
     def passes(self) -> Array:
         """Whether each rung passes at its best learning rate, shape (rungs, particles)."""
         return self._crossings[0]
 
-    @cached_property
+    @property
     def log_d90(self) -> Array:
         """ln of the smallest d whose mean metric passes at the best rate, linear between rungs.
 
