@@ -9,16 +9,11 @@ from pathlib import Path
 
 from d90.errors import D90Error, unknown_name
 from d90.tasks.hub import HubTask
-from d90.tasks.kinds import KINDS, Kind, find_kind, kind_of, known_metrics, needs_of_kinds
+from d90.tasks.kinds import KINDS, Kind, find_kind, kind_of, known_metrics
 from d90.tasks.limits import limited_rows
 from d90.tasks.local import read_bundled, read_folder
 from d90.tasks.metrics import METRICS, constant_losses, majority_score, metrics_of, score
-from d90.tasks.tables import (
-    Tables,
-    find_label_column,
-    find_text_columns,
-    read_texts,
-)
+from d90.tasks.tables import Tables
 from d90.tasks.task import Split, Task
 from d90.utils.files import as_path
 
@@ -79,7 +74,7 @@ def load_task(
 
     Args:
         name: a key of `TASKS`, otherwise a folder (write `./mrpc` for a folder called `mrpc`).
-        task_kind: a key of `KINDS`; found by the labels if None.
+        task_kind: a key of `KINDS`; found by the columns and labels if None.
         text_columns: one or two columns; found by name if None.
         label_column: `label` if None.
         metric: one of the kind's; its first, such as accuracy, if None.
@@ -102,15 +97,13 @@ def load_task(
     for table in tables.all():
         if not len(table):
             raise D90Error(f"{table.where}: empty split: every split needs at least one example.")
-    texts = find_text_columns(tables.train, text_columns)
-    column = find_label_column(tables.train, label_column, needs=needs_of_kinds())
-    kind = find_kind(tables, column, task_kind)
+    kind, texts, column = find_kind(tables, task_kind, text_columns, label_column)
     names, labels = kind.read(tables, column)
 
     def split(index: int, limit: int | None, option: str) -> Split:
         table = tables.all()[index]
         rows = limited_rows(len(table), limit, seed, option=option)
-        return Split(read_texts(table, texts, rows), tuple(labels[index][row] for row in rows))
+        return Split(kind.read_texts(table, texts, rows), tuple(labels[index][row] for row in rows))
 
     train = split(0, max_train_samples, "max_train_samples")
     if len(set(train.labels)) < 2:

@@ -93,16 +93,16 @@ def find_text_columns(table: Table, given: Sequence[str] | None) -> tuple[str, .
     )
 
 
-def find_label_column(table: Table, given: str | None, *, needs: str = "") -> str:
+def find_label_column(table: Table, given: str | None) -> str:
     """The label column: the one given, otherwise `label`.
 
     Raises:
-        D90Error: it does not exist; without a given one the message says what the kinds need.
+        D90Error: it does not exist.
     """
     if given is None and LABEL_COLUMN not in table.columns:
         raise D90Error(
             f"no column '{LABEL_COLUMN}' in {table.where}, which has {', '.join(table.columns)}: "
-            f"name another in label_column. {needs}"
+            "name another in label_column."
         )
     name = LABEL_COLUMN if given is None else given
     table.column(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from d90.errors import D90Error, unknown_name
@@ -21,7 +21,6 @@ __all__ = [
     "find_kind",
     "kind_of",
     "known_metrics",
-    "needs_of_kinds",
 ]
 
 KINDS: dict[str, type[Kind]] = {kind.name: kind for kind in (Classification, Regression)}
@@ -60,21 +59,45 @@ def kind_named(name: str) -> type[Kind]:
     return KINDS[name]
 
 
-def find_kind(tables: Tables, column: str, name: str | None = None) -> type[Kind]:
-    """The kind of this name; without a name, the one that the labels are of.
+def find_kind(
+    tables: Tables,
+    name: str | None = None,
+    texts: Sequence[str] | None = None,
+    label: str | None = None,
+) -> tuple[type[Kind], tuple[str, ...], str]:
+    """The kind of this name, or the one that the data are of; its text and label columns.
+
+    Args:
+        tables: the data.
+        name: a key of `KINDS`; found by the columns and labels if None.
+        texts, label: columns; found by name if None.
 
     Raises:
-        D90Error: unknown kind; the labels fit no kind, or more than one.
+        D90Error: unknown kind or column; the data fit no kind, or more than one.
     """
-    if name is not None:
-        return kind_named(name)
-    fitting = [kind for kind in KINDS.values() if kind.fits(tables, column)]
+    texts = [texts] if isinstance(texts, str) else texts
+    kinds = KINDS.values() if name is None else [kind_named(name)]
+    found: dict[type[Kind], tuple[tuple[str, ...], str]] = {}
+    errors: list[D90Error] = []
+    for kind in kinds:
+        try:
+            found[kind] = kind.columns(tables.train, texts, label)
+        except D90Error as error:
+            errors.append(error)
+    fitting = [kind for kind, (_, at) in found.items() if name or kind.fits(tables, at)]
     if len(fitting) == 1:
-        return fitting[0]
+        return fitting[0], *found[fitting[0]]
+    if not fitting and errors:
+        is_by_name = label is None and {*(texts or ())} <= tables.train.columns.keys()
+        raise D90Error(f"{errors[0]} {needs_of_kinds()}") if is_by_name else errors[0]
+    raise _ambiguous(tables, fitting, next(iter(found.values()))[1])
+
+
+def _ambiguous(tables: Tables, fitting: Sequence[type[Kind]], column: str) -> D90Error:
     train = tables.train
     fits = " and ".join(kind.name for kind in fitting) or "no kind of task"
     values = ", ".join(str(value)[:20] for value in train.column(column)[:3])
-    raise D90Error(
+    return D90Error(
         f"{train.where}, with the columns {', '.join(train.columns)}, fits {fits} (column "
         f"'{column}' is {values}, ...). {needs_of_kinds()} Set task_kind, or name another "
         "label_column."
@@ -82,7 +105,7 @@ def find_kind(tables: Tables, column: str, name: str | None = None) -> type[Kind
 
 
 def needs_of_kinds() -> str:
-    """What the labels of each kind are, as a sentence for errors.
+    """What the data of each kind have, as a sentence for errors.
 
     >>> needs_of_kinds()[:67]
     'Classification needs a label that is an integer from 0 or a name; r'

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from d90.errors import unknown_name
-from d90.tasks.tables import Tables
+from d90.tasks.tables import (
+    Table,
+    Tables,
+    find_label_column,
+    find_text_columns,
+    read_texts,
+)
 from d90.tasks.task import Split
 from d90.tasks.tokens import PaddingSpec, TokenizedSplit, collate, encode_texts, padding_values
 
@@ -78,6 +84,17 @@ class Kind(ABC):
     # The data, before anything is tokenized.
 
     @classmethod
+    def columns(
+        cls, table: Table, texts: Sequence[str] | None, label: str | None
+    ) -> tuple[tuple[str, ...], str]:
+        """The columns of the texts and of the labels: those given, otherwise found by name.
+
+        Raises:
+            D90Error: a given column does not exist, or none is found.
+        """
+        return find_text_columns(table, texts), find_label_column(table, label)
+
+    @classmethod
     @abstractmethod
     def fits(cls, tables: Tables, column: str) -> bool:
         """Whether labels of this column are those of this kind, by the training split."""
@@ -90,6 +107,17 @@ class Kind(ABC):
         Raises:
             D90Error: a label is missing or no label of this kind.
         """
+
+    @classmethod
+    def read_texts(
+        cls, table: Table, columns: Sequence[str], rows: Sequence[int]
+    ) -> tuple[tuple[str, ...], ...]:
+        """The texts of the given rows.
+
+        Raises:
+            D90Error: a value is missing or no text.
+        """
+        return read_texts(table, columns, rows)
 
     @classmethod
     def options(cls, labels: Sequence[Any]) -> dict[str, str]:
