@@ -19,6 +19,8 @@ from huggingface_hub import constants
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
@@ -46,6 +48,9 @@ MAX_LAYERS = 500
 
 ADAPTER_CONFIG = "adapter_config.json"
 
+BIDIRECTIONAL = ("xlnet", "xlm", "flaubert")
+"""Of the models that `AutoModelForCausalLM` loads, those that predict tokens they attend to."""
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
@@ -64,12 +69,12 @@ class LoadedModel:
 def load(
     name_or_folder: str,
     *,
-    num_labels: int,
+    num_labels: int | None,
     head_seed: int = 0,
     dtype: str = "float32",
     labels: Sequence[str] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A pretrained model with a head for classification or one number, and its tokenizer.
+    """A pretrained model with a head for classification, one number or tokens, and its tokenizer.
 
     Tensors that the checkpoint lacks (the head) are a function of `head_seed` and of their names
     alone: normal with the model's own standard deviation, biases zero.
@@ -77,7 +82,8 @@ def load(
     Args:
         name_or_folder: a key of `PACKAGED`, a local folder, or a hub id, which `@REVISION` may
             follow: a branch, tag or commit.
-        num_labels: number of classes; 1 for a single number (regression).
+        num_labels: number of classes; 1 for a single number (regression); None for the next token,
+            by the head that the checkpoint has.
         head_seed: 0 <= head_seed < 2^64.
         dtype: weight dtype, a key of `DTYPES`; overrides the checkpoint's.
         labels: names of the classes, kept in the model's configuration.
@@ -87,8 +93,8 @@ def load(
         side on which this model pads, and giving token types where the model reads them.
 
     Raises:
-        D90Error: unknown or unreachable model, no safetensors, no classification model of this
-            kind, body weights missing, no vocabulary, unknown dtype.
+        D90Error: unknown or unreachable model, no safetensors, no model of this kind for the head,
+            weights missing, no vocabulary, unknown dtype.
     """
     loaded = open_model(
         name_or_folder, num_labels=num_labels, head_seed=head_seed, dtype=dtype, labels=labels
@@ -99,7 +105,7 @@ def load(
 def open_model(
     name_or_folder: str,
     *,
-    num_labels: int,
+    num_labels: int | None,
     head_seed: int = 0,
     dtype: str = "float32",
     labels: Sequence[str] | None = None,
@@ -113,7 +119,7 @@ def open_model(
 def _open(
     name: str,
     source: ModelSource,
-    num_labels: int,
+    num_labels: int | None,
     head_seed: int,
     dtype: str,
     labels: Sequence[str] | None,
@@ -124,7 +130,7 @@ def _open(
     tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
     _check_vocabulary(name, source, tokenizer)
     tokenizer("a word")  # Some mistakes in its files show only here.
-    model, info = AutoModelForSequenceClassification.from_pretrained(
+    model, info = _model_class(name, config, num_labels).from_pretrained(
         source.location,
         config=config,
         dtype=_dtype(dtype),
@@ -134,17 +140,14 @@ def _open(
         **options,
     )
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    _check_body(name, model, fresh)
+    _check_body(name, model, fresh, has_new_head=num_labels is not None)
     initialize(model, fresh, head_seed)
     _give_pad_token(name, model, tokenizer)
-    # Only XLNet pools the last position. The others find the pooled token among padding on the
-    # right, which does not shift positions: they are counted from the left and ignore the mask.
-    last = getattr(model.config, "summary_type", None) == "last"
-    tokenizer.padding_side = "left" if last else "right"
+    tokenizer.padding_side = _padding_side(model, num_labels)
     types = ["token_type_ids"] if _reads_token_types(model) else []
     tokenizer.model_input_names = ["input_ids", *types, "attention_mask"]
     if getattr(model.config, "use_cache", False):
-        model.config.use_cache = False  # A classifier has no next token to keep keys for.
+        model.config.use_cache = False  # Training has no next step to keep keys for.
     longest_input(model, tokenizer)  # It may be no number.
     return LoadedModel(model, tokenizer, frozenset(fresh))
 
@@ -152,7 +155,7 @@ def _open(
 def load_meta(
     name_or_folder: str,
     *,
-    num_labels: int,
+    num_labels: int | None,
     dtype: str = "float32",
     labels: Sequence[str] | None = None,
 ) -> PreTrainedModel:
@@ -165,7 +168,40 @@ def load_meta(
     with guarded(name_or_folder, source):
         config = _configuration(name_or_folder, source, num_labels, labels)
         with torch.device("meta"):
-            return AutoModelForSequenceClassification.from_config(config, dtype=_dtype(dtype))
+            kind = _model_class(name_or_folder, config, num_labels)
+            return kind.from_config(config, dtype=_dtype(dtype))
+
+
+def _model_class(name: str, config: PreTrainedConfig, num_labels: int | None) -> Any:
+    """The class of transformers that makes the model.
+
+    Raises:
+        D90Error: a model of this kind does not generate.
+    """
+    if num_labels is not None:
+        return AutoModelForSequenceClassification
+    if getattr(config, "is_encoder_decoder", False):
+        return AutoModelForSeq2SeqLM
+    # A BERT would be loaded too, and see the tokens that it has to predict.
+    if getattr(config, "is_decoder", None) is False or config.model_type in BIDIRECTIONAL:
+        raise D90Error(
+            f"model '{name}' is an encoder ({config.model_type}), which generates no text: take a "
+            "causal or an encoder-decoder model, such as GPT-2, Llama or T5."
+        )
+    return AutoModelForCausalLM
+
+
+def _padding_side(model: PreTrainedModel, num_labels: int | None) -> str:
+    """The side on which this model pads.
+
+    Completions end at the same position behind padding on the left, so that their logits are few.
+    Of the classifiers only XLNet pools the last position. The others find the pooled token among
+    padding on the right, which does not shift positions: they are counted from the left and ignore
+    the mask.
+    """
+    if num_labels is None:
+        return "right" if model.config.is_encoder_decoder else "left"
+    return "left" if getattr(model.config, "summary_type", None) == "last" else "right"
 
 
 @dataclass(frozen=True)
@@ -240,14 +276,14 @@ def longest_input(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def _configuration(
-    name: str, source: ModelSource, num_labels: int, labels: Sequence[str] | None
+    name: str, source: ModelSource, num_labels: int | None, labels: Sequence[str] | None
 ) -> PreTrainedConfig:
     names: dict[str, Any] = {} if labels is None else label_maps(labels)
+    if num_labels is not None:
+        names["num_labels"] = num_labels
     if num_labels == 1:
-        names = {**names, "problem_type": "regression"}
-    config = AutoConfig.from_pretrained(
-        source.location, num_labels=num_labels, **names, **source.options
-    )
+        names["problem_type"] = "regression"
+    config = AutoConfig.from_pretrained(source.location, **names, **source.options)
     attention = getattr(config, "_attn_implementation", None)
     if attention not in ATTENTION:
         raise D90Error(
@@ -406,13 +442,16 @@ def _explanation(name: str, source: ModelSource | None, error: BaseException) ->
     )
 
 
-def _check_body(name: str, model: PreTrainedModel, fresh: set[str]) -> None:
-    """Only the head and a pooler may be random; an incomplete body is not the pretrained model."""
-    body = f"{model.base_model_prefix}."
+def _check_body(
+    name: str, model: PreTrainedModel, fresh: set[str], *, has_new_head: bool = True
+) -> None:
+    """Only a new head and a pooler may be random: an incomplete model is not the pretrained one."""
+    body = f"{model.base_model_prefix}." if has_new_head else ""
     missing = sorted(key for key in fresh if key.startswith(body) and "pooler" not in key)
     if missing:
+        part = "the body" if has_new_head else "the language model"
         raise D90Error(
-            f"model '{name}': {len(missing)} tensors of the body are missing from its file or have "
+            f"model '{name}': {len(missing)} tensors of {part} are missing from its file or have "
             f"other shapes (the first is {missing[0]}): the weights do not match its config.json."
         )
 
