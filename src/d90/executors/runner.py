@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,7 +28,8 @@ from d90.search.trial import Trial, TrialResult
 from d90.subspace import attach, detach
 from d90.tasks import Task, kind_of
 from d90.training import Progress, TrainConfig, estimate_seconds, train
-from d90.training.data import tokenize
+from d90.training.data import TokenizedTask, tokenize
+from d90.training.evaluation import predict_split
 from d90.training.memory import (
     Memory,
     available_memory,
@@ -35,6 +37,7 @@ from d90.training.memory import (
     estimate_memory,
     is_out_of_memory,
 )
+from d90.training.trainer import EVALUATION_FACTOR
 
 _log = logging.getLogger(__name__)
 
@@ -124,9 +127,30 @@ class TrialRunner:
             self.data = tokenize(
                 task,
                 tokenizer,
+                kind=kind_of(task).on(self.model),
                 max_length=max_length,
                 max_train_eval_samples=max_train_eval_samples,
             )
+        if self.process_group.world_size > 1:
+            _ = self.measured_data  # All processes take part, and later only one may ask for it.
+
+    @cached_property
+    def measured_data(self) -> TokenizedTask:
+        """The tokenized task; its kind has the scores of theta_0 if it starts from them."""
+        data = self.data
+        if not data.kind.starts_from_model:
+            return data
+        self._move_theta_0()
+        model = _copy(self.model, share_parameters=True).to(self.device)
+        labels, predicted = predict_split(
+            model,
+            data,
+            data.evaluation[data.primary],
+            EVALUATION_FACTOR * self.config.batch_size,
+            Accelerator(mixed_precision=self.precision),
+            self.process_group,
+        )
+        return replace(data, kind=data.kind.from_initial(labels, predicted))
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle with theta_0 on the host: the other process may have no such device."""
@@ -192,7 +216,7 @@ class TrialRunner:
         with self._prepared(trial) as model:
             return train(
                 model,
-                self.data,
+                self.measured_data,
                 self.config_for(trial.d),
                 learning_rate=trial.learning_rate,
                 seed=trial.seed,

@@ -61,11 +61,12 @@ class Problem:
     @cached_property
     def kind(self) -> Kind:
         """What the task asks of the model."""
-        return kind_of(self.task)
+        kind = kind_of(self.task)
+        return self.runner.measured_data.kind if kind.starts_from_model else kind
 
     @cached_property
     def majority(self) -> float:
-        """Score of the best constant predictor on the primary evaluation split."""
+        """Score of the kind's reference on the primary evaluation split."""
         labels = self.task.evaluation[self.task.primary].labels
         return self.kind.constant_score(self.task.metric, labels)
 

@@ -118,6 +118,13 @@ def encode_texts(
     )
 
 
+def encode_pieces(pieces: Sequence[Sequence[int]], labels: Sequence[int]) -> TokenizedSplit:
+    """A split of examples that are tokens already."""
+    flat = torch.tensor([token for piece in pieces for token in piece], dtype=torch.int32)
+    lengths = torch.tensor([len(piece) for piece in pieces])
+    return TokenizedSplit({"input_ids": flat}, _offsets(lengths), torch.tensor(list(labels)))
+
+
 def mask_special_tokens(tokenizer: PreTrainedTokenizerBase, ids: Tensor, added: Tensor) -> None:
     """Replace, in place, special tokens that occur in the text itself by the unknown token.
 

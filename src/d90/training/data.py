@@ -78,6 +78,7 @@ def tokenize(
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
     *,
+    kind: Kind | None = None,
     max_length: int = 128,
     max_train_eval_samples: int | None = None,
 ) -> TokenizedTask:
@@ -86,6 +87,7 @@ def tokenize(
     Args:
         task: the task.
         tokenizer: with a padding token.
+        kind: of the task, for a model (`Kind.on`); by default for any.
         max_length: maximum tokens per example; longer ones are truncated.
         max_train_eval_samples: maximum rows of `train_eval_subset`, which are the same in every
             run; by default as many as the primary evaluation split has.
@@ -100,7 +102,7 @@ def tokenize(
         raise D90Error(
             f"max_train_eval_samples {max_train_eval_samples}: a number above 0 is expected."
         )
-    kind = kind_of(task)
+    kind = kind or kind_of(task)
     train = kind.encode(tokenizer, task.train, "train", max_length)
     limit = (
         len(task.evaluation[task.primary])

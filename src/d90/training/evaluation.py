@@ -122,7 +122,8 @@ def predict(
     every_value, sums, wrong = _gather((values, losses, is_wrong), process_group)
     if wrong.any():
         raise FloatingPointError(NOT_FINITE)
-    means = (math.fsum(column) / ends[-1] for column in sums.T.tolist())
+    count = kind.count(split, [row for rows in batches for row in rows])
+    means = (math.fsum(column) / count for column in sums.T.tolist())
     return Predictions(every_value.tolist(), dict(zip(kind.losses, means, strict=True)))
 
 

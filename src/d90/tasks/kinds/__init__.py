@@ -8,6 +8,7 @@ from typing import Protocol
 from d90.errors import D90Error, unknown_name
 from d90.tasks.kinds.base import BatchPredictions, Kind, Predictions
 from d90.tasks.kinds.classification import Classification
+from d90.tasks.kinds.generation import Generation
 from d90.tasks.kinds.regression import Regression
 from d90.tasks.tables import Tables
 
@@ -15,6 +16,7 @@ __all__ = [
     "KINDS",
     "BatchPredictions",
     "Classification",
+    "Generation",
     "Kind",
     "Predictions",
     "Regression",
@@ -23,7 +25,9 @@ __all__ = [
     "known_metrics",
 ]
 
-KINDS: dict[str, type[Kind]] = {kind.name: kind for kind in (Classification, Regression)}
+KINDS: dict[str, type[Kind]] = {
+    kind.name: kind for kind in (Classification, Regression, Generation)
+}
 
 
 class OfKind(Protocol):

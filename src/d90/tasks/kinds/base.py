@@ -47,7 +47,7 @@ class Predictions:
 
     Attributes:
         values: of each row, in the order of the batches.
-        losses: mean over the rows of each of the kind's `losses`.
+        losses: mean of each of the kind's `losses`, over what `Kind.count` counts.
     """
 
     values: list[Any]
@@ -69,6 +69,7 @@ class Kind(ABC):
         label_dtype: of the labels, in 64 bits.
         reference: what the best constant predictor is called; `short_reference` too.
         collapse: what a model that `has_collapsed` does.
+        starts_from_model: whether the reference is the pretrained model (`from_initial`).
     """
 
     name: ClassVar[str]
@@ -80,6 +81,7 @@ class Kind(ABC):
     label_dtype: ClassVar[torch.dtype] = torch.int64
     reference: ClassVar[str]
     collapse: ClassVar[str]
+    starts_from_model: ClassVar[bool] = False
 
     # The data, before anything is tokenized.
 
@@ -164,6 +166,14 @@ class Kind(ABC):
         return cls.reference.partition(" ")[0]
 
     # The model.
+
+    def on(self, model: nn.Module) -> Kind:
+        """The kind for a model of transformers."""
+        return self
+
+    def from_initial(self, labels: Sequence[Any], predicted: Predictions) -> Kind:
+        """The kind, given what the pretrained model predicts on the primary split."""
+        return self
 
     @property
     @abstractmethod

@@ -1,0 +1,406 @@
+"""Generation: a completion after a prompt, by the cross-entropy of its tokens."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+
+from d90.errors import D90Error
+from d90.tasks.kinds.base import BatchPredictions, Kind, Predictions
+from d90.tasks.tables import Table, Tables
+from d90.tasks.task import Split
+from d90.tasks.tokens import PaddingSpec, TokenizedSplit, encode_pieces
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+"""The target of a position whose token is not predicted (`cross_entropy`'s `ignore_index`)."""
+
+ROLES = ("system", "user", "assistant")
+
+
+def token_accuracy(tokens: Sequence[int], right: Sequence[int]) -> float:
+    """The fraction of all completion tokens that are predicted, given those before them.
+
+    >>> token_accuracy([4, 6], [4, 1])
+    0.5
+    """
+    return sum(right) / sum(tokens)
+
+
+def exact_match(tokens: Sequence[int], right: Sequence[int]) -> float:
+    """The fraction of completions that greedy decoding gives, token for token.
+
+    It gives a completion if and only if each of its tokens is the most probable one after those
+    before it, so that nothing has to be decoded.
+
+    >>> exact_match([4, 6], [4, 1])
+    0.5
+    """
+    return sum(map(int.__eq__, tokens, right)) / len(tokens)
+
+
+METRICS: dict[str, Callable[[Sequence[int], Sequence[int]], float]] = {
+    "token_accuracy": token_accuracy,
+    "exact_match": exact_match,
+}
+
+
+@dataclass(frozen=True)
+class Generation(Kind):
+    """Prompts with a completion each.
+
+    A text alone is a completion without a prompt, and of a conversation the last message is the
+    completion. In a `Split`, the texts of an example are its prompt, or nothing, or the role and
+    content of each message; the label is the completion. Of a `TokenizedSplit`, the label is the
+    number of tokens of the completion, which are the last ones of the example.
+
+    The loss is `nll`, in nats a token of the completions. Its skill is 0 for the pretrained model.
+
+    Attributes:
+        is_encoder_decoder: whether the model reads the prompt apart.
+        initial: the scores of the pretrained model on the primary split, and how many tokens are
+            `right`; empty if not known.
+    """
+
+    is_encoder_decoder: bool = False
+    initial: Mapping[str, float] = field(default_factory=dict)
+
+    name = "generation"
+    needs = "the columns prompt and completion, or messages, or text alone"
+    label = "completion"
+    metrics = METRICS
+    criteria = ("nll",)
+    losses = ("nll",)
+    reference = "pretrained model"
+    collapse = "is no better than the pretrained model"
+    starts_from_model = True
+
+    @classmethod
+    def columns(
+        cls, table: Table, texts: Sequence[str] | None, label: str | None
+    ) -> tuple[tuple[str, ...], str]:
+        if texts is None and label is None:
+            if {"prompt", "completion"} <= table.columns.keys():
+                return ("prompt",), "completion"
+            for column, prompt in (("messages", ("messages",)), ("text", ())):
+                if column in table.columns:
+                    return prompt, column
+            raise D90Error(
+                f"no columns prompt and completion, messages or text in {table.where}, which has "
+                f"{', '.join(table.columns)}: name the prompt in text_columns and the completion "
+                "in label_column."
+            )
+        names = tuple(texts or ())
+        if len(names) > 1:
+            raise D90Error(f"text_columns must name one column of prompts, got {len(names)}.")
+        label = "completion" if label is None else label
+        for name in (*names, label):
+            table.column(name)
+        return names, label
+
+    @classmethod
+    def fits(cls, tables: Tables, column: str) -> bool:
+        """Texts beside other columns are not taken for plain text: one may be a label."""
+        return column != "text" or all([*table.columns] == ["text"] for table in tables.all())
+
+    @classmethod
+    def read(cls, tables: Tables, column: str) -> tuple[tuple[str, ...], list[list[str]]]:
+        labels = [_completions(table, column) for table in tables.all()]
+        if len(set(labels[0])) < 2:
+            raise D90Error(
+                f"{tables.train.where}: every completion in column '{column}' is the same."
+            )
+        return (), labels
+
+    @classmethod
+    def read_texts(
+        cls, table: Table, columns: Sequence[str], rows: Sequence[int]
+    ) -> tuple[tuple[str, ...], ...]:
+        if not columns:
+            return ((),) * len(rows)
+        values = table.column(columns[0])
+        if not any(isinstance(values[row], list) for row in rows):
+            return super().read_texts(table, columns, rows)
+        found = [_messages(table, columns[0], row)[:-1] for row in rows]
+        return tuple(tuple(part for message in prompt for part in message) for prompt in found)
+
+    @classmethod
+    def of(cls, labels: tuple[str, ...], options: Mapping[str, str]) -> Generation:
+        if labels or options:
+            raise D90Error(f"options of a generation: expected none, got {dict(options)}.")
+        return cls()
+
+    def on(self, model: nn.Module) -> Generation:
+        config: Any = model.config
+        return replace(self, is_encoder_decoder=config.is_encoder_decoder)
+
+    def from_initial(self, labels: Sequence[int], predicted: Predictions) -> Generation:
+        right = {"right": sum(predicted.values)}
+        return replace(self, initial={**self.scores(labels, predicted), **right})
+
+    def constant_score(self, metric: str, labels: Sequence[Any]) -> float:
+        """The score of the pretrained model.
+
+        Raises:
+            D90Error: it is not known.
+        """
+        if metric not in self.initial:
+            raise D90Error("the pretrained model has not been scored yet.")
+        return self.initial[metric]
+
+    @property
+    def model_options(self) -> Mapping[str, Any]:
+        return {"num_labels": None, "labels": None}
+
+    def padding(self, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, int]:
+        pad: Any = tokenizer.pad_token_id
+        return {"input_ids": pad}
+
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, split: Split, name: str, max_length: int
+    ) -> TokenizedSplit:
+        """Tokenize prompts and completions apart: a prompt has the same tokens in generation.
+
+        The end-of-text token follows a completion; a plain text is truncated to `max_length`.
+
+        Raises:
+            D90Error: a completion without tokens; too many tokens; no chat template.
+        """
+        pieces: list[list[int]] = []
+        counts: list[int] = []
+        for row, (texts, completion) in enumerate(zip(split.texts, split.labels, strict=True)):
+            where = f"split '{name}', row {row}"
+            prompt, target = self._tokens(tokenizer, texts, completion, where)
+            if not texts:
+                target = target[: max_length - len(prompt)]
+            if not target:
+                raise D90Error(f"{where}: its completion has no token to predict.")
+            _check_length(self.is_encoder_decoder, len(prompt), len(target), max_length, where)
+            pieces.append(prompt + target)
+            counts.append(len(target))
+        return encode_pieces(pieces, counts)
+
+    def _tokens(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: tuple[str, ...],
+        completion: str,
+        where: str,
+    ) -> tuple[list[int], list[int]]:
+        """The tokens of a prompt and of its completion."""
+        if len(texts) > 1:
+            prompt, target = (
+                tokenizer(part, add_special_tokens=False)["input_ids"]
+                for part in _templated(tokenizer, texts, completion, where)
+            )
+            return prompt, target
+        plain = {"split_special_tokens": True}
+        prompt = list(tokenizer("".join(texts), **plain)["input_ids"])
+        target = list(tokenizer(completion, add_special_tokens=False, **plain)["input_ids"])
+        end: Any = tokenizer.eos_token_id
+        if target and end is not None:
+            target.append(end)
+        if self.is_encoder_decoder:
+            return prompt, target
+        # What ends a text must not stand between a prompt and its completion.
+        if len(prompt) > 1 and prompt[-1] in (end, tokenizer.sep_token_id):
+            prompt.pop()
+        # The first token is not predicted where nothing is before it.
+        return (prompt, target) if prompt else (target[:1], target[1:])
+
+    def collate(
+        self, padding: PaddingSpec, split: TokenizedSplit, rows: Sequence[int], device: torch.device
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The inputs of the model and `targets`, and the numbers of completion tokens.
+
+        The targets of a causal model, shape (rows, positions), are those of the last positions,
+        from the first one that any row predicts; other positions are `IGNORED`.
+        """
+        index = torch.as_tensor(rows)
+        counts, starts, ends = split.labels[index], split.offsets[index], split.offsets[index + 1]
+        flat, side = split.columns["input_ids"].long(), padding.padding_side
+        examples = [flat[i:j] for i, j in zip(starts.tolist(), ends.tolist(), strict=True)]
+        cuts = (ends - starts - counts).tolist()
+        if self.is_encoder_decoder:
+            inputs = [ids[:cut] for ids, cut in zip(examples, cuts, strict=True)]
+            outputs = [ids[cut:] for ids, cut in zip(examples, cuts, strict=True)]
+            targets = pad_sequence(outputs, batch_first=True, padding_value=IGNORED)
+        else:
+            inputs = examples
+            outputs = [ids.clone() for ids in examples]
+            for ids, cut in zip(outputs, cuts, strict=True):
+                ids[:cut] = IGNORED
+            targets = _padded(outputs, IGNORED, side)
+            targets = targets[:, int((targets != IGNORED).any(0).nonzero()[0]) :]
+        found = {
+            "input_ids": _padded(inputs, padding.padding["input_ids"], side),
+            "attention_mask": _padded([torch.ones_like(ids) for ids in inputs], 0, side),
+            "targets": targets,
+        }
+        return {k: v.to(device, non_blocking=True) for k, v in found.items()}, counts.to(device)
+
+    def _logits(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits of the targets, shape (rows, positions, vocabulary), and the targets."""
+        named: dict[str, Any] = dict(inputs)
+        targets = named.pop("targets")
+        if self.is_encoder_decoder:
+            shifted: Any = model.prepare_decoder_input_ids_from_labels
+            named["decoder_input_ids"] = shifted(targets)
+            return model(**named, use_cache=False).logits, targets
+        # A logit predicts the next token.
+        kept = targets.shape[1] + 1
+        optional = {
+            # Padding on the left shifts no position.
+            "position_ids": (named["attention_mask"].cumsum(-1) - 1).clamp(min=0),
+            "logits_to_keep": kept,
+            "use_cache": False,
+        }
+        accepted = inspect.signature(model.forward).parameters
+        named |= {name: value for name, value in optional.items() if name in accepted}
+        return model(**named).logits[:, -kept:-1], targets
+
+    def loss(self, model: nn.Module, inputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+        return _nll(*self._logits(model, inputs))
+
+    def count(self, split: TokenizedSplit, rows: Sequence[int]) -> int:
+        """The number of tokens of the completions."""
+        return int(split.labels[torch.as_tensor(rows)].sum())
+
+    @property
+    def constant_loss(self) -> float:
+        return self.initial.get("nll", 1.0)
+
+    @property
+    def value_dtype(self) -> torch.dtype:
+        return torch.int32
+
+    def predict(
+        self, model: nn.Module, inputs: Mapping[str, Tensor], labels: Tensor
+    ) -> BatchPredictions:
+        """The number of tokens of each completion that are predicted."""
+        logits, targets = self._logits(model, inputs)
+        nll = _nll(logits, targets)
+        return BatchPredictions((logits.argmax(-1) == targets).sum(1), nll[None], nll.isfinite())
+
+    def score(self, metric: str, labels: Sequence[int], values: Sequence[int]) -> float:
+        return METRICS[metric](labels, values)
+
+    def skills(self, labels: Sequence[int], predicted: Predictions) -> dict[str, float]:
+        """`1 - loss / (loss of the pretrained model)`; none where that is not known, or 0."""
+        initial = self.initial.get("nll", 0.0)
+        return {"nll": 1 - predicted.losses["nll"] / initial} if initial > 0 else {}
+
+    def has_collapsed(self, values: Sequence[int], score: float) -> bool:
+        """Whether no more tokens are right than without training, if that is known."""
+        return sum(values) <= self.initial.get("right", -math.inf)
+
+    def interpret(self, logits: Tensor) -> NDArray[np.float64]:
+        raise D90Error("predictions of single examples are not for generation.")
+
+    def answers(self, outputs: NDArray[np.float64]) -> list[Any]:
+        raise D90Error("predictions of single examples are not for generation.")
+
+    def to_row(self, outputs: Sequence[float]) -> dict[str, Any]:
+        raise D90Error("predictions of single examples are not for generation.")
+
+
+def _nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """The sum over the targets, in nats and float32, shape ()."""
+    flat = logits.float().flatten(0, 1)
+    return cross_entropy(flat, targets.flatten(), reduction="sum", ignore_index=IGNORED)
+
+
+def _padded(rows: Sequence[Tensor], value: int, side: str) -> Tensor:
+    return pad_sequence(list(rows), batch_first=True, padding_value=value, padding_side=side)
+
+
+def _completions(table: Table, column: str) -> list[str]:
+    """The completions: texts, or the last messages of conversations.
+
+    Raises:
+        D90Error: one is empty, missing or no text.
+    """
+    found = []
+    for row, value in enumerate(table.column(column)):
+        if isinstance(value, list):
+            value = _messages(table, column, row)[-1][1]
+        if not isinstance(value, str) or not value:
+            problem = "empty completion" if value in (None, "") else f"{value!r:.40} is no text"
+            raise D90Error(f"{table.where}, row {row + 1}: {problem} in column '{column}'.")
+        found.append(value)
+    return found
+
+
+def _messages(table: Table, column: str, row: int) -> list[tuple[str, str]]:
+    """The role and content of each message of a conversation.
+
+    Raises:
+        D90Error: it is no such list, or its last message is not the assistant's.
+    """
+    value = table.column(column)[row]
+    where = f"{table.where}, row {row + 1}, column '{column}'"
+    found = []
+    for message in value if isinstance(value, list) else ():
+        role, content = (
+            (message.get("role"), message.get("content")) if isinstance(message, dict) else ("", "")
+        )
+        if role not in ROLES or not isinstance(content, str):
+            raise D90Error(
+                f"{where}: a message has a role ({', '.join(ROLES)}) and a text as its content, "
+                f"got {message!r:.60}."
+            )
+        found.append((role, content))
+    if len(found) < 2 or found[-1][0] != "assistant":
+        raise D90Error(f"{where}: expected two messages or more, the last one the assistant's.")
+    return found
+
+
+def _templated(
+    tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...], completion: str, where: str
+) -> tuple[str, str]:
+    """A conversation before and from the completion on, by the chat template of the tokenizer.
+
+    Raises:
+        D90Error: it has none, or its prompt is not what the whole conversation begins with.
+    """
+    if tokenizer.chat_template is None:
+        raise D90Error(
+            "the tokenizer of the model has no chat template: take an instruction-tuned model, or "
+            "give the columns prompt and completion."
+        )
+    prompt = [
+        {"role": role, "content": content}
+        for role, content in zip(texts[::2], texts[1::2], strict=True)
+    ]
+    whole = [*prompt, {"role": "assistant", "content": completion}]
+    before: Any = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    text: Any = tokenizer.apply_chat_template(whole, tokenize=False)
+    if not text.startswith(before):
+        raise D90Error(f"{where}: the chat template changes the prompt when the answer is known.")
+    return before, text[len(before) :]
+
+
+def _check_length(is_apart: bool, prompt: int, target: int, limit: int, where: str) -> None:
+    """Refuse what would be truncated: a completion without its end, or without its prompt.
+
+    Raises:
+        D90Error: it is longer than the limit.
+    """
+    length = max(prompt, target) if is_apart else prompt + target
+    if length > limit:
+        raise D90Error(
+            f"{where}: {prompt:,} tokens of prompt and {target:,} of completion, above "
+            f"max_length {limit:,}: increase it, or leave out such rows."
+        )
