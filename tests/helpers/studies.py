@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 
+from d90.search.criteria import PRETRAINED_MODEL
 from d90.search.estimate import estimate
 from d90.search.history import HistoryPoint
 from d90.search.subspace_config import SubspaceConfig
-from d90.search.summary import Summary
+from d90.search.summary import MAJORITY_CLASS, Summary
 from d90.search.trial import Trial, TrialResult
 
 MAJORITY, FULL = 0.684, 0.802
@@ -53,11 +54,12 @@ def study(
     majority: float = MAJORITY,
     method: str = "said",
     D: int = 22_713_986,
+    reference: str = MAJORITY_CLASS,
     **changes: object,
 ) -> Summary:
     """The summary of the results, with the d90 of the estimator."""
     results = tuple(results)
-    estimated = estimate(results, majority=majority, D=D)
+    estimated = estimate(results, majority=majority, D=D, reference=reference)
     values: dict[str, object] = {
         "model": "minilm-l6",
         "task": "mrpc",
@@ -65,6 +67,7 @@ def study(
         "m": 8,
         "D": D,
         "majority": majority,
+        "reference": reference,
         "full_metric": estimated.full_metric,
         "threshold": estimated.threshold,
         "d90": estimated.d90,
@@ -123,6 +126,7 @@ def every_kind() -> dict[str, Summary]:
         "optimization-limited": study(runs(ladder(10, 30, 4), (0.001, 0.002)), D=40),
         "at-minimum": study(runs([500, 1_000], (0.01,))),
         "trivial-threshold": study(usable, majority=0.73),
+        "already-satisfied": study(usable, majority=0.73, reference=PRETRAINED_MODEL),
         "undefined-baseline": study(runs([]), majority=0.85),
         "unstable": study(diverged, majority=0.6),
         "one-point": study(runs([200], (0.01,)), majority=0.6),

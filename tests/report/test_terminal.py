@@ -55,6 +55,7 @@ def test_a_long_study_is_downsampled_and_keeps_its_answer() -> None:
         ("above-maximum", "d90 > 30 (above-maximum)"),
         ("at-minimum", "d90 ≤ 500 (at-minimum)"),
         ("trivial-threshold", "no d90 (trivial-threshold)"),
+        ("already-satisfied", "d90 = 0 (already-satisfied)"),
         ("undefined-baseline", "no d90 (undefined-baseline)"),
         ("unstable", "no d90 (unstable)"),
         ("optimization-limited", "no d90 (optimization-limited)"),

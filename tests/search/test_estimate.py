@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from d90.errors import D90Error
 from d90.search.curve import curve, passes
+from d90.search.criteria import PRETRAINED_MODEL
 from d90.search.estimate import Estimate, _monotone_warnings, estimate
 from d90.search.trial import Status, Trial, TrialResult
 
@@ -152,6 +153,18 @@ class TestNonAnswers:
     def test_a_threshold_equal_to_the_majority_is_trivial(self) -> None:
         answer = estimate([full(0.8), run(10, 0.9)], majority=0.72, target_fraction=0.9)
         assert answer.status == "trivial-threshold"
+
+    def test_a_pretrained_model_that_passes_is_an_answer(self) -> None:
+        def answer(full_metric: float) -> Estimate:
+            return estimate(
+                [full(full_metric), run(10, 0.9)], majority=0.72, reference=PRETRAINED_MODEL
+            )
+
+        passes = answer(0.8)
+        assert (passes.status, passes.d90) == ("already-satisfied", None)
+        assert passes.reason.endswith("(0.7200) reaches the threshold 0.7200: d90 = 0")
+        assert answer(0.72).status == "undefined-baseline"
+        assert answer(0.81).status == "at-minimum"
 
     def test_a_miss_near_all_parameters_is_not_a_matter_of_dimension(self) -> None:
         results = study({10: [0.6] * 3, 20: [0.61] * 3})

@@ -9,6 +9,8 @@ from d90.search.criteria import SMOOTH
 from d90.search.posterior import LEVEL
 from d90.search.summary import Summary
 
+ALREADY_SATISFIED = "already-satisfied"
+
 
 def quantity(summaries: Iterable[Summary]) -> str:
     """What the studies measure: `d90`, or `d90[brier]`; each once where they differ."""
@@ -74,9 +76,11 @@ def format_interval(low: float | None, high: float | None, *, joint: str = " to 
 def answer(summary: Summary) -> str:
     """The answer in a few words.
 
-    `d90 = 203`, `d90 > 10,000 (above-maximum)`, `d90 ≤ 10 (at-minimum)`, or
-    `no d90 (trivial-threshold)`.
+    `d90 = 203`, `d90 > 10,000 (above-maximum)`, `d90 ≤ 10 (at-minimum)`,
+    `d90 = 0 (already-satisfied)`, `no d90 (trivial-threshold)`.
     """
+    if summary.status == ALREADY_SATISFIED:
+        return f"{summary.quantity} = 0 ({summary.status})"
     if summary.d90 is not None:
         return f"{summary.quantity} = {format_d(summary.d90)}"
     bound = one_sided(summary)
@@ -88,8 +92,11 @@ def answer(summary: Summary) -> str:
 def cell(summary: Summary) -> str:
     """The answer in a cell of a table.
 
-    `203`, `203 (100-400)`, `> 10,000 (above-maximum)`, or `trivial-threshold`.
+    `203`, `203 (100-400)`, `> 10,000 (above-maximum)`, `0 (already-satisfied)`, or
+    `trivial-threshold`.
     """
+    if summary.status == ALREADY_SATISFIED:
+        return f"0 ({summary.status})"
     if summary.d90 is not None:
         d90 = format_d(summary.d90)
         if summary.interval is None:

@@ -29,6 +29,9 @@ SMOOTH = ("brier", "nll")
 CRITERIA_OF = ("metric", "gain")
 """What d90 is 0.9 of: the metric of full fine-tuning (the paper's), or its gain over the floor."""
 
+PRETRAINED_MODEL = "pretrained model"
+"""The reference of scores that rise from that of the model at z = 0, not from a constant's."""
+
 Score = TypeVar("Score", float, NDArray[np.float64])
 
 

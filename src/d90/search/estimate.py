@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Literal, NamedTuple
 
 from d90.errors import D90Error
-from d90.search.criteria import check_criterion_of, score_threshold
+from d90.search.criteria import PRETRAINED_MODEL, check_criterion_of, score_threshold
 from d90.search.curve import Point, curve, full_metric, passes, seeds_tried, valid_results
 from d90.search.curve_model import CurveModel, records, runs_of
 from d90.search.ladder import ladder
@@ -29,6 +29,7 @@ from d90.search.trial import TrialResult
 EstimateStatus = Literal[
     "ok",
     "undefined-baseline",
+    "already-satisfied",
     "trivial-threshold",
     "unstable",
     "optimization-limited",
@@ -118,6 +119,8 @@ def estimate(
     The first condition that holds is the status; only `ok` has a d90:
 
     * `undefined-baseline`: full fine-tuning did not train, or does not beat the majority class;
+    * `already-satisfied`: the reference is the pretrained model, and it reaches the threshold: d90 is
+      0;
     * `trivial-threshold`: the threshold is at or below the majority class, so that a constant
       predictor would pass;
     * `unstable`: no subspace run is valid; or no d passes, and nothing trained at the two largest d
@@ -253,6 +256,10 @@ def _no_posterior(
         return "undefined-baseline", (
             f"full fine-tuning reaches {full:.4f}, which does not beat the {reference} "
             f"({majority:.4f})"
+        )
+    if passes(majority, threshold) and reference == PRETRAINED_MODEL:
+        return "already-satisfied", (
+            f"the {reference} itself ({majority:.4f}) reaches the threshold {threshold:.4f}: d90 = 0"
         )
     if passes(majority, threshold):
         return "trivial-threshold", (

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from d90.errors import D90Error
+from d90.search.criteria import PRETRAINED_MODEL
 from d90.tasks.kinds.base import BatchPredictions, Kind, Predictions
 from d90.tasks.tables import Table, Tables
 from d90.tasks.task import Split
@@ -83,7 +84,7 @@ class Generation(Kind):
     metrics = METRICS
     criteria = ("nll",)
     losses = ("nll",)
-    reference = "pretrained model"
+    reference = PRETRAINED_MODEL
     collapse = "is no better than the pretrained model"
     starts_from_model = True
 
