@@ -63,6 +63,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a random GPT-2 of width 16."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-gpt2"
+    tiny.write_language_model(folder, "gpt2")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def bert_tiny() -> Path:
     """A small pretrained BERT beside the repository; skips the test if it is missing."""
     if not BERT_TINY.is_dir():

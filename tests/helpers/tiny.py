@@ -11,7 +11,18 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from d90.executors.runner import TrialRunner
 from d90.rng import philox
@@ -66,6 +77,30 @@ def write_tiny_model(folder: Path) -> None:
     word_tokenizer.save_pretrained(folder)
 
 
+def language_model(family: str, vocabulary: int) -> PreTrainedModel:
+    """A random GPT-2 or T5, whose tables are tied, or Llama, whose are not; of width 16."""
+    tokens = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "vocab_size": vocabulary}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if family == "gpt2":
+            shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
+            return GPT2LMHeadModel(GPT2Config(**shape, **tokens, initializer_range=0.1))
+        if family == "llama":
+            shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+            sizes = {"intermediate_size": 32, "max_position_embeddings": 32}
+            return LlamaForCausalLM(LlamaConfig(**shape, **sizes, **tokens, initializer_range=0.1))
+        shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+        return T5ForConditionalGeneration(T5Config(**shape, **tokens, decoder_start_token_id=0))
+
+
+def write_language_model(folder: Path, family: str) -> None:
+    """Write a checkpoint of `language_model`, which ends a text with `[SEP]`."""
+    words = tokenizer()
+    words.eos_token = "[SEP]"
+    language_model(family, len(words)).save_pretrained(folder)
+    words.save_pretrained(folder)
+
+
 def toy_split(rows: int, seed: int) -> Split:
     """Examples of 3 to 7 words, one of which, good or bad, determines the class."""
     texts, labels = [], []
@@ -110,6 +145,24 @@ def toy_regression() -> Task:
         evaluation={"validation": split(64, seed=2)},
         kind="regression",
         options=Regression.options(train.labels),
+    )
+
+
+def toy_generation() -> Task:
+    """The texts of `toy_task`, each to be completed by a word or two that tell its class."""
+
+    def split(rows: int, seed: int) -> Split:
+        examples = toy_split(rows, seed)
+        return Split(examples.texts, [("bad", "great good")[label] for label in examples.labels])
+
+    return Task(
+        name="toy-completions",
+        text_columns=("prompt",),
+        labels=(),
+        metric="token_accuracy",
+        train=split(96, seed=1),
+        evaluation={"validation": split(64, seed=2)},
+        kind="generation",
     )
 
 

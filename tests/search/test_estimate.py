@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d90.errors import D90Error
-from d90.search.curve import curve, passes
 from d90.search.criteria import PRETRAINED_MODEL
+from d90.search.curve import curve, passes
 from d90.search.estimate import Estimate, _monotone_warnings, estimate
 from d90.search.trial import Status, Trial, TrialResult
 

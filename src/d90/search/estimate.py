@@ -119,8 +119,8 @@ def estimate(
     The first condition that holds is the status; only `ok` has a d90:
 
     * `undefined-baseline`: full fine-tuning did not train, or does not beat the majority class;
-    * `already-satisfied`: the reference is the pretrained model, and it reaches the threshold: d90 is
-      0;
+    * `already-satisfied`: the reference is the pretrained model, and it reaches the threshold
+      itself: d90 is 0;
     * `trivial-threshold`: the threshold is at or below the majority class, so that a constant
       predictor would pass;
     * `unstable`: no subspace run is valid; or no d passes, and nothing trained at the two largest d
@@ -259,7 +259,8 @@ def _no_posterior(
         )
     if passes(majority, threshold) and reference == PRETRAINED_MODEL:
         return "already-satisfied", (
-            f"the {reference} itself ({majority:.4f}) reaches the threshold {threshold:.4f}: d90 = 0"
+            f"the {reference} itself ({majority:.4f}) reaches the threshold {threshold:.4f}: "
+            "d90 = 0"
         )
     if passes(majority, threshold):
         return "trivial-threshold", (

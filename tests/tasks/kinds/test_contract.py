@@ -32,9 +32,14 @@ CPU = torch.device("cpu")
 TASKS: dict[str, Callable[[], Task]] = {
     "classification": tiny.toy_task,
     "regression": tiny.toy_regression,
+    "generation": tiny.toy_generation,
 }
 
 every_kind = pytest.mark.parametrize("kind", TASKS)
+of_constants = pytest.mark.parametrize(
+    "kind", [name for name, kind in KINDS.items() if not kind.starts_from_model]
+)
+"""The kinds whose reference is a constant prediction."""
 
 
 def test_the_sweep_is_complete() -> None:
@@ -43,16 +48,21 @@ def test_the_sweep_is_complete() -> None:
 
 
 class Words(nn.Module):
-    """The sum of the words' vectors, to which neither padding nor its side matters."""
+    """The sum of the words' vectors, to which neither padding nor its side matters.
 
-    def __init__(self, outputs: int) -> None:
+    Without a number of outputs they are those up to each word: scores of the next one.
+    """
+
+    def __init__(self, num_labels: int | None) -> None:
         super().__init__()
+        self.is_causal = num_labels is None
+        outputs = num_labels or 14
         table = torch.randn(64, outputs, generator=torch.Generator().manual_seed(5))
         self.table = nn.Parameter(table - table[:14].mean(0))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Tensor) -> SimpleNamespace:
         rows = self.table[input_ids] * attention_mask[:, :, None]
-        return SimpleNamespace(logits=rows.sum(1))
+        return SimpleNamespace(logits=rows.cumsum(1) if self.is_causal else rows.sum(1))
 
 
 def tokenized(kind: str, tokenizer: PreTrainedTokenizerFast) -> tuple[TokenizedTask, Words]:
@@ -87,7 +97,8 @@ def test_neither_batches_nor_padding_change_a_score(
     split = data.evaluation[data.primary]
     batch = data.kind.predict(model, *data.kind.collate(data, split, range(len(split)), CPU))
     sums = dict(zip(data.kind.losses, batch.losses.tolist(), strict=True))
-    assert {k: loss * len(split) for k, loss in found.losses.items()} == pytest.approx(sums)
+    count = data.kind.count(split, range(len(split)))
+    assert {k: loss * count for k, loss in found.losses.items()} == pytest.approx(sums)
 
 
 @every_kind
@@ -137,9 +148,12 @@ def test_a_step_has_the_mean_loss_of_its_examples(
 
 
 @every_kind
-def test_gradients_of_z_through_the_loss(kind: str, tiny_folder: Path) -> None:
+def test_gradients_of_z_through_the_loss(
+    kind: str, tiny_folder: Path, tiny_language_model: Path
+) -> None:
     task = TASKS[kind]()
-    model, tokenizer = loading.load(str(tiny_folder), **kind_of(task).model_options)
+    folder = tiny_language_model if kind == "generation" else tiny_folder
+    model, tokenizer = loading.load(str(folder), **kind_of(task).model_options)
     data = tokenize(task, tokenizer)
     subspace = attach(model, d=20)
     inputs, labels = data.kind.collate(data, data.train, list(range(32)), CPU)
@@ -157,20 +171,23 @@ def test_gradients_of_z_through_the_loss(kind: str, tiny_folder: Path) -> None:
 
 
 @every_kind
-def test_a_trained_model_is_better_than_a_constant_prediction(
-    kind: str, ready_folder: Path
+def test_a_trained_model_is_better_than_the_reference(
+    kind: str, ready_folder: Path, tiny_language_model: Path
 ) -> None:
     task = TASKS[kind]()
+    folder = tiny_language_model if kind == "generation" else ready_folder
     config = TrainConfig(epochs=2, batch_size=8, precision="no")
-    result = TrialRunner(str(ready_folder), task, config, max_length=16).run(Trial(None, 0.01))
+    runner = TrialRunner(str(folder), task, config, max_length=16)
+    result = runner.run(Trial(None, 0.01))
     assert result.is_valid
+    of_kind = runner.measured_data.kind
     labels = task.evaluation[task.primary].labels
-    for metric in kind_of(task).available_metrics:
-        constant = kind_of(task).constant_score(metric, labels)
-        assert result.metrics[f"validation/{metric}"] > constant + 0.1
+    for metric in of_kind.available_metrics:
+        reference = of_kind.constant_score(metric, labels)
+        assert result.metrics[f"validation/{metric}"] > reference + 0.1
 
 
-@every_kind
+@of_constants
 def test_no_constant_prediction_is_better_than_the_reference(kind: str) -> None:
     task = TASKS[kind]()
     labels, of_kind = list(task.evaluation[task.primary].labels), kind_of(task)
@@ -183,7 +200,7 @@ def test_no_constant_prediction_is_better_than_the_reference(kind: str) -> None:
     assert not of_kind.has_collapsed(labels, 1.0)
 
 
-@every_kind
+@of_constants
 def test_a_model_that_predicts_a_constant_has_collapsed(
     kind: str, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -205,7 +222,7 @@ def test_a_prediction_that_is_not_finite_is_an_error(
         predicted(data, model, 8)
 
 
-@every_kind
+@of_constants
 def test_single_examples_are_predicted_as_in_training(
     kind: str, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
