@@ -159,7 +159,8 @@ def test_a_run_is_measured_from_the_pretrained_model(
     result = runner.run(Trial(200, 0.02))
     nll = result.metrics["validation/nll"]
     assert 0 < nll < kind.initial["nll"]
-    assert result.skills["nll"] == pytest.approx(1 - nll / kind.initial["nll"], abs=0.05)
+    assert 1 - nll / kind.initial["nll"] <= result.skills["nll"] + 1e-9
+    assert result.skills["nll"] == max(epoch["nll"] for epoch in result.history)
     assert kind.constant_score("exact_match", ()) == kind.initial["exact_match"]
     assert runner.data.kind != kind and runner.measured_data is runner.measured_data
 
@@ -222,7 +223,7 @@ def test_columns_are_found(tmp_path: Path) -> None:
         ([{"prompt": "a", "completion": ""}], {}, "row 1: empty completion in column 'completion'"),
         ([PROMPTS[0], {"prompt": "a"}], {}, "row 2: empty completion"),
         ([PROMPTS[0], {"prompt": "a", "completion": 5}], {}, "row 2: 5 is no text"),
-        ([PROMPTS[0], {"prompt": None, "completion": "b"}], {}, "row 2: no text in column 'prompt'"),
+        ([PROMPTS[0], {"prompt": None, "completion": "b"}], {}, "row 2: no text in column"),
         ([PROMPTS[0], PROMPTS[0]], {}, "every completion in column 'completion' is the same"),
         ([CHATS[0], chat("a", "b", role="user")], {}, "the last one the assistant's"),
         ([CHATS[0], chat("b")], {}, "expected two messages or more"),
@@ -284,7 +285,7 @@ def test_what_cannot_be_tokenized(texts: tuple[str, ...], completion: str, expec
 
 
 def test_what_is_no_language_model(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(D90Error, match="is an encoder .bert., which generates no text"):
+    with pytest.raises(D90Error, match=r"is an encoder \(bert\), which generates no text"):
         loading.load(str(tiny_folder), **LOADER)
     tiny.write_language_model(tmp_path, "llama")
     shape = LlamaConfig.from_pretrained(tmp_path)
