@@ -320,12 +320,13 @@ def data_options(
     ] = None,
     task_kind: Annotated[
         str | None,
-        option("classification or regression.", DATA, show_default="found by the labels"),
+        option("classification, regression or generation.", DATA, show_default="found by the data"),
     ] = None,
     metric: Annotated[
         str | None,
         option(
-            "accuracy, f1 or macro_f1; of regression pearson, spearman or r2.",
+            "accuracy, f1 or macro_f1; of regression pearson, spearman or r2; of generation "
+            "token_accuracy or exact_match.",
             DATA,
             show_default="the first of them",
         ),

@@ -36,6 +36,7 @@ from d90.experiments.problem import Problem
 from d90.search.protocols.base import LARGEST_SEED, check_integers, check_rates
 from d90.search.trial import Trial, TrialResult
 from d90.subspace import Subspace, attach
+from d90.tasks import kind_of
 from d90.training import train
 from d90.training.config import MAX_COUNT
 from d90.training.evaluation import predict_split
@@ -87,6 +88,9 @@ class AdapterTuner:
         seed: of the projection, data order and dropout.
         qat_epochs: epochs of quantization-aware training for each quantized codec.
 
+    Raises:
+        D90Error: a task of generation; an argument out of its range.
+
     Attributes:
         trial: d, learning rate and seed of the run.
         result: of training; None before `train`.
@@ -97,6 +101,8 @@ class AdapterTuner:
     ) -> None:
         check_run(d, learning_rate, seed)
         problem.check_dims([d])
+        if kind_of(problem.task).starts_from_model:
+            raise D90Error(f"adapters are not for tasks of {problem.task.kind} yet.")
         runner = problem.runner
         self.problem, self.qat_epochs = problem, qat_epochs
         self.trial = Trial(d, learning_rate, seed)

@@ -17,7 +17,8 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedModel, PreTrainedTok
 
 from d90.errors import D90Error
 from d90.executors import TrialRunner
-from d90.experiments.problem import count_parameters
+from d90.experiments.problem import count_parameters, load_problem
+from d90.experiments.tune import AdapterTuner
 from d90.models import loading
 from d90.search.trial import Trial
 from d90.subspace import attach
@@ -163,6 +164,22 @@ def test_a_run_is_measured_from_the_pretrained_model(
     assert result.skills["nll"] == max(epoch["nll"] for epoch in result.history)
     assert kind.constant_score("exact_match", ()) == kind.initial["exact_match"]
     assert runner.data.kind != kind and runner.measured_data is runner.measured_data
+
+
+def test_a_problem_has_the_floor_of_the_pretrained_model(
+    folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    rows = zip(tiny.toy_generation().train.texts, tiny.toy_generation().train.labels, strict=True)
+    path = write(tmp_path, [{"prompt": text, "completion": label} for (text,), label in rows])
+    problem = load_problem(str(folder("gpt2")), path, criterion="nll", max_length=16)
+    kind = problem.runner.measured_data.kind
+    assert isinstance(kind, Generation) and problem.kind is kind
+    assert problem.majority == kind.initial["token_accuracy"]
+    assert (problem.floor, problem.criterion) == (0.0, "nll")
+    by_metric = replace(problem, criterion="token_accuracy")
+    assert by_metric.floor == problem.majority
+    with pytest.raises(D90Error, match="adapters are not for tasks of generation"):
+        AdapterTuner(problem, d=10, learning_rate=0.01)
 
 
 def test_what_is_no_better_than_the_pretrained_model_has_collapsed() -> None:
