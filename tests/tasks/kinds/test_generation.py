@@ -108,14 +108,16 @@ def test_greedy_decoding_gives_the_completions_that_match(
 ) -> None:
     model, _, data = opened(family)
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
-    for _ in range(12):
+    rows = list(range(48, 96))
+    inputs, counts = data.kind.collate(data, data.train, rows, CPU)
+    for _ in range(40):
         optimizer.zero_grad()
         step(data, model, range(48)).div(100).backward()
         optimizer.step()
-    rows = list(range(48, 96))
-    inputs, counts = data.kind.collate(data, data.train, rows, CPU)
-    with torch.no_grad():
-        found = data.kind.predict(model, inputs, counts).values
+        with torch.no_grad():
+            found = data.kind.predict(model, inputs, counts).values
+        if 0 < int((found == counts).sum()) < len(rows):
+            break
     decoded = []
     for row in rows:
         prompt, target = pieces(data, row)

@@ -114,7 +114,8 @@ class Generation(Kind):
     @classmethod
     def fits(cls, tables: Tables, column: str) -> bool:
         """Texts beside other columns are not taken for plain text: one may be a label."""
-        return column != "text" or all([*table.columns] == ["text"] for table in tables.all())
+        is_plain = all([*table.columns] == ["text"] for table in tables.all())
+        return column in ("completion", "messages") or is_plain
 
     @classmethod
     def read(cls, tables: Tables, column: str) -> tuple[tuple[str, ...], list[list[str]]]:
