@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -79,7 +80,13 @@ def write_tiny_model(folder: Path) -> None:
 
 def language_model(family: str, vocabulary: int) -> PreTrainedModel:
     """A random GPT-2 or T5, whose tables are tied, or Llama, whose are not; of width 16."""
-    tokens = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "vocab_size": vocabulary}
+    tokens: dict[str, Any] = {
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "vocab_size": vocabulary,
+    }
+    shape: dict[str, Any]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         if family == "gpt2":
@@ -87,7 +94,7 @@ def language_model(family: str, vocabulary: int) -> PreTrainedModel:
             return GPT2LMHeadModel(GPT2Config(**shape, **tokens, initializer_range=0.1))
         if family == "llama":
             shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-            sizes = {"intermediate_size": 32, "max_position_embeddings": 32}
+            sizes: dict[str, Any] = {"intermediate_size": 32, "max_position_embeddings": 32}
             return LlamaForCausalLM(LlamaConfig(**shape, **sizes, **tokens, initializer_range=0.1))
         shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
         return T5ForConditionalGeneration(T5Config(**shape, **tokens, decoder_start_token_id=0))

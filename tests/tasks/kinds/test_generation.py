@@ -32,7 +32,7 @@ LOADER = Generation().model_options
 
 every_family = pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
 
-Opened = tuple[PreTrainedModel, PreTrainedTokenizerFast, TokenizedTask]
+Opened = tuple[Any, PreTrainedTokenizerFast, TokenizedTask]
 
 
 @pytest.fixture(scope="module")
