@@ -208,7 +208,7 @@ class Generation(Kind):
                 for part in _templated(tokenizer, texts, completion, where)
             )
             return prompt, target
-        plain = {"split_special_tokens": True}
+        plain: dict[str, Any] = {"split_special_tokens": True}
         prompt = list(tokenizer("".join(texts), **plain)["input_ids"])
         target = list(tokenizer(completion, add_special_tokens=False, **plain)["input_ids"])
         end: Any = tokenizer.eos_token_id
