@@ -97,7 +97,9 @@ def language_model(family: str, vocabulary: int) -> PreTrainedModel:
             sizes: dict[str, Any] = {"intermediate_size": 32, "max_position_embeddings": 32}
             return LlamaForCausalLM(LlamaConfig(**shape, **sizes, **tokens, initializer_range=0.1))
         shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
-        return T5ForConditionalGeneration(T5Config(**shape, **tokens, decoder_start_token_id=0))
+        config = T5Config(**shape, **tokens)
+        config.decoder_start_token_id = 0
+        return T5ForConditionalGeneration(config)
 
 
 def write_language_model(folder: Path, family: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from d90.search.criteria import SMOOTH
+from d90.search.criteria import PRETRAINED_MODEL, SMOOTH, short_reference
 from d90.search.posterior import LEVEL
 from d90.search.summary import Summary
 
@@ -18,8 +18,10 @@ def quantity(summaries: Iterable[Summary]) -> str:
 
 
 def floor_name(summary: Summary) -> str:
-    """What reaches the floor, in one word: `majority`, or a `constant` prediction."""
-    return "constant" if summary.criterion in SMOOTH else summary.reference.partition(" ")[0]
+    """What reaches the floor, in one word: `majority`, a `constant` prediction, or `initial`."""
+    if summary.criterion in SMOOTH and summary.reference != PRETRAINED_MODEL:
+        return "constant"
+    return short_reference(summary.reference)
 
 
 ACCURACIES = (

@@ -35,6 +35,15 @@ PRETRAINED_MODEL = "pretrained model"
 Score = TypeVar("Score", float, NDArray[np.float64])
 
 
+def short_reference(reference: str) -> str:
+    """What a floor is called, in one word.
+
+    >>> short_reference("majority class"), short_reference(PRETRAINED_MODEL)
+    ('majority', 'initial')
+    """
+    return "initial" if reference == PRETRAINED_MODEL else reference.partition(" ")[0]
+
+
 def check_criterion(criterion: str | None, metric: str, smooth: Sequence[str] = SMOOTH) -> str:
     """The criterion of a study on a task with this metric, which is the default.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from d90.errors import unknown_name
+from d90.search.criteria import short_reference
 from d90.tasks.tables import (
     Table,
     Tables,
@@ -67,7 +68,7 @@ class Kind(ABC):
         criteria: the smooth criteria whose skills `skills` gives (`d90.search.criteria`).
         losses: names of the losses that `predict` sums, one or more.
         label_dtype: of the labels, in 64 bits.
-        reference: what the best constant predictor is called; `short_reference` too.
+        reference: what the best constant predictor, or what else the floor is of, is called.
         collapse: what a model that `has_collapsed` does.
         starts_from_model: whether the reference is the pretrained model (`from_initial`).
     """
@@ -163,7 +164,7 @@ class Kind(ABC):
         >>> KINDS["classification"].short_reference()
         'majority'
         """
-        return cls.reference.partition(" ")[0]
+        return short_reference(cls.reference)
 
     # The model.
 
