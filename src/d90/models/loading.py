@@ -18,6 +18,7 @@ import torch
 from huggingface_hub import constants
 from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -183,7 +184,8 @@ def _model_class(name: str, config: PreTrainedConfig, num_labels: int | None) ->
     if getattr(config, "is_encoder_decoder", False):
         return AutoModelForSeq2SeqLM
     # A BERT would be loaded too, and see the tokens that it has to predict.
-    if getattr(config, "is_decoder", None) is False or config.model_type in BIDIRECTIONAL:
+    is_encoder = getattr(config, "is_decoder", None) is False or config.model_type in BIDIRECTIONAL
+    if is_encoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise D90Error(
             f"model '{name}' is an encoder ({config.model_type}), which generates no text: take a "
             "causal or an encoder-decoder model, such as GPT-2, Llama or T5."

@@ -319,8 +319,8 @@ class Generation(Kind):
 
 
 def _nll(logits: Tensor, targets: Tensor) -> Tensor:
-    """The sum over the targets, in nats and float32, shape ()."""
-    flat = logits.float().flatten(0, 1)
+    """The sum over the targets, in nats and in float32 or more, shape ()."""
+    flat = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1)
     return cross_entropy(flat, targets.flatten(), reduction="sum", ignore_index=IGNORED)
 
 
