@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import io
 import math
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -75,6 +76,21 @@ def test_the_sentence_has_the_interval_and_the_papers_own_definition(
     summary = study(runs(EIGHT), d90=35, interval=(27, 1_200), first_passing_d=passing)
     expected = f"95% interval: 27 to 1,200. Smallest d tried that passes: {text}."
     assert wording.sentence(summary).endswith(expected)
+
+
+def test_the_floor_is_named_with_the_scores_at_z_0() -> None:
+    initial = {"token_accuracy": 0.25, "nll": 3.5}
+    summary = study(runs(EIGHT), reference="majority token", initial=initial)
+    facts = {row[0]: row[1] for row in study_document(summary).tables[0].rows}
+    assert facts["Majority token"] == "0.684"
+    assert facts["At z = 0"] == "token_accuracy 0.250, nll 3.500"
+    others = study_document(study(runs(EIGHT))).tables[0].rows
+    assert "At z = 0" not in [name for name, _ in others]
+    assert wording.floor_name(summary) == "majority"
+    assert wording.floor_name(replace(summary, criterion="nll")) == "initial"
+    assert wording.floor_name(study(runs(EIGHT), criterion="nll")) == "constant"
+    trivial = study(runs(EIGHT), majority=0.73, reference="majority token")
+    assert "not above the majority token (0.7300)" in trivial.reason
 
 
 def test_the_name_follows_the_target_fraction() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from tests.helpers.studies import HISTORY, every_kind, study
+from tests.helpers.studies import HISTORY, every_kind, runs, study
 
 from d90.errors import D90Error
 from d90.report import render_document, study_document
@@ -62,6 +62,17 @@ def test_values_survive() -> None:
     again = Summary.from_json(summary.to_json())
     assert replace(again, trials=(), settings={}) == replace(summary, trials=(), settings={})
     assert set(map(repr, again.trials)) == set(map(repr, summary.trials))
+
+
+def test_the_scores_of_the_pretrained_model_survive() -> None:
+    scores = {"token_accuracy": 0.25, "nll": 3.5}
+    summary = study(runs([10]), reference="majority token", initial=scores)
+    data = strict_json(summary.to_json())
+    assert (data["reference"], data["initial"]) == ("majority token", scores)
+    assert Summary.from_json(summary.to_json()).initial == scores
+    assert "initial" not in strict_json(every_kind()["ok"].to_json())
+    with pytest.raises(D90Error, match="initial"):
+        Summary.from_json(json.dumps({**data, "initial": {"nll": "3.5"}}))
 
 
 def test_the_order_of_the_runs_does_not_matter() -> None:

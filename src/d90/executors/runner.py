@@ -142,15 +142,16 @@ class TrialRunner:
             return data
         self._move_theta_0()
         model = _copy(self.model, share_parameters=True).to(self.device)
+        primary = data.evaluation[data.primary]
         labels, predicted = predict_split(
             model,
             data,
-            data.evaluation[data.primary],
+            primary,
             EVALUATION_FACTOR * self.config.batch_size,
             Accelerator(mixed_precision=self.precision),
             self.process_group,
         )
-        return replace(data, kind=data.kind.from_initial(labels, predicted))
+        return replace(data, kind=data.kind.from_initial(primary, labels, predicted))
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle with theta_0 on the host: the other process may have no such device."""

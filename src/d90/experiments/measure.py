@@ -147,7 +147,9 @@ def run_study(
         assert store is not None, "the main process needs a store"
         with store.study(study.settings, study.prefix) as open_study, executor as entered:
             facts = {"D": problem.D, "m": problem.m, "majority": problem.majority}
-            open_study.set_facts({**facts, "command": command})
+            initial = problem.kind.initial_scores
+            known = {"initial": initial} if initial else {}
+            open_study.set_facts({**facts, **known, "command": command})
             begun, given = begin(study, store, open_study, max(entered.slots, 1))
             callback.on_study_begin(begun, open_study.results())
             taken = take_over(begun, open_study, given)
@@ -176,7 +178,7 @@ def summarize(
         evaluation_size=size if has_noise else None,
         dims=study.protocol.dimensions(),
         D=problem.D,
-        reference=problem.kind.reference,
+        reference=problem.floor_reference,
     )
     return Summary(
         model=problem.model_name,
@@ -191,7 +193,8 @@ def summarize(
         examples=problem.examples,
         target_fraction=target_fraction,
         majority=problem.majority,
-        reference=problem.kind.reference,
+        reference=problem.reference,
+        initial=problem.kind.initial_scores,
         full_metric=estimated.full_metric,
         threshold=estimated.threshold,
         d90=estimated.d90,

@@ -19,7 +19,7 @@ from d90.errors import D90Error, unknown_name
 from d90.executors import TrialRunner
 from d90.models import loading
 from d90.rng import philox
-from d90.search.criteria import SMOOTH, check_criterion, score_floor
+from d90.search.criteria import PRETRAINED_MODEL, SMOOTH, check_criterion, score_floor
 from d90.search.protocols.base import LARGEST_SEED, check_integers
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial
@@ -71,9 +71,20 @@ class Problem:
         return self.kind.constant_score(self.task.metric, labels)
 
     @property
+    def reference(self) -> str:
+        """What `majority` is the score of, such as the majority class."""
+        return self.kind.reference_of(self.task.metric)
+
+    @property
     def floor(self) -> float:
-        """Score of the best constant predictor by the criterion."""
+        """Score of the best constant predictor, or of the pretrained model, by the criterion."""
         return score_floor(self.criterion, self.majority)
+
+    @property
+    def floor_reference(self) -> str:
+        """What `floor` is the score of: a skill is 0 for the pretrained model if known."""
+        is_skill = self.criterion in SMOOTH and self.kind.starts_from_model
+        return PRETRAINED_MODEL if is_skill else self.reference
 
     @property
     def family(self) -> str:

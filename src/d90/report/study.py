@@ -98,6 +98,9 @@ def _facts_table(summary: Summary) -> Table:
         "Full fine-tuning": wording.format_metric(summary.full_metric),
         "Threshold": f"{threshold} ({summary.target_fraction:g} of {_target_of(summary)})",
         summary.reference.capitalize(): wording.format_metric(summary.majority),
+        "At z = 0": ", ".join(
+            f"{name} {wording.format_metric(value)}" for name, value in summary.initial.items()
+        ),
         "Status": summary.status,
         "Interval": wording.interval(summary),
         "Smallest d tried that passes": _dimension_or_none(summary.first_passing_d),

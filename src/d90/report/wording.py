@@ -19,8 +19,8 @@ def quantity(summaries: Iterable[Summary]) -> str:
 
 def floor_name(summary: Summary) -> str:
     """What reaches the floor, in one word: `majority`, a `constant` prediction, or `initial`."""
-    if summary.criterion in SMOOTH and summary.reference != PRETRAINED_MODEL:
-        return "constant"
+    if summary.criterion in SMOOTH:
+        return short_reference(PRETRAINED_MODEL) if summary.initial else "constant"
     return short_reference(summary.reference)
 
 

@@ -100,7 +100,9 @@ class Summary:
         examples: number of training examples (`train`), and of the training and evaluation
             examples that the metrics were measured on (`train_metric`, `metric`).
         target_fraction: fraction of the full metric that counts as reaching it.
-        majority: metric of the best constant predictor; `reference`: what it is called.
+        majority: metric of the best constant predictor, or of the pretrained model where that is
+            the better one; `reference`: which it is.
+        initial: the scores of the pretrained model, by name, where the floor may be its.
         full_metric, threshold: what full fine-tuning reaches, and what passes.
         d90, interval: the posterior's median and 95% interval (an end that is None is open); None
             if there is none.
@@ -129,6 +131,7 @@ class Summary:
     criterion: str = ""
     criterion_of: str = "metric"
     reference: str = MAJORITY_CLASS
+    initial: Mapping[str, float | None] = field(default_factory=dict)
     target_fraction: float = 0.9
     full_metric: float | None = None
     threshold: float | None = None
@@ -263,6 +266,7 @@ class Summary:
             "criterion_of": self.criterion_of,
             "majority": self.majority,
             **({} if self.reference == MAJORITY_CLASS else {"reference": self.reference}),
+            **({"initial": self.initial} if self.initial else {}),
             "full_metric": self.full_metric,
             "threshold": self.threshold,
             "d90": self.d90,

@@ -42,6 +42,12 @@ class TokenizedSplit:
         """Tokens of each example, shape (examples,)."""
         return self.offsets.diff()
 
+    def ends(self, counts: Tensor) -> list[list[int]]:
+        """The last tokens of each example, as many as `counts` says, shape (examples,)."""
+        flat, ends = self.columns["input_ids"], self.offsets[1:]
+        pairs = zip((ends - counts).tolist(), ends.tolist(), strict=True)
+        return [flat[start:end].tolist() for start, end in pairs]
+
     def subset(self, rows: Sequence[int]) -> TokenizedSplit:
         """The given rows, in the given order."""
         pieces = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]

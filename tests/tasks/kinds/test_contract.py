@@ -176,7 +176,7 @@ def test_a_trained_model_is_better_than_the_reference(
 ) -> None:
     task = TASKS[kind]()
     folder = tiny_language_model if kind == "generation" else ready_folder
-    config = TrainConfig(epochs=2, batch_size=8, precision="no")
+    config = TrainConfig(epochs=6, batch_size=8, precision="no")
     runner = TrialRunner(str(folder), task, config, max_length=16)
     result = runner.run(Trial(None, 0.01))
     assert result.is_valid

@@ -24,6 +24,7 @@ from d90.search.trial import Trial
 from d90.subspace import attach
 from d90.tasks import Split, Task, kind_of, load_task
 from d90.tasks.kinds import Generation, Predictions
+from d90.tasks.tokens import encode_pieces
 from d90.training import TrainConfig
 from d90.training.data import TokenizedTask, tokenize
 
@@ -164,7 +165,7 @@ def test_a_run_is_measured_from_the_pretrained_model(
     assert 0 < nll < kind.initial["nll"]
     assert 1 - nll / kind.initial["nll"] <= result.skills["nll"] + 1e-9
     assert result.skills["nll"] == max(epoch["nll"] for epoch in result.history)
-    assert kind.constant_score("exact_match", ()) == kind.initial["exact_match"]
+    assert kind.initial_scores == kind.initial and set(kind.initial) == {*kind.metrics, "nll"}
     assert runner.data.kind != kind and runner.measured_data is runner.measured_data
 
 
@@ -176,19 +177,32 @@ def test_a_problem_has_the_floor_of_the_pretrained_model(
     problem = load_problem(str(folder("gpt2")), path, criterion="nll", max_length=16)
     kind = problem.runner.measured_data.kind
     assert isinstance(kind, Generation) and problem.kind is kind
-    assert problem.majority == kind.initial["token_accuracy"]
+    words = [word for label in problem.task.train.labels for word in f"{label} [SEP]".split()]
+    share = max(words.count(word) for word in set(words)) / len(words)
+    assert problem.majority == share > kind.initial["token_accuracy"]
+    assert (problem.reference, problem.floor_reference) == ("majority token", "pretrained model")
     assert (problem.floor, problem.criterion) == (0.0, "nll")
     by_metric = replace(problem, criterion="token_accuracy")
-    assert by_metric.floor == problem.majority
+    assert (by_metric.floor, by_metric.floor_reference) == (share, "majority token")
     with pytest.raises(D90Error, match="adapters are not for tasks of generation"):
         AdapterTuner(problem, d=10, learning_rate=0.01)
 
 
-def test_what_is_no_better_than_the_pretrained_model_has_collapsed() -> None:
-    kind = Generation().from_initial([2, 3], Predictions([1, 1], {"nll": 2.0}))
-    assert kind.initial == {"token_accuracy": 0.4, "exact_match": 0.0, "nll": 2.0, "right": 2}
-    assert kind.has_collapsed([0, 2], 0.4) and not kind.has_collapsed([0, 3], 0.6)
-    assert kind.skills([2, 3], Predictions([1, 1], {"nll": 0.5})) == {"nll": 0.75}
+def test_the_floor_is_the_better_of_the_pretrained_model_and_a_constant() -> None:
+    split = encode_pieces([[9, 4, 3], [9, 5, 5, 3], [4, 3]], [2, 3, 2])
+    kind = Generation().from_initial(split, [2, 3, 2], Predictions([1, 1, 0], {"nll": 2.0}))
+    assert kind.initial == {"token_accuracy": 2 / 7, "exact_match": 0.0, "nll": 2.0}
+    assert kind.constants == {"token_accuracy": 3 / 7, "exact_match": 2 / 3}
+    assert kind.constant_score("token_accuracy", ()) == 3 / 7
+    assert kind.reference_of("token_accuracy") == "majority token"
+    assert kind.reference_of("exact_match") == "majority completion"
+    assert kind.has_collapsed([0, 3, 0], 3 / 7) and not kind.has_collapsed([2, 2, 0], 4 / 7)
+    assert kind.skills([2, 3, 2], Predictions([1, 1, 0], {"nll": 0.5})) == {"nll": 0.75}
+    better = Generation().from_initial(split, [2, 3, 2], Predictions([1, 3, 1], {"nll": 2.0}))
+    assert better.constant_score("token_accuracy", ()) == 5 / 7
+    assert better.reference_of("token_accuracy") == "pretrained model"
+    assert better.reference_of("exact_match") == "majority completion"
+    assert better.has_collapsed([2, 3, 0], 5 / 7) and not better.has_collapsed([2, 3, 1], 6 / 7)
     assert Generation().skills([2], Predictions([1], {"nll": 0.5})) == {}
     with pytest.raises(D90Error, match="has not been scored"):
         Generation().constant_score("exact_match", ())

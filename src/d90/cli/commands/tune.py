@@ -28,6 +28,7 @@ from d90.cli.options import (
 from d90.cli.output import print_line, rows_table, silence
 from d90.cli.terminal import Terminal
 from d90.distributed.launcher import rank
+from d90.search.criteria import short_reference
 from d90.utils.files import check_output_file
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ def _show(tuner: AdapterTuner, float32: float, choice: CodecChoice, *, show_tria
             table.add_row(trial.name, f"{trial.size:,}", f"{trial.metric:.4f}", kept)
         Terminal().print(table)
     problem = tuner.problem
-    print_line(f"float32 {float32:.4f}, {problem.kind.short_reference()} {problem.majority:.4f}")
+    print_line(
+        f"float32 {float32:.4f}, {short_reference(problem.reference)} {problem.majority:.4f}"
+    )
     if tuner.result is not None and tuner.result.status in ("collapsed", "stopped"):
         print_line(
             f"warning: the model {problem.kind.collapse}: try another learning rate or a larger d."

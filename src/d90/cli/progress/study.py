@@ -18,7 +18,7 @@ from d90.cli.progress.live import LiveDisplay
 from d90.cli.progress.narrowing import d90_so_far, sparkline, why_next
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepCallback, SweepItem
-from d90.search.criteria import SMOOTH
+from d90.search.criteria import SMOOTH, short_reference
 from d90.search.history import HistoryPoint, history
 from d90.search.proposals import Proposal
 from d90.search.trial import Trial, TrialResult
@@ -122,7 +122,7 @@ class StudyProgress(SweepCallback, LiveDisplay):
         self._print(
             f"{problem.model_name} on {problem.task.name}: D = {problem.D:,}, "
             f"{subspace.method.upper()}, {subspace.projection}, "
-            f"scale {subspace.scale}, {problem.kind.short_reference()} {problem.majority:.3f}"
+            f"scale {subspace.scale}, {short_reference(problem.reference)} {problem.majority:.3f}"
             + (f", scored by {problem.criterion}" if problem.criterion in SMOOTH else "")
         )
         if results:

@@ -70,7 +70,7 @@ class Kind(ABC):
         label_dtype: of the labels, in 64 bits.
         reference: what the best constant predictor, or what else the floor is of, is called.
         collapse: what a model that `has_collapsed` does.
-        starts_from_model: whether the reference is the pretrained model (`from_initial`).
+        starts_from_model: whether the floor may be the pretrained model's (`from_initial`).
     """
 
     name: ClassVar[str]
@@ -154,7 +154,16 @@ class Kind(ABC):
 
     @abstractmethod
     def constant_score(self, metric: str, labels: Sequence[Any]) -> float:
-        """The score of the best constant predictor."""
+        """The score of the best constant predictor, or of what else the floor is of."""
+
+    def reference_of(self, metric: str) -> str:
+        """What `constant_score` is the score of."""
+        return self.reference
+
+    @property
+    def initial_scores(self) -> Mapping[str, float]:
+        """The scores of the pretrained model on the primary split, where the floor needs them."""
+        return {}
 
     @classmethod
     def short_reference(cls) -> str:
@@ -172,8 +181,16 @@ class Kind(ABC):
         """The kind for a model of transformers."""
         return self
 
-    def from_initial(self, labels: Sequence[Any], predicted: Predictions) -> Kind:
-        """The kind, given what the pretrained model predicts on the primary split."""
+    def from_initial(
+        self, split: TokenizedSplit, labels: Sequence[Any], predicted: Predictions
+    ) -> Kind:
+        """The kind, given what the pretrained model predicts on the primary split.
+
+        Args:
+            split: the primary split.
+            labels: of its examples, in the order of the predictions.
+            predicted: with the parameters of theta_0.
+        """
         return self
 
     @property

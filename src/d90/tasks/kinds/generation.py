@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,10 @@ METRICS: dict[str, Callable[[Sequence[int], Sequence[int]], float]] = {
 }
 
 
+CONSTANTS = {"token_accuracy": "majority token", "exact_match": "majority completion"}
+"""What the best constant prediction is called, by metric."""
+
+
 @dataclass(frozen=True)
 class Generation(Kind):
     """Prompts with a completion each.
@@ -68,15 +73,20 @@ class Generation(Kind):
     number of tokens of the completion, which are the last ones of the example.
 
     The loss is `nll`, in nats a token of the completions. Its skill is 0 for the pretrained model.
+    The floor of a metric is the score of the pretrained model or of the best constant prediction,
+    whichever is larger.
 
     Attributes:
         is_encoder_decoder: whether the model reads the prompt apart.
-        initial: the scores of the pretrained model on the primary split, and how many tokens are
-            `right`; empty if not known.
+        initial: the scores of the pretrained model on the primary split; empty if not known.
+        constants: of each metric, the score of the best constant prediction there.
+        floor_tokens: how many tokens are right at the floor of `token_accuracy`.
     """
 
     is_encoder_decoder: bool = False
     initial: Mapping[str, float] = field(default_factory=dict)
+    constants: Mapping[str, float] = field(default_factory=dict)
+    floor_tokens: float = -math.inf
 
     name = "generation"
     needs = "the columns prompt and completion, or messages, or text alone"
@@ -85,7 +95,7 @@ class Generation(Kind):
     criteria = ("nll",)
     losses = ("nll",)
     reference = PRETRAINED_MODEL
-    collapse = "is no better than the pretrained model"
+    collapse = "is no better than the pretrained model or a constant prediction"
     starts_from_model = True
 
     @classmethod
@@ -148,19 +158,39 @@ class Generation(Kind):
         config: Any = model.config
         return replace(self, is_encoder_decoder=config.is_encoder_decoder)
 
-    def from_initial(self, labels: Sequence[int], predicted: Predictions) -> Generation:
-        right = {"right": sum(predicted.values)}
-        return replace(self, initial={**self.scores(labels, predicted), **right})
+    def from_initial(
+        self, split: TokenizedSplit, labels: Sequence[int], predicted: Predictions
+    ) -> Generation:
+        completions = Counter(map(tuple, split.ends(split.labels)))
+        tokens = Counter(token for row in completions.elements() for token in row)
+        commonest = max(tokens.values())
+        return replace(
+            self,
+            initial=self.scores(labels, predicted),
+            constants={
+                "token_accuracy": commonest / tokens.total(),
+                "exact_match": max(completions.values()) / len(split),
+            },
+            floor_tokens=max(commonest, sum(predicted.values)),
+        )
+
+    @property
+    def initial_scores(self) -> Mapping[str, float]:
+        return self.initial
 
     def constant_score(self, metric: str, labels: Sequence[Any]) -> float:
-        """The score of the pretrained model.
+        """The score of the best constant prediction, or of the pretrained model if it is larger.
 
         Raises:
-            D90Error: it is not known.
+            D90Error: the latter is not known.
         """
         if metric not in self.initial:
             raise D90Error("the pretrained model has not been scored yet.")
-        return self.initial[metric]
+        return max(self.initial[metric], self.constants[metric])
+
+    def reference_of(self, metric: str) -> str:
+        is_constant = self.constant_score(metric, ()) > self.initial[metric]
+        return CONSTANTS[metric] if is_constant else PRETRAINED_MODEL
 
     @property
     def model_options(self) -> Mapping[str, Any]:
@@ -305,8 +335,8 @@ class Generation(Kind):
         return {"nll": 1 - predicted.losses["nll"] / initial} if initial > 0 else {}
 
     def has_collapsed(self, values: Sequence[int], score: float) -> bool:
-        """Whether no more tokens are right than without training, if that is known."""
-        return sum(values) <= self.initial.get("right", -math.inf)
+        """Whether no more tokens are right than at the floor, if that is known."""
+        return sum(values) <= self.floor_tokens
 
     def interpret(self, logits: Tensor) -> NDArray[np.float64]:
         raise D90Error("predictions of single examples are not for generation.")
