@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.machine import ROOT
 from d90.errors import D90Error
-from d90.models.packaged import packaged_folder
+from d90.models.packaged import packaged_path
 from d90.tasks import Split, Task, load_task
 from d90.utils.files import atomic_path
 
@@ -100,7 +100,7 @@ def prepare(folder: Path, data: Path | None) -> None:
             or the folder becomes too large.
     """
     if not (folder / MODEL).exists():
-        write_model(packaged_folder(MODEL), folder / MODEL)
+        write_model(packaged_path(MODEL), folder / MODEL)
     for name in TASKS:
         if not (folder / name).exists():
             write_task(load_task(name if data is None else data / name), folder / name)

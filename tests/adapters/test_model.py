@@ -183,6 +183,8 @@ def test_public_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert adapters.public_name("org/model@0123abc") == "org/model"
     assert adapters.public_name("minilm-l6") == "minilm-l6"
+    (tmp_path / "a.gguf").touch()
+    assert adapters.public_name(str(tmp_path / "a.gguf")) == "a.gguf"
 
 
 def test_pipelines_and_copies(file: Adapter, ready_folder: Path, recwarn: object) -> None:

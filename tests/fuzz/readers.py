@@ -359,6 +359,26 @@ def model(folder: Path) -> Prepared:
     return Prepared(files, read)
 
 
+def gguf(folder: Path) -> Prepared:
+    """A GGUF file: its metadata and the table of its tensors."""
+    from tests.helpers import tiny_gguf
+
+    from d90.models import loading
+
+    tiny_gguf.write_gguf(folder / "valid.gguf", tiny_gguf.tiny_llama())
+    valid = (folder / "valid.gguf").read_bytes()
+    (folder / "valid.gguf").unlink()
+    start = valid.index(b"ffn_down")  # of the first layer: a part of the table comes after it
+
+    def mutate(rng: random.Random, data: bytes) -> bytes:
+        return mutate_bytes(rng, data[:start]) + data[start:]
+
+    def read(path: Path) -> None:
+        loading.load(str(path), num_labels=None)
+
+    return Prepared({"tiny.gguf": valid}, read, mutate)
+
+
 def lock(folder: Path) -> Prepared:
     """A lock file: what it says of its owner is printed."""
     from tests.fuzz.harness import flaw
@@ -405,6 +425,7 @@ READERS: dict[str, Reader] = {
     "model-fields": Reader(("pretraining.model_sizes",), 15, model_fields),
     "model-index": Reader(("models.loading",), 100, model_index),
     "model": Reader(("models.loading", "pretraining.tokenizer"), 1, model),
+    "gguf": Reader(("models.gguf",), 4, gguf),
     "lock": Reader(("storage.locks.file",), 10, lock),
     "gpu-study": Reader(("benchmarks.gpu_study",), 8, gpu_study),
 }

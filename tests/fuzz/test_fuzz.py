@@ -22,7 +22,7 @@ SOURCE = Path(d90.__file__).parent
 READS = {
     *("parse_json", "parse_toml", "read_text", "read_lines", "open_text", "read_table"),
     *("safe_open", "ParquetFile", "memmap", "fromfile", "from_pretrained", "load_checkpoint"),
-    "read_bytes",
+    *("read_bytes", "mmap"),
 }
 """Functions that read a file from outside."""
 

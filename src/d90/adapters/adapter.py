@@ -39,7 +39,7 @@ class BaseModelInfo:
     """The pretrained model that a file belongs to.
 
     Attributes:
-        name: a hub id, a packaged model, or a local folder's own name (`public_name`).
+        name: a hub id, a packaged model, or the own name of a local folder or file (`public_name`).
         revision: commit on the hub; empty where there is none.
         fingerprint: of the trainable weights, `d90.adapters.fingerprint`: 64 hexadecimal digits.
         D: number of trainable weights, head included.
@@ -176,13 +176,13 @@ def new_adapter(
 def public_name(name: str) -> str:
     """The name of a model or task as an adapter stores it: no private path, no revision.
 
-    A local folder goes by its own name, a hub id by the id.
+    A local folder or file goes by its own name, a hub id by the id.
 
     >>> public_name("org/model@v2")
     'org/model'
     """
-    folder = as_path(name, "name")
-    return folder.resolve().name if folder.is_dir() else name.partition("@")[0]
+    path = as_path(name, "name")
+    return path.resolve().name if path.exists() else name.partition("@")[0]
 
 
 def load_adapter(path: str | Path) -> Adapter:

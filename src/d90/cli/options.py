@@ -18,7 +18,10 @@ from d90.search.protocols import BASELINE_LEARNING_RATES, LEARNING_RATES, Protoc
 if TYPE_CHECKING:
     from d90.executors import Executor, TrialRunner
 
-MODEL_HELP = "A packaged model (minilm-l6), a local checkpoint folder or a hub id (NAME@REVISION)."
+MODEL_HELP = (
+    "A packaged model (minilm-l6, smollm2-135m), a local checkpoint folder, a GGUF file or a hub "
+    "id (NAME@REVISION)."
+)
 TASK_HELP = (
     "mrpc, qqp, sst2, mnli, anli, yelp, stsb, wordnet-supersense, wordnet-hypernym, or a folder "
     "with train and validation files (JSON lines, CSV, TSV or Parquet)."

@@ -166,7 +166,8 @@ def load_problem(
     """Load a model and a task, and check that they can be trained. Nothing is trained.
 
     Args:
-        model: `minilm-l6`, a local folder or a hub id, optionally with `@REVISION`.
+        model: a packaged model such as `minilm-l6`, a local folder, a GGUF file or a hub id,
+            optionally with `@REVISION`.
         task: a task's name or a folder (`d90.tasks.load_task`), or a loaded task, whose limits,
             columns and metric are already decided.
         method, groups, projection, scale: of the subspaces (`SubspaceConfig`).

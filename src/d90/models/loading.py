@@ -1,16 +1,17 @@
-"""Pretrained models with a new head: local folders, hub ids and models that come in packages.
+"""Pretrained models with a new head: folders, GGUF files, hub ids and models that come in packages.
 
-Only safetensors are read, no pickle; code from a model's folder is never run. Whatever a folder
-holds, transformers' errors about it become one line that names it (`guarded`).
+Only safetensors and GGUF are read, no pickle; code from a model's folder is never run. Whatever a
+folder holds, transformers' errors about it become one line that names it (`guarded`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from d90.errors import D90Error, single_line, unknown_name
+from d90.models import gguf
 from d90.models.heads import initialize
-from d90.models.packaged import PACKAGED, packaged_folder
+from d90.models.packaged import PACKAGED, packaged_path
+from d90.models.padding import fit_tokenizer
 from d90.utils.files import as_path
 from d90.utils.hub import is_reachable
 from d90.utils.reading import check_keys, parse_json, read_text
@@ -81,8 +84,8 @@ def load(
     alone: normal with the model's own standard deviation, biases zero.
 
     Args:
-        name_or_folder: a key of `PACKAGED`, a local folder, or a hub id, which `@REVISION` may
-            follow: a branch, tag or commit.
+        name_or_folder: a key of `PACKAGED`, a local folder, a GGUF file, or a hub id, which
+            `@REVISION` may follow: a branch, tag or commit.
         num_labels: number of classes; 1 for a single number (regression); None for the next token,
             by the head that the checkpoint has.
         head_seed: 0 <= head_seed < 2^64.
@@ -94,8 +97,8 @@ def load(
         side on which this model pads, and giving token types where the model reads them.
 
     Raises:
-        D90Error: unknown or unreachable model, no safetensors, no model of this kind for the head,
-            weights missing, no vocabulary, unknown dtype.
+        D90Error: unknown or unreachable model, no safetensors or GGUF, no model of this kind for
+            the head, weights missing, no vocabulary, unknown dtype.
     """
     loaded = open_model(
         name_or_folder, num_labels=num_labels, head_seed=head_seed, dtype=dtype, labels=labels
@@ -113,7 +116,8 @@ def open_model(
 ) -> LoadedModel:
     """As `load`, with the names of the tensors that the checkpoint lacks."""
     source = resolve(name_or_folder)
-    with guarded(name_or_folder, source):
+    reading = gguf.read_once() if source.file else nullcontext()
+    with guarded(name_or_folder, source), reading:
         return _open(name_or_folder, source, num_labels, head_seed, dtype, labels)
 
 
@@ -125,10 +129,18 @@ def _open(
     dtype: str,
     labels: Sequence[str] | None,
 ) -> LoadedModel:
-    options = source.options
     config = _configuration(name, source, num_labels, labels)
     _check_weight_files(name, source)
-    tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
+    options = source.options
+    if source.file is None or source.header is None:
+        tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
+    else:
+        _meta(name, source, config, num_labels, dtype)  # Refuses what is too large for the file.
+        options |= gguf.model_options(source.file)
+        longest = getattr(config, "max_position_embeddings", None)
+        tokenizer = gguf.tokenizer_of(
+            source.location, source.file, source.header.num_tokens, longest
+        )
     _check_vocabulary(name, source, tokenizer)
     tokenizer("a word")  # Some mistakes in its files show only here.
     model, info = _model_class(name, config, num_labels).from_pretrained(
@@ -143,10 +155,7 @@ def _open(
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     _check_body(name, model, fresh, has_new_head=num_labels is not None)
     initialize(model, fresh, head_seed)
-    _give_pad_token(name, model, tokenizer)
-    tokenizer.padding_side = _padding_side(model, num_labels)
-    types = ["token_type_ids"] if _reads_token_types(model) else []
-    tokenizer.model_input_names = ["input_ids", *types, "attention_mask"]
+    fit_tokenizer(name, model, tokenizer, num_labels)
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False  # Training has no next step to keep keys for.
     longest_input(model, tokenizer)  # It may be no number.
@@ -168,9 +177,21 @@ def load_meta(
     source = resolve(name_or_folder)
     with guarded(name_or_folder, source):
         config = _configuration(name_or_folder, source, num_labels, labels)
-        with torch.device("meta"):
-            kind = _model_class(name_or_folder, config, num_labels)
-            return kind.from_config(config, dtype=_dtype(dtype))
+        return _meta(name_or_folder, source, config, num_labels, dtype)
+
+
+def _meta(
+    name: str, source: ModelSource, config: PreTrainedConfig, num_labels: int | None, dtype: str
+) -> PreTrainedModel:
+    with torch.device("meta"):
+        model = _model_class(name, config, num_labels).from_config(config, dtype=_dtype(dtype))
+    D = sum(p.numel() for p in model.base_model.parameters())
+    if source.header is not None and source.header.num_weights < D:
+        raise D90Error(
+            f"model '{name}': its metadata describe a model of {D:,} parameters, more than the "
+            f"{source.header.num_weights:,} that are in the file."
+        )
+    return model
 
 
 def _model_class(name: str, config: PreTrainedConfig, num_labels: int | None) -> Any:
@@ -193,19 +214,6 @@ def _model_class(name: str, config: PreTrainedConfig, num_labels: int | None) ->
     return AutoModelForCausalLM
 
 
-def _padding_side(model: PreTrainedModel, num_labels: int | None) -> str:
-    """The side on which this model pads.
-
-    Completions end at the same position behind padding on the left, so that their logits are few.
-    Of the classifiers only XLNet pools the last position. The others find the pooled token among
-    padding on the right, which does not shift positions: they are counted from the left and ignore
-    the mask.
-    """
-    if num_labels is None:
-        return "right" if model.config.is_encoder_decoder else "left"
-    return "left" if getattr(model.config, "summary_type", None) == "last" else "right"
-
-
 @dataclass(frozen=True)
 class ModelSource:
     """Where a model is read from.
@@ -214,10 +222,17 @@ class ModelSource:
         location: a folder or a hub id.
         revision: a branch, tag or commit of the hub's repository; None for its main branch, and
             for a folder.
+        file: the GGUF file in the folder; None for safetensors.
     """
 
     location: str
     revision: str | None = None
+    file: str | None = None
+
+    @cached_property
+    def header(self) -> gguf.GgufHeader | None:
+        """Of the GGUF file, which is checked; None for safetensors."""
+        return None if self.file is None else gguf.check_gguf(Path(self.location) / self.file)
 
     @property
     def is_folder(self) -> bool:
@@ -235,24 +250,28 @@ class ModelSource:
 
 
 def resolve(name_or_folder: str) -> ModelSource:
-    """The folder, or the hub id and revision, that a model name stands for.
+    """The folder and GGUF file, or the hub id and revision, that a model name stands for.
 
     >>> resolve("roberta-base@v1.0")
     ModelSource(location='roberta-base', revision='v1.0')
 
     Raises:
-        D90Error: a packaged model that is not installed; a path where there is no folder; a
-            folder without a configuration or without safetensors; a revision that is empty, or of
-            a model that is not on the hub.
+        D90Error: a packaged model that is not installed; a path where there is no folder or file;
+            a folder without a configuration or without safetensors; a revision that is empty, or
+            of a model that is not on the hub.
     """
     if name_or_folder in PACKAGED:
-        return ModelSource(str(packaged_folder(name_or_folder)))
-    folder = as_path(name_or_folder, "model")
+        folder = packaged_path(name_or_folder)
+    else:
+        folder = as_path(name_or_folder, "model")
     if folder.is_dir():
-        _check_folder(folder)
-        return ModelSource(str(folder))
+        return ModelSource(str(folder), file=_check_folder(folder))
+    if folder.suffix.lower() == gguf.SUFFIX:
+        if not folder.is_file():
+            raise D90Error(f"model '{name_or_folder}': there is no such file.")
+        return ModelSource(str(folder.parent), file=folder.name)
     name, at, revision = name_or_folder.partition("@")
-    if at and name and (name in PACKAGED or Path(name).expanduser().is_dir()):
+    if at and name and (name in PACKAGED or Path(name).expanduser().exists()):
         raise D90Error(
             f"model '{name_or_folder}': only a model on the hub has revisions, and '{name}' is "
             f"local: leave out '@{revision}'."
@@ -281,6 +300,8 @@ def _configuration(
     name: str, source: ModelSource, num_labels: int | None, labels: Sequence[str] | None
 ) -> PreTrainedConfig:
     names: dict[str, Any] = {} if labels is None else label_maps(labels)
+    if source.header is not None:  # Checked before others read the file.
+        names["gguf_file"] = source.file
     if num_labels is not None:
         names["num_labels"] = num_labels
     if num_labels == 1:
@@ -339,7 +360,8 @@ def _check_vocabulary(name: str, source: ModelSource, tokenizer: PreTrainedToken
             "save the tokenizer there with `save_pretrained`."
         )
     names = [file for file in type(tokenizer).vocab_files_names.values() if file]
-    if source.is_folder and "tokenizer.json" in names and _find(source, "tokenizer.json") is None:
+    is_folder = source.is_folder and source.file is None
+    if is_folder and "tokenizer.json" in names and _find(source, "tokenizer.json") is None:
         missing = [file for file in names if _find(source, file) is None]
         if len(missing) > 1:
             raise D90Error(f"model '{name}': {missing[0]} of its tokenizer is missing.")
@@ -359,11 +381,18 @@ def _dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> str | None:
+    """The GGUF file that a folder's weights are in; None for safetensors."""
+    has_safetensors = any(folder.glob("*.safetensors"))
+    files = sorted(path.name for path in folder.glob(f"*{gguf.SUFFIX}"))
+    if not has_safetensors and len(files) == 1:
+        return files[0]
+    if not has_safetensors and files:
+        raise D90Error(f"model folder '{folder}' has {len(files)} GGUF files: give one of them.")
     if not (folder / "config.json").is_file():
         raise D90Error(f"model folder '{folder}' has no config.json.")
-    if any(folder.glob("*.safetensors")):
-        return
+    if has_safetensors:
+        return None
     pickles = sorted(
         path.name for suffix in ("bin", "pt", "pth") for path in folder.glob(f"*.{suffix}")
     )
@@ -431,6 +460,8 @@ def _explanation(name: str, source: ModelSource | None, error: BaseException) ->
     reason = single_line(error, 300) or type(error).__name__
     if isinstance(error, KeyError | IndexError | TypeError | AttributeError):
         reason = f"{type(error).__name__}: {reason}"
+    if source is not None and source.file is not None:
+        return f"model '{name}': its GGUF file cannot be loaded: {reason}"
     if not isinstance(error, OSError) or source is None or source.is_folder:
         return f"model '{name}' cannot be loaded for classification: {reason}"
     if "safetensors" in reason:
@@ -455,33 +486,4 @@ def _check_body(
         raise D90Error(
             f"model '{name}': {len(missing)} tensors of {part} are missing from its file or have "
             f"other shapes (the first is {missing[0]}): the weights do not match its config.json."
-        )
-
-
-def _reads_token_types(model: nn.Module) -> bool:
-    """Whether the model has a table of token types.
-
-    Its tokenizer does not say: those of ALBERT and XLNet return no token types. GPT-2 accepts them
-    without a table, and would add the embedding of token 0 to every position.
-    """
-    return any(
-        name.endswith("seg_embed") or (name.endswith("token_type_embeddings.weight") and len(p) > 1)
-        for name, p in model.named_parameters()
-    )
-
-
-def _give_pad_token(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Decoders often have no padding token: the end-of-text token is used."""
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise D90Error(f"model '{name}': its tokenizer has no padding or end-of-text token.")
-        tokenizer.pad_token = tokenizer.eos_token
-    model.config.pad_token_id = tokenizer.pad_token_id
-    embeddings = model.get_input_embeddings()
-    rows = embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else len(tokenizer)
-    tokens = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
-    if tokens > rows:
-        raise D90Error(
-            f"model '{name}': its tokenizer has {tokens} tokens and its embedding table only "
-            f"{rows} rows."
         )

