@@ -133,6 +133,21 @@ def test_without_a_network_the_error_is_quick(
     assert config.HF_HUB_OFFLINE is False
 
 
+def test_gsm8k_is_generation_scored_by_its_answers(hub: dict[tuple[str, str], Any]) -> None:
+    columns = {"question": ["1 + 1?", "2 + 2?"], "answer": ["1+1=2\n#### 2", "2+2=4\n#### 4"]}
+    split = Dataset.from_dict(columns)
+    hub["openai/gsm8k", "main"] = DatasetDict({"train": split, "test": split})
+    task = load_task("gsm8k")
+    assert (task.kind, task.metric, task.text_columns) == ("generation", "exact_match", ("prompt",))
+    assert (list(task.evaluation), task.train.texts[1]) == (["test"], ("2 + 2?",))
+    assert task.train.labels == ("1+1=2\n#### 2", "2+2=4\n#### 4")
+    assert task.options == {"answer_pattern": "#### (-?[0-9.,]+)", "max_new_tokens": "256"}
+    assert load_task("gsm8k", max_new_tokens=400).options["max_new_tokens"] == "400"
+    assert load_task("gsm8k", answer_pattern="[0-9]").options["answer_pattern"] == "[0-9]"
+    # What needs no decoding does not decode.
+    assert load_task("gsm8k", metric="token_accuracy").options == {}
+
+
 def test_stsb_is_regression(hub: dict[tuple[str, str], DatasetDict]) -> None:
     features = {
         "sentence1": Value("string"),

@@ -23,8 +23,8 @@ MODEL_HELP = (
     "id (NAME@REVISION)."
 )
 TASK_HELP = (
-    "mrpc, qqp, sst2, mnli, anli, yelp, stsb, wordnet-supersense, wordnet-hypernym, or a folder "
-    "with train and validation files (JSON lines, CSV, TSV or Parquet)."
+    "mrpc, qqp, sst2, mnli, anli, yelp, stsb, gsm8k, wordnet-supersense, wordnet-hypernym, or a "
+    "folder with train and validation files (JSON lines, CSV, TSV or Parquet)."
 )
 
 TEXT_COLUMNS_HELP = "Column of the text, or two columns for pairs."
@@ -346,6 +346,20 @@ def data_options(
     label_column: Annotated[
         str | None, option(LABEL_COLUMN_HELP, DATA, show_default="label")
     ] = None,
+    answer_pattern: Annotated[
+        str | None,
+        option(
+            "Regular expression: exact_match compares what its last match (its first group) "
+            "selects in the decoded text and in the completion.",
+            DATA,
+            metavar="REGEX",
+            show_default="the whole completion; that of gsm8k",
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        option("Most tokens decoded for --answer-pattern.", DATA, show_default="256"),
+    ] = None,
     head_seed: Annotated[int, option("Seed of the head's initialization.", DATA)] = 0,
 ) -> Mapping[str, Any]:
     """Keywords of `d90.experiments.problem.load_problem`."""
@@ -356,6 +370,8 @@ def data_options(
         "metric": metric,
         "text_columns": None if text_columns is None else names(text_columns),
         "label_column": label_column,
+        "answer_pattern": answer_pattern,
+        "max_new_tokens": max_new_tokens,
         "head_seed": head_seed,
     }
 

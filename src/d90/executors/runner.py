@@ -127,7 +127,7 @@ class TrialRunner:
             self.data = tokenize(
                 task,
                 tokenizer,
-                kind=kind_of(task).on(self.model),
+                kind=kind_of(task).on(self.model, tokenizer, longest),
                 max_length=max_length,
                 max_train_eval_samples=max_train_eval_samples,
             )

@@ -34,6 +34,9 @@ from d90.storage.store import Store
 from d90.tasks import Task
 from d90.training import TrainConfig
 
+FRACTIONS = ("accuracy", "exact_match", "choice_accuracy")
+"""Metrics that are a fraction of the evaluation examples, with its binomial noise."""
+
 PACKAGES = ("d90", "torch", "transformers", "accelerate", "optuna", "scikit-learn")
 """Packages whose versions a summary records."""
 
@@ -56,6 +59,8 @@ def measure(
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     metric: str | None = None,
+    answer_pattern: str | None = None,
+    max_new_tokens: int | None = None,
     criterion: str | None = None,
     dtype: str = "float32",
     head_seed: int = 0,
@@ -101,6 +106,8 @@ def measure(
         text_columns=text_columns,
         label_column=label_column,
         metric=metric,
+        answer_pattern=answer_pattern,
+        max_new_tokens=max_new_tokens,
         criterion=criterion,
         dtype=dtype,
         head_seed=head_seed,
@@ -169,7 +176,7 @@ def summarize(
     """The summary of a study's results."""
     problem, target_fraction = study.problem, study.protocol.target_fraction
     size = len(problem.task.evaluation[problem.task.primary])
-    has_noise = problem.criterion in ("accuracy", *SMOOTH)
+    has_noise = problem.criterion in (*FRACTIONS, *SMOOTH)
     estimated = estimate(
         study.scored(results),
         majority=problem.floor,

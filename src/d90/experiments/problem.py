@@ -159,6 +159,8 @@ def load_problem(
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     metric: str | None = None,
+    answer_pattern: str | None = None,
+    max_new_tokens: int | None = None,
     criterion: str | None = None,
     dtype: str = "float32",
     head_seed: int = 0,
@@ -175,8 +177,8 @@ def load_problem(
         training: configuration of training in a subspace.
         baseline_training: of full fine-tuning; by default `training` with AdamW and weight decay.
         max_length: maximum number of tokens per example.
-        max_train_samples, max_eval_samples, task_kind, text_columns, label_column, metric: as in
-            `load_task`.
+        max_train_samples, max_eval_samples, task_kind, text_columns, label_column, metric,
+            answer_pattern, max_new_tokens: as in `load_task`.
         criterion: what trials are scored by: the task's metric, the default, or for classification
             `brier` or `nll`.
         dtype: weight dtype; overrides the checkpoint's.
@@ -201,6 +203,8 @@ def load_problem(
             text_columns=text_columns,
             label_column=label_column,
             metric=metric,
+            answer_pattern=answer_pattern,
+            max_new_tokens=max_new_tokens,
             max_train_samples=max_train_samples,
             max_eval_samples=max_eval_samples,
         )

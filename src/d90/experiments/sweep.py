@@ -34,6 +34,8 @@ TASK_OPTIONS = (
     "task_kind",
     "text_columns",
     "label_column",
+    "answer_pattern",
+    "max_new_tokens",
 )
 """Arguments of `load_problem` that belong to `load_task`."""
 

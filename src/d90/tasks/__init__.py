@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from d90.errors import D90Error, unknown_name
+from d90.tasks.decoding import GSM8K
 from d90.tasks.hub import HubTask
 from d90.tasks.kinds import KINDS, Kind, find_kind, kind_of, known_metrics
 from d90.tasks.limits import limited_rows
@@ -54,6 +55,14 @@ TASKS: dict[str, Callable[[], Tables]] = {
     # Yelp polarity has no validation split.
     "yelp": HubTask("fancyzhx/yelp_polarity", "plain_text", evaluation={"test": ("test",)}).read,
     "stsb": HubTask("nyu-mll/glue", "stsb").read,
+    # GSM8K has no validation split.
+    "gsm8k": HubTask(
+        "openai/gsm8k",
+        "main",
+        evaluation={"test": ("test",)},
+        columns={"question": "prompt", "answer": "completion"},
+        options={"answer_pattern": GSM8K},
+    ).read,
     "wordnet-supersense": partial(read_bundled, "wordnet-supersense"),
     "wordnet-hypernym": partial(read_bundled, "wordnet-hypernym"),
 }
@@ -66,6 +75,8 @@ def load_task(
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     metric: str | None = None,
+    answer_pattern: str | None = None,
+    max_new_tokens: int | None = None,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
     seed: int = 0,
@@ -78,6 +89,9 @@ def load_task(
         text_columns: one or two columns; found by name if None.
         label_column: `label` if None.
         metric: one of the kind's; its first, such as accuracy, if None.
+        answer_pattern: in generation, a regular expression: `exact_match`, then the default, is
+            of what its last match selects in the decoded text and in the completion.
+        max_new_tokens: the most tokens that are decoded for it; 256 if None.
         max_train_samples: maximum number of training examples: the first of a seeded shuffle.
         max_eval_samples: the same, for each evaluation split.
         seed: of the shuffle that the limits use; nothing else depends on it.
@@ -85,7 +99,7 @@ def load_task(
     Raises:
         D90Error: unknown task, kind, column or metric; a file missing or malformed; labels of no
             kind, missing, out of range or all the same; an empty split; a hub data set that cannot
-            be reached.
+            be reached; an option that is not of the kind or of the metric.
 
     >>> task = load_task("wordnet-hypernym", max_eval_samples=500)
     >>> task.text_columns, task.labels, task.metric, len(task.train)
@@ -111,7 +125,12 @@ def load_task(
             f"max_train_samples {max_train_samples} keeps only one {kind.label} of "
             f"{tables.train.where}: increase it."
         )
-    options = kind.options(train.labels)
+    given = {"answer_pattern": answer_pattern, "max_new_tokens": max_new_tokens}
+    texts_given = {name: str(value) for name, value in given.items() if value is not None}
+    options = {
+        **kind.options(train.labels),
+        **kind.given_options(metric, texts_given, tables.options),
+    }
     metric = kind.of(names, options).check_metric(metric)
     evaluation = {
         key: split(index, max_eval_samples, "max_eval_samples")

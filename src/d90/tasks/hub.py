@@ -24,6 +24,8 @@ class HubTask:
         config: its configuration.
         train: the hub's splits that form the training split.
         evaluation: for each evaluation split, the hub's splits that form it.
+        columns: other names of some columns, by their names on the hub.
+        options: as in `Tables`.
     """
 
     path: str
@@ -32,6 +34,8 @@ class HubTask:
     evaluation: Mapping[str, Sequence[str]] = field(
         default_factory=lambda: {"validation": ("validation",)}
     )
+    columns: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def read(self) -> Tables:
         """The splits.
@@ -49,6 +53,7 @@ class HubTask:
                 for column, feature in features.items()
                 if hasattr(feature, "names")  # a ClassLabel
             },
+            options=self.options,
         )
 
     def _load(self) -> Any:
@@ -70,7 +75,8 @@ class HubTask:
 
         joined = datasets.concatenate_datasets([data[part] for part in parts])
         where = f"{self.path} ({self.config}) {'+'.join(parts)}"
-        return Table(where=where, columns=joined.to_dict())
+        columns = {self.columns.get(name, name): of for name, of in joined.to_dict().items()}
+        return Table(where=where, columns=columns)
 
 
 @contextmanager

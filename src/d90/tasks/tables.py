@@ -60,11 +60,13 @@ class Tables:
         train: the rows to train on.
         evaluation: the splits to evaluate on, the primary one first.
         classes: the names of the classes of a column of integers, if the source defines them.
+        options: of the task, where the user gives none (`Kind.given_options`).
     """
 
     train: Table
     evaluation: Mapping[str, Table]
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def all(self) -> tuple[Table, ...]:
         """Every table, the training split first."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from d90.errors import unknown_name
+from d90.errors import D90Error, unknown_name
 from d90.search.criteria import short_reference
 from d90.tasks.tables import (
     Table,
@@ -128,6 +128,26 @@ class Kind(ABC):
         return {}
 
     @classmethod
+    def given_options(
+        cls, metric: str | None, given: Mapping[str, str], usual: Mapping[str, str]
+    ) -> dict[str, str]:
+        """What a task keeps of the options that a user gives.
+
+        Args:
+            metric: that the user gives.
+            given: by name.
+            usual: those of a named task, where none is given.
+
+        Raises:
+            D90Error: one is not of this kind, or not of this metric.
+        """
+        if given:
+            raise D90Error(
+                f"{', '.join(given)}: for tasks of generation, and this one is of {cls.name}."
+            )
+        return {}
+
+    @classmethod
     @abstractmethod
     def of(cls, labels: tuple[str, ...], options: Mapping[str, str]) -> Kind:
         """The kind of a task, from the names of its classes and its `options`.
@@ -177,8 +197,19 @@ class Kind(ABC):
 
     # The model.
 
-    def on(self, model: nn.Module) -> Kind:
-        """The kind for a model of transformers."""
+    def on(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        longest: int | None = None,
+    ) -> Kind:
+        """The kind for a model of transformers.
+
+        Args:
+            model: as loaded.
+            tokenizer: of the model; needed where texts are decoded.
+            longest: how many tokens the model takes.
+        """
         return self
 
     def from_initial(

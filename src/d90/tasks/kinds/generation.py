@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,21 @@ from torch.nn.utils.rnn import pad_sequence
 
 from d90.errors import D90Error
 from d90.search.criteria import PRETRAINED_MODEL
+from d90.tasks.completions import (
+    METRICS,
+    pack,
+    read_completions,
+    read_messages,
+    tokens_right,
+)
+from d90.tasks.decoding import (
+    MAX_NEW_TOKENS,
+    align_left,
+    compile_pattern,
+    decode,
+    end_tokens,
+    find_answer,
+)
 from d90.tasks.kinds.base import BatchPredictions, Kind, Predictions
 from d90.tasks.tables import Table, Tables
 from d90.tasks.task import Split
@@ -29,39 +45,6 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The target of a position whose token is not predicted (`cross_entropy`'s `ignore_index`)."""
 
-ROLES = ("system", "user", "assistant")
-
-
-def token_accuracy(tokens: Sequence[int], right: Sequence[int]) -> float:
-    """The fraction of all completion tokens that are predicted, given those before them.
-
-    >>> token_accuracy([4, 6], [4, 1])
-    0.5
-    """
-    return sum(right) / sum(tokens)
-
-
-def exact_match(tokens: Sequence[int], right: Sequence[int]) -> float:
-    """The fraction of completions that greedy decoding gives, token for token.
-
-    It gives a completion if and only if each of its tokens is the most probable one after those
-    before it, so that nothing has to be decoded.
-
-    >>> exact_match([4, 6], [4, 1])
-    0.5
-    """
-    return sum(map(int.__eq__, tokens, right)) / len(tokens)
-
-
-METRICS: dict[str, Callable[[Sequence[int], Sequence[int]], float]] = {
-    "token_accuracy": token_accuracy,
-    "exact_match": exact_match,
-}
-
-
-CONSTANTS = {"token_accuracy": "majority token", "exact_match": "majority completion"}
-"""What the best constant prediction is called, by metric."""
-
 
 @dataclass(frozen=True)
 class Generation(Kind):
@@ -70,20 +53,34 @@ class Generation(Kind):
     A text alone is a completion without a prompt, and of a conversation the last message is the
     completion. In a `Split`, the texts of an example are its prompt, or nothing, or the role and
     content of each message; the label is the completion. Of a `TokenizedSplit`, the label is the
-    number of tokens of the completion, which are the last ones of the example.
+    number of tokens of the completion, which are the last ones of the example. A prediction is
+    `pack`ed.
+
+    An example matches exactly if greedy decoding gives its completion, which it does if and only if
+    each token is the most probable one after those before it: nothing has to be decoded. With an
+    `answer_pattern` it matches if the answer in the decoded text is that in the completion.
 
     The loss is `nll`, in nats a token of the completions. Its skill is 0 for the pretrained model.
     The floor of a metric is the score of the pretrained model or of the best constant prediction,
     whichever is larger.
 
     Attributes:
+        answer_pattern: what selects the answer (`d90.tasks.decoding.find_answer`); None for the
+            whole completion.
+        max_new_tokens: the most tokens that are decoded.
         is_encoder_decoder: whether the model reads the prompt apart.
+        tokenizer: of the model.
+        longest: how many tokens the model takes, if known.
         initial: the scores of the pretrained model on the primary split; empty if not known.
         constants: of each metric, the score of the best constant prediction there.
         floor_tokens: how many tokens are right at the floor of `token_accuracy`.
     """
 
+    answer_pattern: str | None = None
+    max_new_tokens: int = MAX_NEW_TOKENS
     is_encoder_decoder: bool = False
+    tokenizer: PreTrainedTokenizerBase | None = field(default=None, compare=False, repr=False)
+    longest: int | None = None
     initial: Mapping[str, float] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
     floor_tokens: float = -math.inf
@@ -129,7 +126,7 @@ class Generation(Kind):
 
     @classmethod
     def read(cls, tables: Tables, column: str) -> tuple[tuple[str, ...], list[list[str]]]:
-        labels = [_completions(table, column) for table in tables.all()]
+        labels = [read_completions(table, column) for table in tables.all()]
         if len(set(labels[0])) < 2:
             raise D90Error(
                 f"{tables.train.where}: every completion in column '{column}' is the same."
@@ -145,33 +142,66 @@ class Generation(Kind):
         values = table.column(columns[0])
         if not any(isinstance(values[row], list) for row in rows):
             return super().read_texts(table, columns, rows)
-        found = [_messages(table, columns[0], row)[:-1] for row in rows]
+        found = [read_messages(table, columns[0], row)[:-1] for row in rows]
         return tuple(tuple(part for message in prompt for part in message) for prompt in found)
 
     @classmethod
-    def of(cls, labels: tuple[str, ...], options: Mapping[str, str]) -> Generation:
-        if labels or options:
-            raise D90Error(f"options of a generation: expected none, got {dict(options)}.")
-        return cls()
+    def given_options(
+        cls, metric: str | None, given: Mapping[str, str], usual: Mapping[str, str]
+    ) -> dict[str, str]:
+        if metric not in (None, "exact_match"):
+            if given:
+                raise D90Error(f"{', '.join(given)}: for exact_match, and the metric is {metric}.")
+            return {}
+        options = {**usual, **given}
+        if options and "answer_pattern" not in options:
+            raise D90Error("max_new_tokens: nothing is decoded without answer_pattern.")
+        return {"max_new_tokens": str(MAX_NEW_TOKENS), **options} if options else {}
 
-    def on(self, model: nn.Module) -> Generation:
+    @classmethod
+    def of(cls, labels: tuple[str, ...], options: Mapping[str, str]) -> Generation:
+        if not labels and not options:
+            return cls()
+        if labels or options.keys() != {"answer_pattern", "max_new_tokens"}:
+            raise D90Error(
+                "options of a generation: expected answer_pattern and max_new_tokens, or none, got "
+                f"{dict(options)}."
+            )
+        compile_pattern(options["answer_pattern"])
+        limit = options["max_new_tokens"]
+        if not limit.isdecimal() or not 1 <= len(limit) <= 6 or int(limit) < 1:
+            raise D90Error(f"max_new_tokens {limit:.20}: expected 1 to 999,999.")
+        return cls(options["answer_pattern"], int(limit))
+
+    def check_metric(self, metric: str | None) -> str:
+        """As of every kind; the default is that of the answers where they have a pattern."""
+        return super().check_metric(metric or ("exact_match" if self.answer_pattern else None))
+
+    def on(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        longest: int | None = None,
+    ) -> Generation:
         config: Any = model.config
-        return replace(self, is_encoder_decoder=config.is_encoder_decoder)
+        is_apart: bool = config.is_encoder_decoder
+        return replace(self, is_encoder_decoder=is_apart, tokenizer=tokenizer, longest=longest)
 
     def from_initial(
         self, split: TokenizedSplit, labels: Sequence[int], predicted: Predictions
     ) -> Generation:
-        completions = Counter(map(tuple, split.ends(split.labels)))
-        tokens = Counter(token for row in completions.elements() for token in row)
+        completions = split.ends(split.labels)
+        tokens = Counter(chain.from_iterable(completions))
+        answers = Counter(map(self._answer if self.answer_pattern else tuple, completions))
         commonest = max(tokens.values())
         return replace(
             self,
             initial=self.scores(labels, predicted),
             constants={
                 "token_accuracy": commonest / tokens.total(),
-                "exact_match": max(completions.values()) / len(split),
+                "exact_match": max(answers.values()) / len(split),
             },
-            floor_tokens=max(commonest, sum(predicted.values)),
+            floor_tokens=max(commonest, tokens_right(predicted.values)),
         )
 
     @property
@@ -189,8 +219,11 @@ class Generation(Kind):
         return max(self.initial[metric], self.constants[metric])
 
     def reference_of(self, metric: str) -> str:
-        is_constant = self.constant_score(metric, ()) > self.initial[metric]
-        return CONSTANTS[metric] if is_constant else PRETRAINED_MODEL
+        if self.constant_score(metric, ()) == self.initial[metric]:
+            return PRETRAINED_MODEL
+        if metric == "token_accuracy":
+            return "majority token"
+        return "majority answer" if self.answer_pattern else "majority completion"
 
     @property
     def model_options(self) -> Mapping[str, Any]:
@@ -208,7 +241,8 @@ class Generation(Kind):
         The end-of-text token follows a completion; a plain text is truncated to `max_length`.
 
         Raises:
-            D90Error: a completion without tokens; too many tokens; no chat template.
+            D90Error: a completion without tokens, or without an answer; too many tokens; no chat
+                template.
         """
         pieces: list[list[int]] = []
         counts: list[int] = []
@@ -220,6 +254,8 @@ class Generation(Kind):
             if not target:
                 raise D90Error(f"{where}: its completion has no token to predict.")
             _check_length(self.is_encoder_decoder, len(prompt), len(target), max_length, where)
+            if self.answer_pattern is not None:
+                self._check_answer(completion, target, len(prompt), where)
             pieces.append(prompt + target)
             counts.append(len(target))
         return encode_pieces(pieces, counts)
@@ -251,6 +287,38 @@ class Generation(Kind):
             prompt.pop()
         # The first token is not predicted where nothing is before it.
         return (prompt, target) if prompt else (target[:1], target[1:])
+
+    def _answer(self, tokens: Sequence[int]) -> str | None:
+        """The answer in a text of these tokens."""
+        assert self.tokenizer is not None and self.answer_pattern is not None
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        text: Any = self.tokenizer.decode(list(tokens), **options)
+        return find_answer(compile_pattern(self.answer_pattern), text)
+
+    def _check_answer(self, completion: str, target: list[int], prompt: int, where: str) -> None:
+        """Check that an example has an answer, which its tokens have too, and room for another.
+
+        Raises:
+            D90Error: not so.
+        """
+        answer = find_answer(compile_pattern(self.answer_pattern or ""), completion)
+        if answer is None:
+            raise D90Error(
+                f"{where}: answer_pattern {self.answer_pattern!r:.60} has no match in its "
+                f"completion {completion[-40:]!r}."
+            )
+        if self.tokenizer is not None and self._answer(target) != answer:
+            raise D90Error(
+                f"{where}: its answer {answer!r:.40} is not in the tokens of its completion, by "
+                "the tokenizer of this model: take another answer_pattern or model."
+            )
+        needed = self.max_new_tokens + (0 if self.is_encoder_decoder else prompt)
+        if self.longest is not None and needed > self.longest:
+            raise D90Error(
+                f"{where}: {prompt:,} tokens of prompt and max_new_tokens "
+                f"{self.max_new_tokens:,}, above the {self.longest:,} tokens that the model takes: "
+                "lower max_new_tokens."
+            )
 
     def collate(
         self, padding: PaddingSpec, split: TokenizedSplit, rows: Sequence[int], device: torch.device
@@ -321,10 +389,28 @@ class Generation(Kind):
     def predict(
         self, model: nn.Module, inputs: Mapping[str, Tensor], labels: Tensor
     ) -> BatchPredictions:
-        """The number of tokens of each completion that are predicted."""
+        """How many tokens of each completion are predicted, and whether it matches (`pack`)."""
         logits, targets = self._logits(model, inputs)
         nll = _nll(logits, targets)
-        return BatchPredictions((logits.argmax(-1) == targets).sum(1), nll[None], nll.isfinite())
+        right = (logits.argmax(-1) == targets).sum(1)
+        # Nothing is decoded from what is an error.
+        is_decoded = self.answer_pattern is not None and bool(nll.isfinite())
+        is_exact = self._is_answered(model, inputs, labels) if is_decoded else right == labels
+        return BatchPredictions(pack(right, is_exact), nll[None], nll.isfinite())
+
+    def _is_answered(
+        self, model: nn.Module, inputs: Mapping[str, Tensor], counts: Tensor
+    ) -> Tensor:
+        """Whether the decoded answer is that of the completion, shape (rows,)."""
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        prompts = {"input_ids": ids, "attention_mask": mask}
+        if not self.is_encoder_decoder:
+            prompts = align_left(ids, mask, counts)
+        ends = end_tokens(model, self.tokenizer)
+        found = decode(model, prompts, max_new_tokens=self.max_new_tokens, ends=ends)
+        expected = [row[row != IGNORED].tolist() for row in inputs["targets"].cpu()]
+        pairs = zip(map(self._answer, expected), map(self._answer, found), strict=True)
+        return torch.tensor([answer == other for answer, other in pairs], device=ids.device)
 
     def score(self, metric: str, labels: Sequence[int], values: Sequence[int]) -> float:
         return METRICS[metric](labels, values)
@@ -336,7 +422,7 @@ class Generation(Kind):
 
     def has_collapsed(self, values: Sequence[int], score: float) -> bool:
         """Whether no more tokens are right than at the floor, if that is known."""
-        return sum(values) <= self.floor_tokens
+        return tokens_right(values) <= self.floor_tokens
 
     def interpret(self, logits: Tensor) -> NDArray[np.float64]:
         raise D90Error("predictions of single examples are not for generation.")
@@ -356,47 +442,6 @@ def _nll(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _padded(rows: Sequence[Tensor], value: int, side: str) -> Tensor:
     return pad_sequence(list(rows), batch_first=True, padding_value=value, padding_side=side)
-
-
-def _completions(table: Table, column: str) -> list[str]:
-    """The completions: texts, or the last messages of conversations.
-
-    Raises:
-        D90Error: one is empty, missing or no text.
-    """
-    found = []
-    for row, value in enumerate(table.column(column)):
-        if isinstance(value, list):
-            value = _messages(table, column, row)[-1][1]
-        if not isinstance(value, str) or not value:
-            problem = "empty completion" if value in (None, "") else f"{value!r:.40} is no text"
-            raise D90Error(f"{table.where}, row {row + 1}: {problem} in column '{column}'.")
-        found.append(value)
-    return found
-
-
-def _messages(table: Table, column: str, row: int) -> list[tuple[str, str]]:
-    """The role and content of each message of a conversation.
-
-    Raises:
-        D90Error: it is no such list, or its last message is not the assistant's.
-    """
-    value = table.column(column)[row]
-    where = f"{table.where}, row {row + 1}, column '{column}'"
-    found = []
-    for message in value if isinstance(value, list) else ():
-        role, content = (
-            (message.get("role"), message.get("content")) if isinstance(message, dict) else ("", "")
-        )
-        if role not in ROLES or not isinstance(content, str):
-            raise D90Error(
-                f"{where}: a message has a role ({', '.join(ROLES)}) and a text as its content, "
-                f"got {message!r:.60}."
-            )
-        found.append((role, content))
-    if len(found) < 2 or found[-1][0] != "assistant":
-        raise D90Error(f"{where}: expected two messages or more, the last one the assistant's.")
-    return found
 
 
 def _templated(

@@ -1,0 +1,96 @@
+"""Completions: how tables have them, and what predictions of them score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from d90.errors import D90Error
+from d90.tasks.tables import Table
+
+ROLES = ("system", "user", "assistant")
+
+
+def pack(right: Tensor, is_exact: Tensor) -> Tensor:
+    """The prediction of each row: how many tokens are right, and in the last bit `is_exact`.
+
+    >>> import torch
+    >>> pack(torch.tensor([3, 2]), torch.tensor([False, True])).tolist()
+    [6, 5]
+    """
+    return 2 * right + is_exact
+
+
+def tokens_right(values: Sequence[int]) -> int:
+    """How many tokens are right in all rows together.
+
+    >>> tokens_right([6, 5])
+    5
+    """
+    return sum(value >> 1 for value in values)
+
+
+def token_accuracy(tokens: Sequence[int], values: Sequence[int]) -> float:
+    """The fraction of all completion tokens that are predicted, given those before them.
+
+    >>> token_accuracy([4, 6], [8, 2])
+    0.5
+    """
+    return tokens_right(values) / sum(tokens)
+
+
+def exact_match(tokens: Sequence[int], values: Sequence[int]) -> float:
+    """The fraction of completions, or of their answers, that greedy decoding gives.
+
+    >>> exact_match([4, 6], [9, 2])
+    0.5
+    """
+    return sum(value & 1 for value in values) / len(values)
+
+
+METRICS: dict[str, Callable[[Sequence[int], Sequence[int]], float]] = {
+    "token_accuracy": token_accuracy,
+    "exact_match": exact_match,
+}
+
+
+def read_completions(table: Table, column: str) -> list[str]:
+    """The completions: texts, or the last messages of conversations.
+
+    Raises:
+        D90Error: one is empty, missing or no text.
+    """
+    found = []
+    for row, value in enumerate(table.column(column)):
+        if isinstance(value, list):
+            value = read_messages(table, column, row)[-1][1]
+        if not isinstance(value, str) or not value:
+            problem = "empty completion" if value in (None, "") else f"{value!r:.40} is no text"
+            raise D90Error(f"{table.where}, row {row + 1}: {problem} in column '{column}'.")
+        found.append(value)
+    return found
+
+
+def read_messages(table: Table, column: str, row: int) -> list[tuple[str, str]]:
+    """The role and content of each message of a conversation.
+
+    Raises:
+        D90Error: it is no such list, or its last message is not the assistant's.
+    """
+    value = table.column(column)[row]
+    where = f"{table.where}, row {row + 1}, column '{column}'"
+    found = []
+    for message in value if isinstance(value, list) else ():
+        role, content = (
+            (message.get("role"), message.get("content")) if isinstance(message, dict) else ("", "")
+        )
+        if role not in ROLES or not isinstance(content, str):
+            raise D90Error(
+                f"{where}: a message has a role ({', '.join(ROLES)}) and a text as its content, "
+                f"got {message!r:.60}."
+            )
+        found.append((role, content))
+    if len(found) < 2 or found[-1][0] != "assistant":
+        raise D90Error(f"{where}: expected two messages or more, the last one the assistant's.")
+    return found
