@@ -9,6 +9,7 @@ import pytest
 import torch
 from examples import accelerate_loop, trainer
 from safetensors.torch import load_file
+from tests.helpers import tiny
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
@@ -63,3 +64,17 @@ def test_peft(ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
         expected = done.model.eval()(tokens).logits
         torch.testing.assert_close(merged(tokens).logits, expected)
         assert not torch.allclose(base(tokens).logits, expected)
+
+
+def test_grpo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("peft")
+    pytest.importorskip("trl")
+    from examples import grpo
+
+    assert grpo.is_right([" 85. This is", " 8 5", " five"], answer=[85, 85, 5]) == [1, 0, 0]
+    words = tiny.tokenizer(["+", "=", "0", "1", "2"])
+    tiny.write_language_model(tmp_path / "model", "llama", words)
+    done = grpo.main(str(tmp_path / "model"), STEPS, D, 1, 8, str(tmp_path / "run"))
+    assert isinstance(done.model, nn.Module) and moved(done.model)
+    assert f"{D} parameters: reward 0." in capsys.readouterr().out
+    assert saved(tmp_path / "run" / "adapter_model.safetensors") == D

@@ -190,6 +190,45 @@ def test_merged(method: str, tmp_path: Path) -> None:
     assert torch.equal(logits(loaded), logits(merged))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_merged_in_place(method: str) -> None:
+    """What TRL does to send the weights to vLLM."""
+    base, model = logits(tiny("Bert")), trained(method=method)
+    after, before = logits(model), [name for name, _ in model.named_parameters()]
+    model.merge_adapter(safe_merge=True)
+    sent = {
+        name.removeprefix("base_model.model."): parameter
+        for name, parameter in model.named_parameters()
+        if model.prefix not in name
+    }
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 40
+    assert torch.equal(logits(model), after)
+    model.unmerge_adapter()
+    assert [name for name, _ in model.named_parameters()] == before
+    assert torch.equal(logits(model), after)
+    # Disabling the adapter unmerges it.
+    model.merge_adapter()
+    with model.disable_adapter():
+        assert torch.equal(logits(model), base)
+        with pytest.raises(D90Error, match="the adapter is disabled"):
+            model.merge_adapter()
+    assert [name for name, _ in model.named_parameters()] == before
+    model.merge_adapter()
+    merged = dict(model.merge_and_unload().named_parameters())
+    assert {*sent} == {*merged} and [*merged] == [n for n, _ in tiny("Bert").named_parameters()]
+    assert all(torch.equal(sent[name], parameter) for name, parameter in merged.items())
+
+
+def test_not_finite() -> None:
+    model = adapted()
+    for vector in model.parameters():
+        vector.data.fill_(torch.inf)
+    with pytest.raises(D90Error, match="not finite"):
+        model.merge_adapter(safe_merge=True)
+    with pytest.raises(D90Error, match="not finite"):
+        model.merge_and_unload(safe_merge=True)
+
+
 def test_merged_with_ties() -> None:
     tokens = batch()["input_ids"]
     model = adapted(tiny("GPT2", head="LMHeadModel"), task_type="CAUSAL_LM")
@@ -235,6 +274,12 @@ def test_another_base_is_refused(change: Any, folder: Path) -> None:
     assert not hasattr(model, "subspace")
 
 
+def test_another_dtype_is_named(folder: Path) -> None:
+    assert json.loads((folder / "adapter_config.json").read_text())["dtype"] == "float32"
+    with pytest.raises(D90Error, match=r"to float32 weights, .* bfloat16\. Load .*=torch.float32"):
+        PeftModel.from_pretrained(tiny("Bert").to(torch.bfloat16), str(folder))
+
+
 def test_a_config_serves_twice() -> None:
     config = D90Config(d=10)
     for seed in range(2):
@@ -274,8 +319,6 @@ def test_one_adapter_at_a_time(folder: Path) -> None:
     model.load_adapter(str(folder), "default")
     expected = PeftModel.from_pretrained(tiny("Bert"), str(folder))
     assert torch.equal(logits(model), logits(expected))
-    with pytest.raises(D90Error, match="call merge_and_unload"):
-        model.merge_adapter()
     attached = tiny("Bert")
     attach(attached, d=5)
     with pytest.raises(D90Error, match="in a subspace already"):

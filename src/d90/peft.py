@@ -14,9 +14,10 @@ trainable params: 5 || all params: 237 || trainable%: 2.1097
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import chain
 from typing import Any, NoReturn, cast
 
 import torch
@@ -68,7 +69,8 @@ class D90Config(PeftConfig):
         head_seed: where given, the head (every weight outside the base model) is first made from
             this seed, as `d90.models.loading.load` makes a new one: 0 <= head_seed < 2^64. Where
             None, it is the head that the model came with.
-        base: fingerprint of the model that the numbers belong to, filled in by `get_peft_model`.
+        base, dtype: fingerprint and dtype of the weights that z belongs to, filled in by
+            `get_peft_model`.
         scheme: of the random numbers.
 
     Raises:
@@ -84,6 +86,7 @@ class D90Config(PeftConfig):
     seed: int = 0
     head_seed: int | None = None
     base: str | None = None
+    dtype: str | None = None
     scheme: str = philox.SCHEME
 
     def __post_init__(self) -> None:
@@ -139,6 +142,7 @@ class D90Layer(nn.Module, BaseTunerLayer):
         """Switch the subspace on or off."""
         if enabled == (not self.disable_adapters):
             return
+        self.unmerge()
         self._disable_adapters = not enabled
         if not enabled:
             self._show_base()
@@ -164,9 +168,32 @@ class D90Layer(nn.Module, BaseTunerLayer):
             if vector is not None and self._name in names:
                 vector.requires_grad = requires_grad
 
+    @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Refused: theta is in the model's places anyway, and theta_0 is kept."""
-        raise D90Error("a d90 adapter is not merged in place: call merge_and_unload().")
+        """Show theta as the model's parameters, by their names, until `unmerge`.
+
+        In TRL, vLLM receives the weights in this way. z stays what is trained.
+        """
+        if self.disable_adapters:
+            raise D90Error("the adapter is disabled: call merge_adapter() while it is enabled.")
+        subspace = self._above[1]
+        subspace.materialize()
+        theta = {sites: getattr(*sites[0]) for sites in subspace.sites.values()}
+        if safe_merge:
+            _check_finite(theta.values())
+        for sites, tensor in theta.items():
+            parameter = nn.Parameter(tensor.detach(), requires_grad=False)
+            for module, attribute in sites:
+                module._parameters[attribute] = parameter
+        self.merged_adapters = [self._name]
+
+    def unmerge(self) -> None:
+        """Undo `merge`: the model's parameters are z and lam."""
+        if not self.merged:
+            return
+        for module, attribute in chain.from_iterable(self._above[1].sites.values()):
+            del module._parameters[attribute]
+        self.merged_adapters = []
 
     def _get_available_adapters(self) -> set[str]:
         return {self._name}
@@ -192,7 +219,7 @@ class D90Layer(nn.Module, BaseTunerLayer):
 class D90Model(BaseTuner):
     """A model in a subspace, as PEFT holds it. One adapter at a time; it may be replaced."""
 
-    prefix = "d90_"
+    prefix = NAME
     tuner_layer_cls = D90Layer
     target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # as PEFT declares it
 
@@ -221,19 +248,15 @@ class D90Model(BaseTuner):
         config = cast(D90Config, self.peft_config[adapter_name])
         if config.head_seed is not None:
             _make_head(model, config.head_seed)
-        base = _fingerprint(model)
+        base, dtype = _fingerprint(model), _dtype(model)
         if config.base not in (None, base):
-            raise D90Error(
-                "the adapter belongs to another model: its weights, its head's or which of them "
-                "are frozen differ. Load the checkpoint it was trained on, in the same dtype; a "
-                "new head is random each time unless D90Config has a head_seed."
-            )
+            raise _other_model(config.dtype or dtype, dtype)
         subspace = attach(model, **config.subspace.to_dict())
         layer = D90Layer(model, subspace, adapter_name)
         layer.set_adapter(adapter_name, inference_mode=config.inference_mode)
         subspace.add_module(_LAYER, layer)
         # A copy: the user's own object may serve for other models.
-        self.peft_config[adapter_name] = replace(config, base=base)
+        self.peft_config[adapter_name] = replace(config, base=base, dtype=dtype)
         self.active_adapter = adapter_name
 
     def delete_adapter(self, adapter_name: str) -> None:
@@ -260,8 +283,8 @@ class D90Model(BaseTuner):
         """
         self.enable_adapter_layers()
         theta = self._theta()
-        if safe_merge and not all(bool(tensor.isfinite().all()) for tensor in theta.values()):
-            raise D90Error("the adapter makes weights that are not finite: it cannot be merged.")
+        if safe_merge:
+            _check_finite(theta.values())
         model = self.unload()
         with torch.no_grad():
             for name, tensor in theta.items():
@@ -351,6 +374,30 @@ def _make_head(model: nn.Module, seed: int) -> None:
             "leave head_seed out."
         )
     initialize(model, names, seed)
+
+
+def _other_model(expected: str, dtype: str) -> D90Error:
+    if dtype != expected:
+        return D90Error(
+            f"the adapter belongs to another model: to {expected} weights, and these are {dtype}. "
+            f"Load the model with dtype=torch.{expected}."
+        )
+    return D90Error(
+        "the adapter belongs to another model: its weights, its head's or which of them are frozen "
+        "differ. Load the checkpoint it was trained on, in the same dtype; a new head is random "
+        "each time unless D90Config has a head_seed."
+    )
+
+
+def _check_finite(theta: Iterable[Tensor]) -> None:
+    if not all(bool(tensor.isfinite().all()) for tensor in theta):
+        raise D90Error("the adapter makes weights that are not finite: it cannot be merged.")
+
+
+def _dtype(model: nn.Module) -> str:
+    """The dtype of the trained weights, without `torch.`; several in alphabetical order."""
+    dtypes = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad}
+    return ", ".join(sorted(dtypes))
 
 
 def _fingerprint(model: nn.Module) -> str:

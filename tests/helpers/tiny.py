@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,19 @@ BAD = ["bad", "awful"]
 FILLER = [f"word{i}" for i in range(6)]
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer for the examples of `toy_task`."""
-    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *GOOD, *BAD, *FILLER])}
-    words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = Whitespace()
-    words.post_processor = TemplateProcessing(
+def tokenizer(words: Sequence[str] = (*GOOD, *BAD, *FILLER)) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer, for the examples of `toy_task` by default."""
+    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *words])}
+    model = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    model.pre_tokenizer = Whitespace()
+    model.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=words, model_input_names=inputs, **names)
+    return PreTrainedTokenizerFast(tokenizer_object=model, model_input_names=inputs, **names)
 
 
 def write_tiny_model(folder: Path) -> None:
@@ -102,9 +103,11 @@ def language_model(family: str, vocabulary: int) -> PreTrainedModel:
         return T5ForConditionalGeneration(config)
 
 
-def write_language_model(folder: Path, family: str) -> None:
+def write_language_model(
+    folder: Path, family: str, words: PreTrainedTokenizerFast | None = None
+) -> None:
     """Write a checkpoint of `language_model`, which ends a text with `[SEP]`."""
-    words = tokenizer()
+    words = words or tokenizer()
     words.eos_token = "[SEP]"
     language_model(family, len(words)).save_pretrained(folder)
     words.save_pretrained(folder)
