@@ -329,7 +329,7 @@ def data_options(
         str | None,
         option(
             "accuracy, f1 or macro_f1; of regression pearson, spearman or r2; of generation "
-            "token_accuracy or exact_match.",
+            "token_accuracy, exact_match or choice_accuracy.",
             DATA,
             show_default="the first of them",
         ),

@@ -12,29 +12,29 @@ from d90.tasks.tables import Table
 ROLES = ("system", "user", "assistant")
 
 
-def pack(right: Tensor, is_exact: Tensor) -> Tensor:
-    """The prediction of each row: how many tokens are right, and in the last bit `is_exact`.
+def pack(right: Tensor, is_exact: Tensor, is_chosen: Tensor) -> Tensor:
+    """The prediction of each row: how many tokens are right, and two bits, the last `is_exact`.
 
     >>> import torch
-    >>> pack(torch.tensor([3, 2]), torch.tensor([False, True])).tolist()
-    [6, 5]
+    >>> pack(torch.tensor([3, 2]), torch.tensor([False, True]), torch.tensor([True, True])).tolist()
+    [14, 11]
     """
-    return 2 * right + is_exact
+    return 4 * right + 2 * is_chosen + is_exact
 
 
 def tokens_right(values: Sequence[int]) -> int:
     """How many tokens are right in all rows together.
 
-    >>> tokens_right([6, 5])
+    >>> tokens_right([14, 11])
     5
     """
-    return sum(value >> 1 for value in values)
+    return sum(value >> 2 for value in values)
 
 
 def token_accuracy(tokens: Sequence[int], values: Sequence[int]) -> float:
     """The fraction of all completion tokens that are predicted, given those before them.
 
-    >>> token_accuracy([4, 6], [8, 2])
+    >>> token_accuracy([4, 6], [16, 4])
     0.5
     """
     return tokens_right(values) / sum(tokens)
@@ -43,15 +43,25 @@ def token_accuracy(tokens: Sequence[int], values: Sequence[int]) -> float:
 def exact_match(tokens: Sequence[int], values: Sequence[int]) -> float:
     """The fraction of completions, or of their answers, that greedy decoding gives.
 
-    >>> exact_match([4, 6], [9, 2])
+    >>> exact_match([4, 6], [17, 4])
     0.5
     """
     return sum(value & 1 for value in values) / len(values)
 
 
+def choice_accuracy(tokens: Sequence[int], values: Sequence[int]) -> float:
+    """The fraction of completions that are the most likely one of the task's choices.
+
+    >>> choice_accuracy([4, 6], [18, 4])
+    0.5
+    """
+    return sum(value >> 1 & 1 for value in values) / len(values)
+
+
 METRICS: dict[str, Callable[[Sequence[int], Sequence[int]], float]] = {
     "token_accuracy": token_accuracy,
     "exact_match": exact_match,
+    "choice_accuracy": choice_accuracy,
 }
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from d90.errors import D90Error
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 GSM8K = r"#### (-?[0-9.,]+)"
 """Where GSM8K has its answer (Cobbe et al. 2021, arXiv 2110.14168, the authors' `dataset.py`)."""
@@ -51,6 +55,82 @@ def find_answer(pattern: re.Pattern[str], text: str) -> str | None:
     if _NUMBER.fullmatch(selected):
         selected = selected.replace(",", "").removesuffix(".")
     return selected or None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers in completions, and in what a model decodes in their place.
+
+    Attributes:
+        pattern: what selects an answer (`find_answer`).
+        max_new_tokens: the most tokens that are decoded.
+        tokenizer: of the model.
+        longest: how many tokens the model takes, if known.
+    """
+
+    pattern: str
+    max_new_tokens: int
+    tokenizer: PreTrainedTokenizerBase | None = field(default=None, compare=False, repr=False)
+    longest: int | None = None
+
+    @classmethod
+    def of(cls, pattern: str, max_new_tokens: str) -> Answers:
+        """Raises: D90Error: no regular expression, or no such number."""
+        compile_pattern(pattern)
+        limit = max_new_tokens
+        if not limit.isdecimal() or not 1 <= len(limit) <= 6 or int(limit) < 1:
+            raise D90Error(f"max_new_tokens {limit:.20}: expected 1 to 999,999.")
+        return cls(pattern, int(limit))
+
+    def find(self, tokens: Sequence[int]) -> str | None:
+        """The answer in a text of these tokens."""
+        assert self.tokenizer is not None
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        text: Any = self.tokenizer.decode(list(tokens), **options)
+        return find_answer(compile_pattern(self.pattern), text)
+
+    def check(self, completion: str, target: Sequence[int], prompt: int, where: str) -> None:
+        """Check that an example has an answer, which its tokens have too, and room for another.
+
+        Args:
+            completion, target: its text and tokens.
+            prompt: how many tokens are before those that are decoded.
+            where: how an error begins.
+
+        Raises:
+            D90Error: not so.
+        """
+        answer = find_answer(compile_pattern(self.pattern), completion)
+        if answer is None:
+            raise D90Error(
+                f"{where}: answer_pattern {self.pattern!r:.60} has no match in its completion "
+                f"{completion[-40:]!r}."
+            )
+        if self.tokenizer is not None and self.find(target) != answer:
+            raise D90Error(
+                f"{where}: its answer {answer!r:.40} is not in the tokens of its completion, by "
+                "the tokenizer of this model: take another answer_pattern or model."
+            )
+        if self.longest is not None and prompt + self.max_new_tokens > self.longest:
+            raise D90Error(
+                f"{where}: {prompt:,} tokens of prompt and max_new_tokens "
+                f"{self.max_new_tokens:,}, above the {self.longest:,} tokens that the model takes: "
+                "lower max_new_tokens."
+            )
+
+    def are_right(
+        self, model: nn.Module, prompts: Mapping[str, Tensor], completions: Sequence[Sequence[int]]
+    ) -> list[bool]:
+        """Whether the decoded answers are those of the completions.
+
+        Args:
+            model, prompts: as in `decode`.
+            completions: the tokens of each.
+        """
+        ends = end_tokens(model, self.tokenizer)
+        found = decode(model, prompts, max_new_tokens=self.max_new_tokens, ends=ends)
+        pairs = zip(completions, found, strict=True)
+        return [self.find(expected) == self.find(tokens) for expected, tokens in pairs]
 
 
 def align_left(ids: Tensor, mask: Tensor, counts: Tensor) -> dict[str, Tensor]:

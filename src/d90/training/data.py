@@ -104,6 +104,7 @@ def tokenize(
         )
     kind = kind or kind_of(task)
     train = kind.encode(tokenizer, task.train, "train", max_length)
+    kind = kind.from_train(train)
     limit = (
         len(task.evaluation[task.primary])
         if max_train_eval_samples is None

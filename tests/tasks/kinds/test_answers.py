@@ -20,7 +20,7 @@ from d90.executors import TrialRunner
 from d90.models import loading
 from d90.search.trial import Trial
 from d90.tasks import Task, kind_of, load_task
-from d90.tasks.decoding import GSM8K, find_answer
+from d90.tasks.decoding import GSM8K, Answers, find_answer
 from d90.tasks.kinds import Generation
 from d90.training import TrainConfig
 from d90.training.data import TokenizedTask, evaluation_batches, tokenize
@@ -166,7 +166,7 @@ def test_the_options_are_part_of_the_task(tmp_path: Path) -> None:
         load_task(path, answer_pattern=PATTERN, max_new_tokens=7),
     ]
     assert len({task.digest() for task in tasks}) == 5
-    assert kind_of(tasks[-1]) == Generation(PATTERN, 7)
+    assert kind_of(tasks[-1]) == Generation(Answers(PATTERN, 7))
 
 
 @pytest.mark.parametrize(

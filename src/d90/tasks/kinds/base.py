@@ -212,6 +212,14 @@ class Kind(ABC):
         """
         return self
 
+    def from_train(self, split: TokenizedSplit) -> Kind:
+        """The kind, given the training split.
+
+        Raises:
+            D90Error: it cannot be scored by what the task asks for.
+        """
+        return self
+
     def from_initial(
         self, split: TokenizedSplit, labels: Sequence[Any], predicted: Predictions
     ) -> Kind:

@@ -26,14 +26,7 @@ from d90.tasks.completions import (
     read_messages,
     tokens_right,
 )
-from d90.tasks.decoding import (
-    MAX_NEW_TOKENS,
-    align_left,
-    compile_pattern,
-    decode,
-    end_tokens,
-    find_answer,
-)
+from d90.tasks.decoding import MAX_NEW_TOKENS, Answers, align_left
 from d90.tasks.kinds.base import BatchPredictions, Kind, Predictions
 from d90.tasks.tables import Table, Tables
 from d90.tasks.task import Split
@@ -44,6 +37,13 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """The target of a position whose token is not predicted (`cross_entropy`'s `ignore_index`)."""
+
+
+MAX_CHOICES = 256
+"""Of `choice_accuracy`: each costs as much as an evaluation of the loss."""
+
+CHOICES = {"choices": "train"}
+"""The options of a task with `choice_accuracy`."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +58,29 @@ class Generation(Kind):
 
     An example matches exactly if greedy decoding gives its completion, which it does if and only if
     each token is the most probable one after those before it: nothing has to be decoded. With an
-    `answer_pattern` it matches if the answer in the decoded text is that in the completion.
+    pattern (`by_answer`) it matches if the answer in the decoded text is that in the completion.
+
+    With `has_choices` the completions of the training split are choices, of which the model chooses
+    the one with the highest likelihood: the sum of the log-probabilities of its tokens.
 
     The loss is `nll`, in nats a token of the completions. Its skill is 0 for the pretrained model.
     The floor of a metric is the score of the pretrained model or of the best constant prediction,
     whichever is larger.
 
     Attributes:
-        answer_pattern: what selects the answer (`d90.tasks.decoding.find_answer`); None for the
-            whole completion.
-        max_new_tokens: the most tokens that are decoded.
+        by_answer: what an exact match is of; None for the whole completion.
+        has_choices: whether `choice_accuracy` is measured.
+        choices: the tokens of each choice.
         is_encoder_decoder: whether the model reads the prompt apart.
-        tokenizer: of the model.
-        longest: how many tokens the model takes, if known.
         initial: the scores of the pretrained model on the primary split; empty if not known.
         constants: of each metric, the score of the best constant prediction there.
         floor_tokens: how many tokens are right at the floor of `token_accuracy`.
     """
 
-    answer_pattern: str | None = None
-    max_new_tokens: int = MAX_NEW_TOKENS
+    by_answer: Answers | None = None
+    has_choices: bool = False
+    choices: tuple[tuple[int, ...], ...] = ()
     is_encoder_decoder: bool = False
-    tokenizer: PreTrainedTokenizerBase | None = field(default=None, compare=False, repr=False)
-    longest: int | None = None
     initial: Mapping[str, float] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
     floor_tokens: float = -math.inf
@@ -152,7 +152,7 @@ class Generation(Kind):
         if metric not in (None, "exact_match"):
             if given:
                 raise D90Error(f"{', '.join(given)}: for exact_match, and the metric is {metric}.")
-            return {}
+            return CHOICES if metric == "choice_accuracy" else {}
         options = {**usual, **given}
         if options and "answer_pattern" not in options:
             raise D90Error("max_new_tokens: nothing is decoded without answer_pattern.")
@@ -160,22 +160,22 @@ class Generation(Kind):
 
     @classmethod
     def of(cls, labels: tuple[str, ...], options: Mapping[str, str]) -> Generation:
-        if not labels and not options:
-            return cls()
+        if not labels and options in ({}, CHOICES):
+            return cls(has_choices=bool(options))
         if labels or options.keys() != {"answer_pattern", "max_new_tokens"}:
             raise D90Error(
-                "options of a generation: expected answer_pattern and max_new_tokens, or none, got "
-                f"{dict(options)}."
+                "options of a generation: expected answer_pattern and max_new_tokens, choices, or "
+                f"none, got {dict(options)}."
             )
-        compile_pattern(options["answer_pattern"])
-        limit = options["max_new_tokens"]
-        if not limit.isdecimal() or not 1 <= len(limit) <= 6 or int(limit) < 1:
-            raise D90Error(f"max_new_tokens {limit:.20}: expected 1 to 999,999.")
-        return cls(options["answer_pattern"], int(limit))
+        return cls(Answers.of(options["answer_pattern"], options["max_new_tokens"]))
+
+    @property
+    def available_metrics(self) -> tuple[str, ...]:
+        return tuple(m for m in METRICS if m != "choice_accuracy" or self.has_choices)
 
     def check_metric(self, metric: str | None) -> str:
         """As of every kind; the default is that of the answers where they have a pattern."""
-        return super().check_metric(metric or ("exact_match" if self.answer_pattern else None))
+        return super().check_metric(metric or ("exact_match" if self.by_answer else None))
 
     def on(
         self,
@@ -185,14 +185,26 @@ class Generation(Kind):
     ) -> Generation:
         config: Any = model.config
         is_apart: bool = config.is_encoder_decoder
-        return replace(self, is_encoder_decoder=is_apart, tokenizer=tokenizer, longest=longest)
+        by_answer = self.by_answer and replace(self.by_answer, tokenizer=tokenizer, longest=longest)
+        return replace(self, is_encoder_decoder=is_apart, by_answer=by_answer)
+
+    def from_train(self, split: TokenizedSplit) -> Generation:
+        if not self.has_choices:
+            return self
+        choices = tuple(sorted({*map(tuple, split.ends(split.labels))}))
+        if len(choices) > MAX_CHOICES:
+            raise D90Error(
+                f"choice_accuracy: the training split has {len(choices):,} different completions, "
+                f"and choices are at most {MAX_CHOICES}: take another metric."
+            )
+        return replace(self, choices=choices)
 
     def from_initial(
         self, split: TokenizedSplit, labels: Sequence[int], predicted: Predictions
     ) -> Generation:
         completions = split.ends(split.labels)
         tokens = Counter(chain.from_iterable(completions))
-        answers = Counter(map(self._answer if self.answer_pattern else tuple, completions))
+        answers = Counter(map(self.by_answer.find if self.by_answer else tuple, completions))
         commonest = max(tokens.values())
         return replace(
             self,
@@ -200,6 +212,7 @@ class Generation(Kind):
             constants={
                 "token_accuracy": commonest / tokens.total(),
                 "exact_match": max(answers.values()) / len(split),
+                "choice_accuracy": max(answers.values()) / len(split),
             },
             floor_tokens=max(commonest, tokens_right(predicted.values)),
         )
@@ -223,7 +236,7 @@ class Generation(Kind):
             return PRETRAINED_MODEL
         if metric == "token_accuracy":
             return "majority token"
-        return "majority answer" if self.answer_pattern else "majority completion"
+        return "majority answer" if self.by_answer else "majority completion"
 
     @property
     def model_options(self) -> Mapping[str, Any]:
@@ -241,8 +254,8 @@ class Generation(Kind):
         The end-of-text token follows a completion; a plain text is truncated to `max_length`.
 
         Raises:
-            D90Error: a completion without tokens, or without an answer; too many tokens; no chat
-                template.
+            D90Error: a completion without tokens, without an answer or among no choices; too many
+                tokens; no chat template.
         """
         pieces: list[list[int]] = []
         counts: list[int] = []
@@ -254,8 +267,14 @@ class Generation(Kind):
             if not target:
                 raise D90Error(f"{where}: its completion has no token to predict.")
             _check_length(self.is_encoder_decoder, len(prompt), len(target), max_length, where)
-            if self.answer_pattern is not None:
-                self._check_answer(completion, target, len(prompt), where)
+            if self.choices and tuple(target) not in self.choices:
+                raise D90Error(
+                    f"{where}: its completion {completion!r:.40} is none of the "
+                    f"{len(self.choices)} of the training split, which are the choices."
+                )
+            if self.by_answer is not None:
+                length = 0 if self.is_encoder_decoder else len(prompt)
+                self.by_answer.check(completion, target, length, where)
             pieces.append(prompt + target)
             counts.append(len(target))
         return encode_pieces(pieces, counts)
@@ -287,38 +306,6 @@ class Generation(Kind):
             prompt.pop()
         # The first token is not predicted where nothing is before it.
         return (prompt, target) if prompt else (target[:1], target[1:])
-
-    def _answer(self, tokens: Sequence[int]) -> str | None:
-        """The answer in a text of these tokens."""
-        assert self.tokenizer is not None and self.answer_pattern is not None
-        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-        text: Any = self.tokenizer.decode(list(tokens), **options)
-        return find_answer(compile_pattern(self.answer_pattern), text)
-
-    def _check_answer(self, completion: str, target: list[int], prompt: int, where: str) -> None:
-        """Check that an example has an answer, which its tokens have too, and room for another.
-
-        Raises:
-            D90Error: not so.
-        """
-        answer = find_answer(compile_pattern(self.answer_pattern or ""), completion)
-        if answer is None:
-            raise D90Error(
-                f"{where}: answer_pattern {self.answer_pattern!r:.60} has no match in its "
-                f"completion {completion[-40:]!r}."
-            )
-        if self.tokenizer is not None and self._answer(target) != answer:
-            raise D90Error(
-                f"{where}: its answer {answer!r:.40} is not in the tokens of its completion, by "
-                "the tokenizer of this model: take another answer_pattern or model."
-            )
-        needed = self.max_new_tokens + (0 if self.is_encoder_decoder else prompt)
-        if self.longest is not None and needed > self.longest:
-            raise D90Error(
-                f"{where}: {prompt:,} tokens of prompt and max_new_tokens "
-                f"{self.max_new_tokens:,}, above the {self.longest:,} tokens that the model takes: "
-                "lower max_new_tokens."
-            )
 
     def collate(
         self, padding: PaddingSpec, split: TokenizedSplit, rows: Sequence[int], device: torch.device
@@ -389,28 +376,39 @@ class Generation(Kind):
     def predict(
         self, model: nn.Module, inputs: Mapping[str, Tensor], labels: Tensor
     ) -> BatchPredictions:
-        """How many tokens of each completion are predicted, and whether it matches (`pack`)."""
+        """How many tokens of each completion are predicted, and whether it is (`pack`)."""
         logits, targets = self._logits(model, inputs)
         nll = _nll(logits, targets)
         right = (logits.argmax(-1) == targets).sum(1)
-        # Nothing is decoded from what is an error.
-        is_decoded = self.answer_pattern is not None and bool(nll.isfinite())
-        is_exact = self._is_answered(model, inputs, labels) if is_decoded else right == labels
-        return BatchPredictions(pack(right, is_exact), nll[None], nll.isfinite())
+        is_exact = right == labels
+        if self.by_answer is not None and nll.isfinite():  # Nothing is decoded from an error.
+            prompts, completions = self._prompts(inputs, labels), _completions_of(inputs)
+            found = self.by_answer.are_right(model, prompts, completions)
+            is_exact = torch.tensor(found, device=labels.device)
+        is_chosen = self._is_chosen(model, inputs, labels) if self.choices else right < 0
+        return BatchPredictions(pack(right, is_exact, is_chosen), nll[None], nll.isfinite())
 
-    def _is_answered(
-        self, model: nn.Module, inputs: Mapping[str, Tensor], counts: Tensor
-    ) -> Tensor:
-        """Whether the decoded answer is that of the completion, shape (rows,)."""
+    def _prompts(self, inputs: Mapping[str, Tensor], counts: Tensor) -> dict[str, Tensor]:
+        """The inputs of a model without the completions; for a causal one, padded on the left."""
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        prompts = {"input_ids": ids, "attention_mask": mask}
-        if not self.is_encoder_decoder:
-            prompts = align_left(ids, mask, counts)
-        ends = end_tokens(model, self.tokenizer)
-        found = decode(model, prompts, max_new_tokens=self.max_new_tokens, ends=ends)
-        expected = [row[row != IGNORED].tolist() for row in inputs["targets"].cpu()]
-        pairs = zip(map(self._answer, expected), map(self._answer, found), strict=True)
-        return torch.tensor([answer == other for answer, other in pairs], device=ids.device)
+        if self.is_encoder_decoder:
+            return {"input_ids": ids, "attention_mask": mask}
+        return align_left(ids, mask, counts)
+
+    def _is_chosen(self, model: nn.Module, inputs: Mapping[str, Tensor], counts: Tensor) -> Tensor:
+        """Whether no other choice is more likely than the completion, shape (rows,)."""
+        prompts, losses = self._prompts(inputs, counts), []
+        for choice in self.choices:
+            targets = torch.tensor(choice, device=counts.device).expand(len(counts), -1)
+            added = {"input_ids": targets, "attention_mask": torch.ones_like(targets)}
+            whole = {name: torch.cat([of, added[name]], 1) for name, of in prompts.items()}
+            named = prompts if self.is_encoder_decoder else whole
+            logits, _ = self._logits(model, {**named, "targets": targets})
+            losses.append(cross_entropy(logits.float().mT, targets, reduction="none").sum(1))
+        chosen = torch.stack(losses).argmin(0).tolist()
+        pairs = zip(chosen, _completions_of(inputs), strict=True)
+        found = [self.choices[choice] == tuple(tokens) for choice, tokens in pairs]
+        return torch.tensor(found, device=counts.device)
 
     def score(self, metric: str, labels: Sequence[int], values: Sequence[int]) -> float:
         return METRICS[metric](labels, values)
@@ -438,6 +436,10 @@ def _nll(logits: Tensor, targets: Tensor) -> Tensor:
     """The sum over the targets, in nats and in float32 or more, shape ()."""
     flat = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1)
     return cross_entropy(flat, targets.flatten(), reduction="sum", ignore_index=IGNORED)
+
+
+def _completions_of(inputs: Mapping[str, Tensor]) -> list[list[int]]:
+    return [row[row != IGNORED].tolist() for row in inputs["targets"].cpu()]
 
 
 def _padded(rows: Sequence[Tensor], value: int, side: str) -> Tensor:
