@@ -1,10 +1,11 @@
-"""Make the two bundled tasks from WordNet 3.0, as installed by Debian's `wordnet-base` package.
+"""Make the bundled tasks from WordNet 3.0, as installed by Debian's `wordnet-base` package.
 
     apt-get install wordnet-base
     python scripts/make_wordnet_tasks.py
 
 The result depends on the WordNet files alone: every selection and order is by SHA-256. The file
-format is described in wndb(5WN), the lexicographer files in lexnames(5WN).
+formats are described in wndb(5WN), the lexicographer files in lexnames(5WN), the exception lists of
+inflected forms in morphy(7WN).
 """
 
 from __future__ import annotations
@@ -34,8 +35,13 @@ SUPERSENSES = {
     35: "verb.contact",
 }
 TRAIN_ROWS, VALIDATION_ROWS = 8_000, 2_000
-VALIDATION_EVERY = 5  # one gloss in five is in the validation split of the hypernym task
+VALIDATION_EVERY = 5  # one gloss, or base form, in five is in the validation split
 SMALLEST_CLASS = 500  # synsets; below it a hypernym task has too few candidates of the same class
+
+# The parts of speech of `wordnet-lemma`, by the ending of WordNet's files.
+SPEECH = {"noun": "noun", "verb": "verb", "adj": "adjective"}
+LEMMA_ROWS = (3_200, 800)
+OFFENSIVE = re.compile("offensive|disparag|slur|obscen|vulgar|derogatory|taboo")  # in a gloss
 
 Row = dict[str, str]
 T = TypeVar("T")
@@ -48,12 +54,14 @@ class Synset:
     Attributes:
         key: part of speech and offset in the file.
         lexicographer: the number of its lexicographer file, which is its class.
+        words: its words in lower case, with underscores for spaces.
         gloss: the definition, without example sentences.
         hypernyms: the keys of its direct hypernyms (pointer `@`).
     """
 
     key: str
     lexicographer: int
+    words: tuple[str, ...]
     gloss: str
     hypernyms: tuple[str, ...]
 
@@ -63,7 +71,7 @@ Pair = tuple[Synset, Synset]  # a synset and a direct hypernym of it
 
 
 def main() -> None:
-    """Read WordNet; write the two tasks and the license."""
+    """Read WordNet; write the tasks and the license."""
     parser = argparse.ArgumentParser(description="Make the bundled WordNet tasks.")
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     data = Path(__file__).parent.parent / "src" / "d90" / "tasks" / "data"
@@ -74,6 +82,7 @@ def main() -> None:
     synsets = {synset.key: synset for file in files for synset in read_synsets(file)}
     write_task(arguments.output / "wordnet-supersense", *supersense(synsets.values()))
     write_task(arguments.output / "wordnet-hypernym", *hypernym(synsets))
+    write_task(arguments.output / "wordnet-lemma", *lemma(arguments.wordnet))
     (arguments.output / "WORDNET-LICENSE.txt").write_text(read_license(files[0]))
 
 
@@ -84,10 +93,12 @@ def read_synsets(file: Path) -> Iterator[Synset]:
             continue
         fields, _, gloss = line.partition("|")
         offset, lexicographer, kind, words, *rest = fields.split()
-        pointers = rest[2 * int(words, 16) :]  # each word has a lexical id beside it
+        end = 2 * int(words, 16)  # each word has a lexical id beside it
+        pointers = rest[end:]
         yield Synset(
             key=kind + offset,
             lexicographer=int(lexicographer),
+            words=tuple(word.lower() for word in rest[:end:2]),
             gloss=definition(gloss),
             hypernyms=tuple(
                 pointers[i + 2] + pointers[i + 1]
@@ -199,6 +210,30 @@ def ancestor_glosses(synset: Synset, synsets: Synsets) -> set[str]:
     return {ancestor.gloss for ancestor in found.values()}
 
 
+def lemma(wordnet: Path) -> tuple[list[Row], list[Row]]:
+    """The base form of an irregular form: each form once, no base form in both splits."""
+    splits: tuple[list[Row], list[Row]] = ([], [])
+    for ending, speech in SPEECH.items():
+        synsets = [*read_synsets(wordnet / f"data.{ending}")]
+        bad = {word for s in synsets if OFFENSIVE.search(s.gloss) for word in s.words}
+        known = {word for synset in synsets for word in synset.words} - bad
+        bases: dict[str, set[str]] = defaultdict(set)
+        for line in (wordnet / f"{ending}.exc").read_text(encoding="ascii").splitlines():
+            form, *words = line.split()
+            bases[form].update(words)
+        for form, found in bases.items():
+            base = min(found)
+            if len(found) == 1 and base in known and form.isalpha() and base.isalpha():
+                row = {
+                    "prompt": f"The base form of the {speech} {form} is",
+                    "completion": f" {base}",
+                }
+                # A verb and a noun may share a base form, and its split.
+                splits[in_validation(base)].append(row)
+    train, validation = (shuffled(rows)[:n] for rows, n in zip(splits, LEMMA_ROWS, strict=True))
+    return train, validation
+
+
 def is_definition(*glosses: str) -> bool:
     """Whether every gloss has at least three words and no quotation or parenthesis cut off."""
     return all(
@@ -208,7 +243,7 @@ def is_definition(*glosses: str) -> bool:
 
 
 def in_validation(gloss: str) -> bool:
-    """Whether a gloss is in the validation split of the hypernym task."""
+    """Whether a gloss, or a base form, is in the validation split."""
     return digest("split " + gloss)[0] % VALIDATION_EVERY == 0
 
 

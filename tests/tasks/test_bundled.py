@@ -9,7 +9,7 @@ import pytest
 
 from d90.tasks import Task, load_task
 
-BUNDLED = ("wordnet-supersense", "wordnet-hypernym")
+BUNDLED = ("wordnet-supersense", "wordnet-hypernym")  # of classification
 
 
 @pytest.fixture(scope="module", params=BUNDLED)
@@ -62,6 +62,39 @@ def test_no_single_gloss_of_a_pair_predicts_the_label(hypernym: Task) -> None:
             assert all(counts[gloss, 0] == counts[gloss, 1] for gloss in glosses)
 
 
+@pytest.fixture(scope="module")
+def lemma() -> Task:
+    return load_task("wordnet-lemma", metric="exact_match")
+
+
+def test_a_prompt_and_its_base_form(lemma: Task) -> None:
+    train, validation = lemma.train, lemma.evaluation["validation"]
+    assert (lemma.kind, len(train), len(validation)) == ("generation", 3_200, 800)
+    rows = dict(zip(train.texts, train.labels, strict=True))
+    assert rows[("The base form of the adjective bulkier is",)] == " bulky"
+    for texts, base in rows.items():
+        *start, speech, form, end = texts[0].split()
+        assert (" ".join(start), end) == ("The base form of the", "is")
+        assert speech in ("noun", "verb", "adjective")
+        assert form.isalpha() and base[0] == " " and base[1:].isalpha()
+
+
+def test_base_forms_are_of_one_split_and_prompts_of_one_row(lemma: Task) -> None:
+    train, validation = lemma.train, lemma.evaluation["validation"]
+    assert not {*train.labels} & {*validation.labels}
+    assert len({*train.texts, *validation.texts}) == len(train) + len(validation)
+
+
+def test_no_constant_and_no_copy_is_right(lemma: Task) -> None:
+    validation = lemma.evaluation["validation"]
+    [(_, most)] = Counter(validation.labels).most_common(1)
+    copies = [
+        text.split()[6] == base[1:]
+        for (text,), base in zip(validation.texts, validation.labels, strict=True)
+    ]
+    assert max(most, sum(copies)) <= 0.01 * len(validation)
+
+
 def test_known_rows(hypernym: Task) -> None:
     rows = dict(zip(hypernym.train.texts, hypernym.train.labels, strict=True))
     assert hypernym.labels == ("no", "yes")
@@ -73,7 +106,8 @@ def test_known_rows(hypernym: Task) -> None:
 
 def test_the_data_are_small_and_include_their_license() -> None:
     data = files("d90.tasks") / "data"
-    sizes = [len(file.read_bytes()) for name in BUNDLED for file in (data / name).iterdir()]
+    names = (*BUNDLED, "wordnet-lemma")
+    sizes = [len(file.read_bytes()) for name in names for file in (data / name).iterdir()]
     assert sum(sizes) < 1_000_000
     licence = (data / "WORDNET-LICENSE.txt").read_text()
     assert "WordNet 3.0 Copyright 2006 by Princeton University.  All rights reserved." in licence
@@ -85,6 +119,7 @@ def test_the_data_are_small_and_include_their_license() -> None:
     [
         ("wordnet-supersense", "41ba3efe2cb4163c7b43bb3a42c8c9bf6d625f11d6165898ec5cd7d5cbb92471"),
         ("wordnet-hypernym", "9199ed3ec9cdc51e713791b731bf12e4994c5ce362b1412b950f9b4adb089085"),
+        ("wordnet-lemma", "fcf6a9ad8647a0c90ced0177dbe7b7b9674b64495be72f2277c9802dd521c1e8"),
     ],
 )
 def test_golden_digest(name: str, digest: str) -> None:

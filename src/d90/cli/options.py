@@ -23,8 +23,8 @@ MODEL_HELP = (
     "id (NAME@REVISION)."
 )
 TASK_HELP = (
-    "mrpc, qqp, sst2, mnli, anli, yelp, stsb, gsm8k, wordnet-supersense, wordnet-hypernym, or a "
-    "folder with train and validation files (JSON lines, CSV, TSV or Parquet)."
+    "mrpc, qqp, sst2, mnli, anli, yelp, stsb, gsm8k, wordnet-supersense, wordnet-hypernym, "
+    "wordnet-lemma, or a folder with train and validation files (JSON lines, CSV, TSV or Parquet)."
 )
 
 TEXT_COLUMNS_HELP = "Column of the text, or two columns for pairs."

@@ -65,6 +65,7 @@ TASKS: dict[str, Callable[[], Tables]] = {
     ).read,
     "wordnet-supersense": partial(read_bundled, "wordnet-supersense"),
     "wordnet-hypernym": partial(read_bundled, "wordnet-hypernym"),
+    "wordnet-lemma": partial(read_bundled, "wordnet-lemma"),
 }
 
 
