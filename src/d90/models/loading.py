@@ -253,7 +253,7 @@ def resolve(name_or_folder: str) -> ModelSource:
     """The folder and GGUF file, or the hub id and revision, that a model name stands for.
 
     >>> resolve("roberta-base@v1.0")
-    ModelSource(location='roberta-base', revision='v1.0')
+    ModelSource(location='roberta-base', revision='v1.0', file=None)
 
     Raises:
         D90Error: a packaged model that is not installed; a path where there is no folder or file;
