@@ -55,6 +55,9 @@ def test_evaluation_is_that_of_training(ready_folder: Path, file: Adapter, task:
     assert found.metrics["r2"] == pytest.approx(file.task.metric_value, abs=1e-6)
     assert (found.rows, found.majority) == (64, 0.0)
     assert set(found.metrics) == {"pearson", "spearman", "r2"}
+    # The adapter's scale, whatever the training split of this task would give.
+    other = replace(task, options={"mean": "0", "std": "9"})
+    assert evaluate(model, other)["validation"] == found
     split = task.evaluation["validation"]
     values = np.array(predict(model, split))
     errors = (values - np.array(split.labels)) ** 2

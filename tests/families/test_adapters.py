@@ -17,16 +17,19 @@ from d90.models import loading
 from d90.subspace import attach
 
 
-def made(folder: Path, classes: int, head_seed: int) -> tuple[Adapter, dict[str, torch.Tensor]]:
-    """A file of a family's tiny model, and the weights that it means."""
+def made(
+    folder: Path, classes: int | None, head_seed: int
+) -> tuple[Adapter, dict[str, torch.Tensor]]:
+    """A file of a family's tiny model, and the weights that it means; of generation if None."""
     model, _ = loading.load(str(folder), num_labels=classes, head_seed=head_seed)
     weights = fingerprint(model)
     subspace = attach(model, d=60, method="said", projection="onehot", seed=5)
-    numbers = np.random.default_rng(classes).normal(0, 0.1, 60).astype(np.float32)
+    numbers = np.random.default_rng(classes or 0).normal(0, 0.1, 60).astype(np.float32)
     numbers[60 - subspace.m :] += 1
-    labels = tuple(f"class {number}" for number in range(classes))
+    labels = tuple(f"class {number}" for number in range(classes or 0))
     base = BaseModelInfo(str(folder), "", weights, subspace.layout.D, head_seed)
-    task = TaskInfo("tiny", ("text",), labels, 30, "accuracy", 0.5)
+    kind = "generation" if classes is None else "classification"
+    task = TaskInfo("tiny", ("text",), labels, 30, "accuracy", 0.5, kind)
     file = new_adapter(numbers, subspace.config, base, task, m=subspace.m)
     with torch.no_grad():
         subspace.z.copy_(torch.from_numpy(file.z))

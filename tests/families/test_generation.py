@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from scripts.families import FAMILIES, LAYERS, tiny
 from tests.families.conftest import pretrained
+from tests.families.test_adapters import assert_same, made, weights
 from tests.families.test_contract import (
     _BLOCKS,
     _LAST_NORMS,
@@ -26,6 +28,8 @@ from tests.helpers.tiny_tokenizers import TOKENIZERS
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import d90
+from d90.adapters.generate import prompt_ids
 from d90.errors import D90Error
 from d90.models import loading
 from d90.subspace import attach, detach
@@ -76,6 +80,21 @@ def tokenized(family: str) -> TokenizedTask:
 
 def loss(model: PreTrainedModel, data: TokenizedTask, rows: Sequence[int] = range(4)) -> Tensor:
     return data.kind.loss(model, *data.kind.collate(data, data.train, rows, CPU))
+
+
+@generative
+def test_an_adapter_loads_and_generates_with_a_cache(family: str, folders: Folders) -> None:
+    folder = folders(family)
+    file, theta = made(folder, None, 0)
+    model: Any = d90.load(str(folder), file)
+    assert_same(weights(model), theta)
+    ids = prompt_ids(model, "good words")
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "eos_token_id": []}
+    tokens = model.generate(ids, **options)
+    assert tokens.shape[1] == 6 + (1 if model.config.is_encoder_decoder else ids.shape[1])
+    assert torch.equal(tokens, model.generate(ids, **options, use_cache=False))
+    base, _ = loading.load(str(folder), **_OPTIONS)
+    assert_same(weights(model.switch(None)), weights(base))
 
 
 @every_method

@@ -183,7 +183,10 @@ def write_task(task: Task, folder: Path) -> None:
     folder.mkdir()
     for name, split in {"train": task.train, **task.evaluation}.items():
         rows = zip(split.texts, split.labels, strict=True)
-        lines = [json.dumps({"text": text, "label": label}) for (text,), label in rows]
+        text_name, label_name = (
+            ("prompt", "completion") if task.kind == "generation" else ("text", "label")
+        )
+        lines = [json.dumps({text_name: text, label_name: label}) for (text,), label in rows]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
 
 

@@ -30,6 +30,8 @@ MAX_BYTES = 1 << 28
 DEFAULT_DTYPE = "float32"
 DEFAULT_KIND = "classification"
 """Equal to `d90.tasks.task.CLASSIFICATION`; a file names neither, since every byte counts."""
+GENERATION = "generation"
+"""Equal to the name of `d90.tasks.kinds.Generation`, whose plain texts have no prompt column."""
 
 TENSOR_DTYPES = {"float32": "F32", "float16": "F16", "uniform": "U8", "levels": "U8"}
 
@@ -61,7 +63,7 @@ class TaskInfo:
 
     Attributes:
         name: of the task.
-        text_columns: one, or two for pairs.
+        text_columns: one, or two for pairs; in generation, that of the prompts or none.
         labels: names of the classes, by class index; empty if there are none.
         max_length: maximum tokens per example.
         metric: name of the metric.
@@ -183,6 +185,24 @@ def public_name(name: str) -> str:
     """
     path = as_path(name, "name")
     return path.resolve().name if path.exists() else name.partition("@")[0]
+
+
+def check_generates(task: TaskInfo, expected: bool) -> None:
+    """Refuse an adapter that does not generate text, or one that does.
+
+    Raises:
+        D90Error: naming what can be done with it.
+    """
+    if expected and task.kind != GENERATION:
+        raise D90Error(
+            f"the adapter for '{task.name}' is of {task.kind}, which generates no text: "
+            "predict with it, by d90 predict."
+        )
+    if not expected and task.kind == GENERATION:
+        raise D90Error(
+            f"the adapter for '{task.name}' is of generation, which has no single prediction: "
+            "complete prompts with it, by d90 generate."
+        )
 
 
 def load_adapter(path: str | Path) -> Adapter:
@@ -327,7 +347,8 @@ def _parse_task(metadata: Mapping[str, str]) -> TaskInfo:
         labels = tuple(_split(metadata["labels"]))
     metric, metric_value, max_length = _split(metadata["metric"])
     few = 2 if kind == DEFAULT_KIND else 0
-    if not 1 <= len(columns) <= 2 or len(labels) < few or len(set(labels)) < len(labels):
+    fewest = 0 if kind == GENERATION else 1
+    if not fewest <= len(columns) <= 2 or len(labels) < few or len(set(labels)) < len(labels):
         raise D90Error("its columns or labels are damaged.")
     value = float(metric_value)
     if math.isinf(value):

@@ -11,10 +11,13 @@ from d90.tasks import kind_of
 from d90.utils.files import atomic_path
 
 
-def merge(file: str | Path, folder: str | Path, *, base: str | None = None) -> None:
+def merge(file: str | Path, folder: str | Path, *, base: str | None = None) -> str:
     """Write the model of an adapter to a new folder: weights, configuration and tokenizer.
 
     The folder is written atomically.
+
+    Returns:
+        The class of transformers that loads it, such as `AutoModelForCausalLM`.
 
     Raises:
         D90Error: as `d90.load`; a folder that has something in it or cannot be written.
@@ -32,3 +35,5 @@ def merge(file: str | Path, folder: str | Path, *, base: str | None = None) -> N
             model.tokenizer.save_pretrained(partial)
     except OSError as error:
         raise D90Error(f"'{target}' cannot be written: {error.strerror or error}.") from error
+    auto = loading.auto_class(str(target), model.config, model.base.head.outputs)
+    return auto.__name__

@@ -27,13 +27,17 @@ from d90.models.loading import DTYPES
 from d90.subspace.layout import Layout, ParamRef, build_layout, find_params
 from d90.subspace.ops import group_rows
 from d90.tasks import kind_of
+from d90.tasks.decoding import end_tokens, greedy_config
 
 
 @dataclass(frozen=True)
 class Head:
-    """The head of a base: its number of outputs and the seed of its values."""
+    """The head of a base: its number of outputs and the seed of its values.
 
-    outputs: int
+    Without a number it is the checkpoint's own, that of a language model.
+    """
+
+    outputs: int | None
     seed: int
 
 
@@ -90,7 +94,8 @@ class AdapterModel(PreTrainedModel):
         found = _read(file)
         base = _with_head(self, self.base, found)
         layout, ordered = _checked(self, base, found)
-        _take_head(self, base, _model_options(found)["labels"])
+        if base.head.outputs is not None:
+            _take_head(self, base, _model_options(found)["labels"])
         _write_theta(base, found, layout, ordered)
         self.base, self.adapter = base, found
         return self
@@ -105,8 +110,9 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
         file: an adapter, or its path.
 
     Returns:
-        A normal model for sequence classification (regression: with one output), in evaluation mode
-        on the CPU, which also has what `AdapterModel` lists: `tokenizer`, `adapter`, `switch`.
+        A normal model in evaluation mode on the CPU: for sequence classification (regression: with
+        one output), or for generation a causal or an encoder-decoder one, whose `generate` decodes
+        greedily. It also has what `AdapterModel` lists: `tokenizer`, `adapter`, `switch`.
 
     Raises:
         D90Error: the adapter is damaged or of an unknown version; the base cannot be loaded or is
@@ -151,6 +157,11 @@ def load(base: str | None, file: str | Path | Adapter) -> AdapterModel:
     kind = type(model)
     model.__class__ = type(kind.__name__, (AdapterModel, kind), {"__module__": kind.__module__})
     model.tokenizer, model.adapter, model.base = loaded.tokenizer, found, pretrained
+    if head["num_labels"] is None:
+        model.config.use_cache = True
+        # As in evaluation: the most probable tokens, whatever the checkpoint asks for.
+        ends = end_tokens(model, loaded.tokenizer)
+        model.generation_config = greedy_config(model.config, ends, use_cache=True)
     return model
 
 
@@ -179,8 +190,13 @@ def _with_head(model: PreTrainedModel, base: BaseModel, file: Adapter) -> BaseMo
     head = Head(_model_options(file)["num_labels"], file.base.head_seed)
     if head == base.head:
         return base
+    if (head.outputs is None) != (base.head.outputs is None):
+        raise D90Error(
+            f"{_where(file)}it is of {file.task.kind}, for which '{base.name}' is a model of "
+            "another class: load it with d90.load."
+        )
     shapes = {name: tuple(base.theta_0[name].shape) for name in base.fresh & base.theta_0.keys()}
-    if head.outputs != base.head.outputs:
+    if head.outputs is not None and head.outputs != base.head.outputs:
         shapes |= _other_shapes(base, head.outputs)
     changed: dict[str, Tensor] = {}
     for name, shape in shapes.items():

@@ -12,15 +12,19 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from d90.adapters import Adapter, TaskInfo
+from d90.adapters.adapter import check_generates
 from d90.adapters.model import AdapterModel
 from d90.errors import D90Error
-from d90.models.loading import guarded
-from d90.tasks import Split, Task, kind_of
-from d90.tasks.tokens import collate
+from d90.models.loading import guarded, longest_input
+from d90.tasks import Kind, Split, Task, kind_of
+from d90.tasks.kinds import Predictions
+from d90.tasks.tokens import TokenizedSplit, collate
 from d90.training.data import evaluation_batches, tokenize_examples
 from d90.training.evaluation import NOT_FINITE
 
 BATCH = 64
+
+OVERFLOW = f"{NOT_FINITE}: the weights of this adapter overflow on this text."
 
 OnRows = Callable[[int, int], None]
 """Called with the number of finished rows and of all rows."""
@@ -33,11 +37,14 @@ class SplitScores:
     Attributes:
         rows: number of rows of the split.
         metrics: by name, fractions.
-        majority: of the task's metric, for the best constant predictor.
+        losses: the kind's mean losses, by name.
+        majority: of the task's metric, for the best constant predictor; for the pretrained model
+            where that is scored (`Kind.starts_from_model`).
     """
 
     rows: int
     metrics: Mapping[str, float]
+    losses: Mapping[str, float]
     majority: float
 
 
@@ -62,9 +69,10 @@ def predict_outputs(
 
     Raises:
         D90Error: an example with the wrong number of texts, or without tokens; a prediction that
-            is not finite.
+            is not finite; an adapter of generation.
     """
-    task = _task_of(model)
+    task = task_of(model)
+    check_generates(task, expected=False)
     for number, row in enumerate(examples, 1):
         if len(row) != len(task.text_columns):
             raise D90Error(
@@ -83,7 +91,7 @@ def predict_outputs(
         with torch.no_grad(), accelerator.autocast():
             logits = model(**inputs).logits.double().cpu()
         if not logits.isfinite().all():
-            raise D90Error(f"{NOT_FINITE}: the weights of this adapter overflow on this text.")
+            raise D90Error(OVERFLOW)
         found[rows] = kind.interpret(logits)
         done += len(rows)
         if on_rows is not None:
@@ -91,7 +99,7 @@ def predict_outputs(
     return found
 
 
-def _task_of(model: AdapterModel) -> TaskInfo:
+def task_of(model: AdapterModel) -> TaskInfo:
     if model.adapter is None:
         raise D90Error("the model is its base, without a task: call model.switch(adapter) first.")
     return model.adapter.task
@@ -106,7 +114,7 @@ def predict(
         D90Error: as `predict_outputs`.
     """
     outputs = predict_outputs(model, split.texts, batch_size=batch_size, on_rows=on_rows)
-    return kind_of(_task_of(model)).answers(outputs)
+    return kind_of(task_of(model)).answers(outputs)
 
 
 def evaluate(
@@ -115,15 +123,75 @@ def evaluate(
     """Every metric on every evaluation split of a task.
 
     Raises:
-        D90Error: a task of another kind or classes than the adapter's; as `predict_outputs`.
+        D90Error: a task of another kind or classes than the adapter's, or with a metric that is not
+            defined for it; an example without tokens, or of generation with too many; a prediction
+            that is not finite.
     """
-    if model.adapter is not None:
-        check_task(model.adapter, task)
+    info, adapter = task_of(model), model.adapter
+    assert adapter is not None
+    check_task(adapter, task)
+    tokenizer = model.tokenizer
+    # The adapter's kind, not the task's: its scale of numbers, or its pattern of answers.
+    kind = kind_of(info).on(model, tokenizer, longest_input(model, tokenizer))
+    kind.check_metric(task.metric)
+    if kind.starts_from_model:
+        with guarded(model.base.name):
+            kind = kind.from_train(kind.encode(tokenizer, task.train, "train", info.max_length))
     scores = {}
     for name, split in task.evaluation.items():
-        predicted = predict(model, split, batch_size=batch_size, on_rows=on_rows)
-        scores[name] = _scores(task, split, predicted)
+        with guarded(model.base.name):
+            rows = kind.encode(tokenizer, split, name, info.max_length)
+        data = _Rows(kind, rows, kind.padding(tokenizer), tokenizer.padding_side)
+        labels, predicted = _predicted(model, data, batch_size, on_rows)
+        if kind.starts_from_model:
+            model.switch(None)
+            try:
+                kind = kind.from_initial(rows, *_predicted(model, data, batch_size, on_rows))
+            finally:
+                model.switch(adapter)
+        initial = kind.initial_scores
+        scores[name] = SplitScores(
+            rows=len(split),
+            metrics={m: kind.score(m, labels, predicted.values) for m in kind.available_metrics},
+            losses=predicted.losses,
+            majority=initial[task.metric] if initial else kind.constant_score(task.metric, labels),
+        )
     return scores
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The tokenized examples of a split, and what they are padded with (`PaddingSpec`)."""
+
+    kind: Kind
+    split: TokenizedSplit
+    padding: Mapping[str, int]
+    padding_side: str
+
+
+def _predicted(
+    model: AdapterModel, data: _Rows, batch_size: int, on_rows: OnRows | None
+) -> tuple[list[Any], Predictions]:
+    """The labels of a split, in the order of its batches, and its predictions."""
+    kind, split = data.kind, data.split
+    accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
+    labels: list[Any] = []
+    values: list[Any] = []
+    sums = np.zeros(len(kind.losses))
+    model.eval()
+    for rows in evaluation_batches(split.lengths, batch_size):
+        inputs, targets = kind.collate(data, split, rows, accelerator.device)
+        with torch.no_grad(), accelerator.autocast():
+            found = kind.predict(model, inputs, targets)
+        if not found.is_finite:
+            raise D90Error(OVERFLOW)
+        labels += split.labels[rows].tolist()
+        values += found.values.tolist()
+        sums += found.losses.double().cpu().numpy()
+        if on_rows is not None:
+            on_rows(len(values), len(split))
+    means = sums / kind.count(split, range(len(split)))
+    return labels, Predictions(values, dict(zip(kind.losses, means.tolist(), strict=True)))
 
 
 def check_task(adapter: Adapter, task: Task) -> None:
@@ -143,12 +211,3 @@ def check_task(adapter: Adapter, task: Task) -> None:
             f"the adapter's classes are {', '.join(info.labels)} and those of '{task.name}' are "
             f"{', '.join(task.labels)}: give the task that it was trained on, or one like it."
         )
-
-
-def _scores(task: Task, split: Split, predicted: Sequence[Any]) -> SplitScores:
-    kind = kind_of(task)
-    return SplitScores(
-        rows=len(split),
-        metrics={m: kind.score(m, split.labels, predicted) for m in kind.available_metrics},
-        majority=kind.constant_score(task.metric, split.labels),
-    )

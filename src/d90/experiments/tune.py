@@ -36,7 +36,6 @@ from d90.experiments.problem import Problem
 from d90.search.protocols.base import LARGEST_SEED, check_integers, check_rates
 from d90.search.trial import Trial, TrialResult
 from d90.subspace import Subspace, attach
-from d90.tasks import kind_of
 from d90.training import train
 from d90.training.config import MAX_COUNT
 from d90.training.evaluation import predict_split
@@ -89,7 +88,7 @@ class AdapterTuner:
         qat_epochs: epochs of quantization-aware training for each quantized codec.
 
     Raises:
-        D90Error: a task of generation; an argument out of its range.
+        D90Error: an argument out of its range.
 
     Attributes:
         trial: d, learning rate and seed of the run.
@@ -101,12 +100,10 @@ class AdapterTuner:
     ) -> None:
         check_run(d, learning_rate, seed)
         problem.check_dims([d])
-        if kind_of(problem.task).starts_from_model:
-            raise D90Error(f"adapters are not for tasks of {problem.task.kind} yet.")
         runner = problem.runner
         self.problem, self.qat_epochs = problem, qat_epochs
         self.trial = Trial(d, learning_rate, seed)
-        self.model, self.data = runner.model, runner.data
+        self.model, self.data = runner.model, runner.measured_data
         self.config = runner.config_for(d)
         self.result: TrialResult | None = None
         self.base = BaseModelInfo(

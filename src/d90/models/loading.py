@@ -143,7 +143,7 @@ def _open(
         )
     _check_vocabulary(name, source, tokenizer)
     tokenizer("a word")  # Some mistakes in its files show only here.
-    model, info = _model_class(name, config, num_labels).from_pretrained(
+    model, info = auto_class(name, config, num_labels).from_pretrained(
         source.location,
         config=config,
         dtype=_dtype(dtype),
@@ -184,7 +184,7 @@ def _meta(
     name: str, source: ModelSource, config: PreTrainedConfig, num_labels: int | None, dtype: str
 ) -> PreTrainedModel:
     with torch.device("meta"):
-        model = _model_class(name, config, num_labels).from_config(config, dtype=_dtype(dtype))
+        model = auto_class(name, config, num_labels).from_config(config, dtype=_dtype(dtype))
     D = sum(p.numel() for p in model.base_model.parameters())
     if source.header is not None and source.header.num_weights < D:
         raise D90Error(
@@ -194,7 +194,7 @@ def _meta(
     return model
 
 
-def _model_class(name: str, config: PreTrainedConfig, num_labels: int | None) -> Any:
+def auto_class(name: str, config: PreTrainedConfig, num_labels: int | None) -> Any:
     """The class of transformers that makes the model.
 
     Raises:

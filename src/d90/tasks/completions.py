@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from d90.errors import D90Error
 from d90.tasks.tables import Table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ROLES = ("system", "user", "assistant")
 
@@ -104,3 +108,43 @@ def read_messages(table: Table, column: str, row: int) -> list[tuple[str, str]]:
     if len(found) < 2 or found[-1][0] != "assistant":
         raise D90Error(f"{where}: expected two messages or more, the last one the assistant's.")
     return found
+
+
+def chat_prompt(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> str:
+    """A conversation up to where its answer begins, by the chat template of the tokenizer.
+
+    Args:
+        tokenizer: of the model.
+        texts: the role and content of each message.
+
+    Raises:
+        D90Error: there is no template.
+    """
+    return _templated(tokenizer, texts, add_generation_prompt=True)
+
+
+def chat_completion(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], completion: str, where: str
+) -> str:
+    """A conversation from its answer on: what follows `chat_prompt`.
+
+    Raises:
+        D90Error: the prompt is not what the whole conversation begins with; as `chat_prompt`.
+    """
+    before = chat_prompt(tokenizer, texts)
+    whole = _templated(tokenizer, (*texts, "assistant", completion))
+    if not whole.startswith(before):
+        raise D90Error(f"{where}: the chat template changes the prompt when the answer is known.")
+    return whole[len(before) :]
+
+
+def _templated(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any) -> str:
+    if tokenizer.chat_template is None:
+        raise D90Error(
+            "the tokenizer of the model has no chat template: take an instruction-tuned model, or "
+            "give the columns prompt and completion."
+        )
+    pairs = zip(texts[::2], texts[1::2], strict=True)
+    messages = [{"role": role, "content": content} for role, content in pairs]
+    text: Any = tokenizer.apply_chat_template(messages, tokenize=False, **options)
+    return text

@@ -163,13 +163,7 @@ def decode(
         ends: the tokens that end a row.
     """
     own, config = model.generation_config, model.config
-    greedy = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        eos_token_id=list(ends) or None,
-        pad_token_id=config.pad_token_id,
-        bos_token_id=getattr(config, "bos_token_id", None),
-        decoder_start_token_id=getattr(config, "decoder_start_token_id", None),
-    )
+    greedy = greedy_config(config, ends, max_new_tokens=max_new_tokens)
     # `generate` takes what is not set from the model's.
     model.generation_config = greedy
     try:
@@ -178,6 +172,17 @@ def decode(
         model.generation_config = own
     first = 1 if config.is_encoder_decoder else inputs["input_ids"].shape[1]
     return [_before(row, ends) for row in tokens[:, first:].tolist()]
+
+
+def greedy_config(config: Any, ends: Collection[int], **options: Any) -> GenerationConfig:
+    """Greedy decoding by a model of this configuration, to one of the end tokens."""
+    return GenerationConfig(
+        eos_token_id=list(ends) or None,
+        pad_token_id=config.pad_token_id,
+        bos_token_id=getattr(config, "bos_token_id", None),
+        decoder_start_token_id=getattr(config, "decoder_start_token_id", None),
+        **options,
+    )
 
 
 def end_tokens(model: nn.Module, tokenizer: Any) -> tuple[int, ...]:

@@ -18,7 +18,6 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedModel, PreTrainedTok
 from d90.errors import D90Error
 from d90.executors import TrialRunner
 from d90.experiments.problem import count_parameters, load_problem
-from d90.experiments.tune import AdapterTuner
 from d90.models import loading
 from d90.search.trial import Trial
 from d90.subspace import attach
@@ -186,8 +185,6 @@ def test_a_problem_has_the_floor_of_the_pretrained_model(
     assert (problem.floor, problem.criterion) == (0.0, "nll")
     by_metric = replace(problem, criterion="token_accuracy")
     assert (by_metric.floor, by_metric.floor_reference) == (share, "majority token")
-    with pytest.raises(D90Error, match="adapters are not for tasks of generation"):
-        AdapterTuner(problem, d=10, learning_rate=0.01)
 
 
 def test_the_floor_is_the_better_of_the_pretrained_model_and_a_constant() -> None:

@@ -30,7 +30,9 @@ def evaluate(
     ] = None,
     quiet: Annotated[bool, typer.Option(help="Print only the metric of the first split.")] = False,
 ) -> None:
-    """Evaluate an adapter on the evaluation splits of TASK, beside the best constant prediction.
+    """Evaluate an adapter on the evaluation splits of TASK.
+
+    The last column is the best constant prediction, or for a task of generation the base model.
 
     Example: d90 evaluate hypernym.safetensors wordnet-hypernym
     """
@@ -59,8 +61,9 @@ def evaluate(
         return
     metrics = list(scores[data.primary].metrics)
     reference = f"{KINDS[info.kind].short_reference()} ({info.metric})"
-    table = rows_table("split", "examples", *metrics, reference)
+    losses = list(scores[data.primary].losses)
+    table = rows_table("split", "examples", *metrics, *losses, reference)
     for name, split in scores.items():
-        values = (f"{split.metrics[metric]:.4f}" for metric in metrics)
+        values = (f"{value:.4f}" for value in {**split.metrics, **split.losses}.values())
         table.add_row(name, f"{split.rows:,}", *values, f"{split.majority:.4f}")
     Terminal().print(table)

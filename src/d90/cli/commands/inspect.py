@@ -79,7 +79,8 @@ def _rows(adapter: Adapter, size: int) -> list[tuple[str, str]]:
         ("fingerprint", base.fingerprint),
         (
             "task",
-            f"{task.name}: {', '.join(task.text_columns)}; at most {task.max_length} tokens",
+            f"{task.name}: {', '.join(task.text_columns) or 'plain text'}; at most "
+            f"{task.max_length} tokens",
         ),
         _kind_row(task),
         ("evaluation", f"{task.metric} {task.metric_value:.4f}" if is_known else "unknown"),

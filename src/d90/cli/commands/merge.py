@@ -26,5 +26,5 @@ def merge(
     """
     from d90.adapters import merge as merging
 
-    merging.merge(file, output, base=base)
-    print_line(f"{output}: load it with AutoModelForSequenceClassification.from_pretrained")
+    auto = merging.merge(file, output, base=base)
+    print_line(f"{output}: load it with {auto}.from_pretrained")

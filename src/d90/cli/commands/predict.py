@@ -54,8 +54,10 @@ def predict(
     Example: d90 predict hypernym.safetensors "a domestic cat" "an animal"
     """
     from d90 import adapters
+    from d90.adapters.adapter import check_generates
 
     adapter = adapters.load_adapter(file)
+    check_generates(adapter.task, expected=False)
     columns = adapter.task.text_columns if text_columns is None else names(text_columns)
     examples = read_examples(texts or [], source, columns, adapter.task)
     to_text = choose_format(format, output)

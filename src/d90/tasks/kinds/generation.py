@@ -21,6 +21,8 @@ from d90.errors import D90Error
 from d90.search.criteria import PRETRAINED_MODEL
 from d90.tasks.completions import (
     METRICS,
+    chat_completion,
+    chat_prompt,
     pack,
     read_completions,
     read_messages,
@@ -34,6 +36,8 @@ from d90.tasks.tokens import PaddingSpec, TokenizedSplit, encode_pieces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_PLAIN: dict[str, Any] = {"split_special_tokens": True}
 
 IGNORED = -100
 """The target of a position whose token is not predicted (`cross_entropy`'s `ignore_index`)."""
@@ -113,7 +117,8 @@ class Generation(Kind):
         names = tuple(texts or ())
         if len(names) > 1:
             raise D90Error(f"text_columns must name one column of prompts, got {len(names)}.")
-        label = "completion" if label is None else label
+        if label is None:
+            label = {("messages",): "messages", (): "text"}.get(names, "completion")
         for name in (*names, label):
             table.column(name)
         return names, label
@@ -287,25 +292,34 @@ class Generation(Kind):
         where: str,
     ) -> tuple[list[int], list[int]]:
         """The tokens of a prompt and of its completion."""
+        prompt = self.prompt_tokens(tokenizer, texts)
         if len(texts) > 1:
-            prompt, target = (
-                tokenizer(part, add_special_tokens=False)["input_ids"]
-                for part in _templated(tokenizer, texts, completion, where)
-            )
-            return prompt, target
-        plain: dict[str, Any] = {"split_special_tokens": True}
-        prompt = list(tokenizer("".join(texts), **plain)["input_ids"])
-        target = list(tokenizer(completion, add_special_tokens=False, **plain)["input_ids"])
+            rest = chat_completion(tokenizer, texts, completion, where)
+            return prompt, tokenizer(rest, add_special_tokens=False)["input_ids"]
+        target = list(tokenizer(completion, add_special_tokens=False, **_PLAIN)["input_ids"])
         end: Any = tokenizer.eos_token_id
         if target and end is not None:
             target.append(end)
-        if self.is_encoder_decoder:
-            return prompt, target
+        # The first token of a causal model is not predicted where nothing is before it.
+        has_first = bool(prompt) or self.is_encoder_decoder
+        return (prompt, target) if has_first else (target[:1], target[1:])
+
+    def prompt_tokens(
+        self, tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...]
+    ) -> list[int]:
+        """The tokens of a prompt, or of the role and content of each message of a conversation.
+
+        Raises:
+            D90Error: a conversation, and no chat template.
+        """
+        if len(texts) > 1:
+            return tokenizer(chat_prompt(tokenizer, texts), add_special_tokens=False)["input_ids"]
+        prompt = list(tokenizer("".join(texts), **_PLAIN)["input_ids"])
         # What ends a text must not stand between a prompt and its completion.
-        if len(prompt) > 1 and prompt[-1] in (end, tokenizer.sep_token_id):
+        ends = (tokenizer.eos_token_id, tokenizer.sep_token_id)
+        if not self.is_encoder_decoder and len(prompt) > 1 and prompt[-1] in ends:
             prompt.pop()
-        # The first token is not predicted where nothing is before it.
-        return (prompt, target) if prompt else (target[:1], target[1:])
+        return prompt
 
     def collate(
         self, padding: PaddingSpec, split: TokenizedSplit, rows: Sequence[int], device: torch.device
@@ -444,31 +458,6 @@ def _completions_of(inputs: Mapping[str, Tensor]) -> list[list[int]]:
 
 def _padded(rows: Sequence[Tensor], value: int, side: str) -> Tensor:
     return pad_sequence(list(rows), batch_first=True, padding_value=value, padding_side=side)
-
-
-def _templated(
-    tokenizer: PreTrainedTokenizerBase, texts: tuple[str, ...], completion: str, where: str
-) -> tuple[str, str]:
-    """A conversation before and from the completion on, by the chat template of the tokenizer.
-
-    Raises:
-        D90Error: it has none, or its prompt is not what the whole conversation begins with.
-    """
-    if tokenizer.chat_template is None:
-        raise D90Error(
-            "the tokenizer of the model has no chat template: take an instruction-tuned model, or "
-            "give the columns prompt and completion."
-        )
-    prompt = [
-        {"role": role, "content": content}
-        for role, content in zip(texts[::2], texts[1::2], strict=True)
-    ]
-    whole = [*prompt, {"role": "assistant", "content": completion}]
-    before: Any = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-    text: Any = tokenizer.apply_chat_template(whole, tokenize=False)
-    if not text.startswith(before):
-        raise D90Error(f"{where}: the chat template changes the prompt when the answer is known.")
-    return before, text[len(before) :]
 
 
 def _check_length(is_apart: bool, prompt: int, target: int, limit: int, where: str) -> None:
