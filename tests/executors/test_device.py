@@ -17,7 +17,7 @@ from tests.helpers.executors import CONFIG, MakeRunner, ignore_progress, without
 
 import d90
 from d90.errors import D90Error
-from d90.executors import ProcessExecutor, TrialRunner, processes, ray
+from d90.executors import ProcessExecutor, TrialRunner, base, processes, ray
 from d90.executors import runner as runner_module
 from d90.executors.device import VISIBLE, DeviceLostError, is_lost, only_gpu, visible_gpus
 from d90.search.protocols import ListProtocol
@@ -112,7 +112,7 @@ def test_a_study_without_its_device_ends_and_is_resumed(
         return train(*args, **options)
 
     monkeypatch.setattr(runner_module, "train", lose_device)
-    monkeypatch.setattr(runner_module, "is_lost", lambda _: True)
+    monkeypatch.setattr(base, "is_lost", lambda _: True)
     with pytest.raises(DeviceLostError):
         measured("resumed.db")
     assert len(calls) == 2
@@ -125,12 +125,11 @@ def test_a_study_without_its_device_ends_and_is_resumed(
 def test_a_worker_without_its_device_exits(
     monkeypatch: pytest.MonkeyPatch, exit_codes: list[int]
 ) -> None:
-    monkeypatch.setattr(processes, "TrialRunner", BrokenRunner)
     monkeypatch.setattr(processes.signal, "signal", lambda *_: None)
     ours, theirs = Pipe()
     ours.send(TRIAL)
     with pytest.raises(Exited):
-        processes._serve(theirs, {}, torch.get_num_threads())
+        processes._serve(theirs, cast(Any, BrokenRunner), torch.get_num_threads())
     message = ours.recv()
     assert isinstance(message, DeviceLostError)
     assert message.reason == ILLEGAL
@@ -143,7 +142,7 @@ class FakeWorker:
     losses = 0
     gpus: ClassVar[list[str | None]] = []
 
-    def __init__(self, init_kwargs: object, threads: int, gpu: str | None) -> None:
+    def __init__(self, factory: object, threads: int, gpu: str | None) -> None:
         FakeWorker.gpus.append(gpu)
 
     def run(self, trial: Trial, *_: object) -> TrialResult:
@@ -288,8 +287,8 @@ def test_a_worker_starts_with_the_variable(monkeypatch: pytest.MonkeyPatch) -> N
     context = SimpleNamespace(Pipe=lambda: (end, end), Process=lambda **_: process)
     monkeypatch.setattr(processes, "get_context", lambda _: context)
     monkeypatch.setenv(VISIBLE, "4,5")
-    processes._Worker({}, 1, "5")
-    processes._Worker({}, 1, None)
+    processes._Worker(cast(Any, dict), 1, "5")
+    processes._Worker(cast(Any, dict), 1, None)
     assert started == ["5", "4,5"]
 
 

@@ -14,6 +14,7 @@ import pytest
 import d90
 from d90.errors import D90Error
 from d90.experiments.callbacks import Callback
+from d90.experiments.problem import Problem
 from d90.experiments.study import Study
 from d90.search.protocols import ListProtocol
 from d90.search.summary import Summary
@@ -255,10 +256,10 @@ def test_counts_are_those_of_the_subspace(new_study: NewStudy, groups: str, scal
     study = new_study(
         method="said", groups=groups, scale=scale, protocol=replace(SEARCH, dims=(60,))
     )
-    subspace = d90.attach(
-        study.problem.runner.model, d=60, method="said", groups=groups, scale=scale
-    )
-    assert (study.problem.D, study.problem.m) == (subspace.layout.D, subspace.layout.m)
+    problem = study.problem
+    assert isinstance(problem, Problem)
+    subspace = d90.attach(problem.runner.model, d=60, method="said", groups=groups, scale=scale)
+    assert (problem.D, problem.m) == (subspace.layout.D, subspace.layout.m)
 
 
 def test_said_needs_more_parameters_than_groups(new_study: NewStudy) -> None:
@@ -266,7 +267,7 @@ def test_said_needs_more_parameters_than_groups(new_study: NewStudy) -> None:
         D90Error, match="d = 4 is too small for SAID with groups = 'layer': 4 of the d parameters"
     ):
         new_study(method="said", protocol=replace(SEARCH, dims=(4,)))
-    assert new_study(method="said", protocol=replace(SEARCH, dims=(5,))).problem.m == 4
+    assert new_study(method="said", protocol=replace(SEARCH, dims=(5,))).problem.facts["m"] == 4
 
 
 def test_a_study_in_said(new_study: NewStudy, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_dimensions_that_a_model_lacks_are_left_out(ready_folder: Path, toy_fold
     assert did.protocol.dimensions() == (1, 3, 10)
     assert said.protocol.dimensions() == (10,)  # m = 4 of the d parameters are scales.
     (grid,) = items(ready_folder, toy_folder, methods=["did"], protocol=GridProtocol(max_dim=10**6))
-    assert max(grid.protocol.dimensions()) == grid.open_study().problem.D
+    assert max(grid.protocol.dimensions()) == grid.load().D
     with pytest.raises(D90Error, match=r"DID: none of the dimensions lies from 1 to"):
         items(ready_folder, toy_folder, methods=["did"], protocol=ListProtocol(dims=(10**9,)))
 

@@ -10,9 +10,9 @@ from typing import Any
 from benchmarks.worlds import World, make_world
 
 from d90.executors.base import OnProgress
+from d90.experiments.problem import SHARED_SETTINGS
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial, TrialResult
-from d90.tasks.kinds import Classification
 
 WORLD = make_world("logistic", 3, "paired")
 
@@ -50,33 +50,23 @@ class Workers:
 def problem_of(world: World, **identity: Any) -> Any:
     """A problem that only has what a study asks for."""
     identity = {"theta_0": "t", "data": world.number, "tokens": "k", "random": "r", **identity}
-    config = SimpleNamespace(to_dict=dict, optimizer="adam")
-    runner = SimpleNamespace(
-        config=config,
-        baseline_config=config,
-        precision="no",
-        process_group=SimpleNamespace(world_size=1),
-    )
+    named = {"model": "model", "task": "task"}
     return SimpleNamespace(
-        identity=identity,
-        kind=Classification(("no", "yes")),
+        settings={**named, **identity, "criterion": "accuracy"},
+        shared_settings=SHARED_SETTINGS,
+        facts={},
+        prefix="model-task-did",
         criterion="accuracy",
+        metric="accuracy",
         majority=world.majority,
+        reference="majority class",
         floor=world.majority,
-        examples={"metric": world.evaluation_size},
-        model_name="model",
-        family="simulated",
-        task=SimpleNamespace(
-            name="task",
-            metric="accuracy",
-            primary="validation",
-            evaluation={"validation": range(world.evaluation_size)},
-        ),
-        max_length=16,
+        floor_reference="majority class",
+        evaluation_size=world.evaluation_size,
+        has_binomial_noise=True,
+        description=lambda: {**named, "subspace": SubspaceConfig("did"), "D": 10**6},
         D=10**6,
-        m=0,
-        subspace=SubspaceConfig("did"),
-        runner=runner,
+        runner=SimpleNamespace(process_group=SimpleNamespace(world_size=1)),
         check_dims=lambda dims: None,
         key=lambda trial: f"{identity} {trial}",
     )

@@ -9,8 +9,10 @@ from rich.text import Text
 
 from d90.cli.output import format_seconds, print_line, rows_table
 from d90.cli.terminal import Terminal
+from d90.experiments.problem import Problem
 from d90.experiments.study import Study
 from d90.experiments.sweep import SweepItem
+from d90.search.protocols import Protocol
 from d90.search.trial import Trial
 from d90.training.memory import available_memory
 
@@ -30,13 +32,12 @@ class Cost:
     memory: int
 
 
-def estimate_costs(study: Study) -> dict[str, Cost]:
+def estimate_costs(problem: Problem, protocol: Protocol) -> dict[str, Cost]:
     """The cost of full fine-tuning and of subspace trials, from a few timed steps of each.
 
     Subspace trials are timed at the largest d, where they are slowest.
     """
-    protocol, runner = study.protocol, study.problem.runner
-    baseline = protocol.baseline()
+    runner, baseline = problem.runner, protocol.baseline()
     largest = Trial(protocol.dimensions()[-1], protocol.learning_rates[0], protocol.seeds[0])
     kinds = {
         "full": (baseline[0], len(baseline)),
@@ -48,19 +49,18 @@ def estimate_costs(study: Study) -> dict[str, Cost]:
     }
 
 
-def show_cost(study: Study) -> None:
+def show_cost(problem: Problem, protocol: Protocol) -> None:
     """Print the trials of a study, their memory and their time."""
     console = Terminal()
-    protocol, runner = study.protocol, study.problem.runner
     table = rows_table("trials", "at most", "each", "memory")
     with console.status("timing a few steps"):
-        costs = estimate_costs(study)
+        costs = estimate_costs(problem, protocol)
     for name, cost in costs.items():
         table.add_row(
             name, f"{cost.count:,}", format_seconds(cost.seconds), f"{cost.memory / 1e9:.2f} GB"
         )
     seconds = sum(cost.count * cost.seconds for cost in costs.values())
-    problem = study.problem
+    device = problem.runner.device
     title = f"{problem.model_name} on {problem.task.name}: D = {problem.D:,}"
     console.print(Text(title, style="bold"))
     console.print()
@@ -71,7 +71,7 @@ def show_cost(study: Study) -> None:
         f"learning rates: {_format_rates(protocol.learning_rates)}",
         f"baseline learning rates: {_format_rates(protocol.baseline_learning_rates)}",
         f"seeds: {', '.join(map(str, protocol.seeds))}",
-        f"memory: {available_memory(runner.device) / 1e9:.1f} GB free on {runner.device}",
+        f"memory: {available_memory(device) / 1e9:.1f} GB free on {device}",
         f"time: at most {format_seconds(seconds)}",
     ):
         print_line(line, console)
@@ -87,15 +87,16 @@ def show_sweep_cost(items: Sequence[SweepItem]) -> None:
     trials, total, memory = 0, 0.0, 0
     for item in items:
         with console.status(f"timing a few steps of {item.name}"):
-            study = item.open_study()
-            costs = estimate_costs(study).values()
+            problem = item.load()
+            protocol = Study(problem, item.protocol).protocol
+            costs = estimate_costs(problem, protocol).values()
         count = sum(cost.count for cost in costs)
         seconds = sum(cost.count * cost.seconds for cost in costs)
         most = max(cost.memory for cost in costs)
-        dims = study.protocol.dimensions()
+        dims = protocol.dimensions()
         table.add_row(
             item.name,
-            f"{study.problem.D:,}",
+            f"{problem.D:,}",
             f"{dims[0]:,} to {dims[-1]:,}",
             f"{count:,}",
             f"{most / 1e9:.2f} GB",

@@ -16,7 +16,7 @@ from d90.distributed.launcher import world_size
 from d90.search.protocols import BASELINE_LEARNING_RATES, LEARNING_RATES, Protocol, make_protocol
 
 if TYPE_CHECKING:
-    from d90.executors import Executor, TrialRunner
+    from d90.executors import Executor, Runner
 
 MODEL_HELP = (
     "A packaged model (minilm-l6, smollm2-135m), a local checkpoint folder, a GGUF file or a hub "
@@ -456,7 +456,7 @@ class RunOptions:
 
         check_execution(world_size=world_size(), **self.execution)
 
-    def make_executor(self, runner: TrialRunner) -> Executor:
+    def make_executor(self, runner: Runner) -> Executor:
         """The executor of a study's trials.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from d90.errors import D90Error, unknown_name
-from d90.executors.base import Executor
+from d90.executors.base import Executor, Runner
 from d90.executors.processes import ProcessExecutor
 from d90.executors.ray import RayExecutor
 from d90.executors.runner import TrialRunner
@@ -14,6 +14,7 @@ __all__ = [
     "Executor",
     "ProcessExecutor",
     "RayExecutor",
+    "Runner",
     "SerialExecutor",
     "TrialRunner",
     "check_execution",
@@ -28,7 +29,7 @@ MAX_WORKERS = 2**31 - 1
 
 def make_executor(
     name: str,
-    runner: TrialRunner,
+    runner: Runner,
     *,
     workers: int | None = None,
     address: str | None = None,

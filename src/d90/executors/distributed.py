@@ -13,15 +13,14 @@ from functools import partial
 from typing import Any, NoReturn
 
 from d90.errors import D90Error
-from d90.executors.base import Executor, OnProgress
-from d90.executors.runner import TrialRunner
+from d90.executors.base import Executor, OnProgress, Runner
 from d90.executors.serial import SerialExecutor
 from d90.search.trial import Trial, TrialResult
 from d90.utils.digest import json_digest
 
 
 def run_distributed(
-    runner: TrialRunner,
+    runner: Runner,
     settings: Mapping[str, Any],
     executor: Executor,
     drive: Callable[[Executor], Sequence[TrialResult]],
@@ -66,7 +65,7 @@ class DistributedExecutor:
 
     workers = slots = 1
 
-    def __init__(self, runner: TrialRunner) -> None:
+    def __init__(self, runner: Runner) -> None:
         self._process_group, self._serial = runner.process_group, SerialExecutor(runner)
         self.is_busy = False
 
@@ -92,7 +91,7 @@ def _raise_as_d90_error(error: BaseException) -> NoReturn:
     raise error if isinstance(error, D90Error) else D90Error(str(error) or type(error).__name__)
 
 
-def _follow(runner: TrialRunner) -> Sequence[TrialResult]:
+def _follow(runner: Runner) -> Sequence[TrialResult]:
     """Run the trials that the main process sends, until it sends the results."""
     while True:
         message: Any = runner.process_group.broadcast_object(list)

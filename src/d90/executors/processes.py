@@ -1,10 +1,10 @@
-"""Run trials in several processes of this machine; each loads the model and the data once."""
+"""Run trials in several processes of this machine; each makes its own runner once."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +12,6 @@ from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from time import monotonic
-from typing import Any
 
 import torch
 
@@ -21,12 +20,12 @@ from d90.executors.base import (
     ATTEMPTS,
     Cancelled,
     OnProgress,
+    Runner,
     study_ended,
     throttle,
     worker_died,
 )
 from d90.executors.device import DeviceLostError, only_gpu, visible_gpus
-from d90.executors.runner import TrialRunner
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
 from d90.training.memory import CUDA_CONTEXT, available_memory
@@ -48,20 +47,20 @@ class ProcessExecutor:
     dies, its workers exit at their next progress report.
 
     Args:
-        runner: runs a trial; each worker constructs its own from the same arguments.
+        runner: runs a trial; each worker makes its own with its `factory`.
         workers: number of concurrent trials; None means one per core, but at most
             `WORKERS_PER_GPU` for each GPU.
 
     Raises:
-        D90Error: so many trials do not fit into memory.
+        D90Error: so many trials do not fit into memory, or the factory cannot be pickled.
     """
 
-    def __init__(self, runner: TrialRunner, workers: int | None = None) -> None:
+    def __init__(self, runner: Runner, workers: int | None = None) -> None:
         gpus = visible_gpus() if runner.device.type == "cuda" else []
         self.workers = workers or _default_workers(len(gpus))
         _check_memory(runner, self.workers, len(gpus))
         self._gpus = gpus if len(gpus) > 1 else [None]
-        self._init_kwargs = runner.init_kwargs
+        self._factory = runner.factory
         self._threads = max(torch.get_num_threads() // self.workers, 1)
         self._idle: SimpleQueue[_Slot] = SimpleQueue()
         self._alive: set[_Worker] = set()
@@ -129,7 +128,7 @@ class ProcessExecutor:
             self._idle.put(slot)
 
     def _new_worker(self, gpu: str | None) -> _Worker:
-        worker = _Worker(self._init_kwargs, self._threads, gpu)
+        worker = _Worker(self._factory, self._threads, gpu)
         self._alive.add(worker)
         return worker
 
@@ -139,13 +138,13 @@ def _default_workers(gpus: int) -> int:
     return min(cores, WORKERS_PER_GPU * gpus) if gpus else cores
 
 
-def _check_memory(runner: TrialRunner, workers: int, gpus: int) -> None:
+def _check_memory(runner: Runner, workers: int, gpus: int) -> None:
     """Check that so many trials fit into memory at once, on each GPU if there are GPUs.
 
     Raises:
         D90Error: they do not.
     """
-    each = runner.estimate_memory(None).total
+    each = runner.trial_memory
     if not gpus:
         _check_device_memory(runner, workers, each, runner.device)
     for index in range(min(gpus, workers)):
@@ -153,13 +152,11 @@ def _check_memory(runner: TrialRunner, workers: int, gpus: int) -> None:
         _check_device_memory(runner, len(range(index, workers, gpus)), each + CUDA_CONTEXT, device)
 
 
-def _check_device_memory(
-    runner: TrialRunner, workers: int, each: int, device: torch.device
-) -> None:
+def _check_device_memory(runner: Runner, workers: int, each: int, device: torch.device) -> None:
     need, free = workers * each, available_memory(device)
     if need > free:
         raise D90Error(
-            f"{workers} trials of '{runner.model_name}' at once need about {need / 1e9:.1f} GB and "
+            f"{workers} trials of '{runner.name}' at once need about {need / 1e9:.1f} GB and "
             f"{free / 1e9:.1f} GB of memory is free on {device}: lower workers."
         )
 
@@ -175,12 +172,10 @@ class _Slot:
 class _Worker:
     """A process that runs trials one after another."""
 
-    def __init__(self, init_kwargs: Mapping[str, Any], threads: int, gpu: str | None) -> None:
+    def __init__(self, factory: Callable[[], Runner], threads: int, gpu: str | None) -> None:
         context = get_context("spawn")  # A fork of a process with threads may hang.
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, init_kwargs, threads), daemon=True
-        )
+        self._process = context.Process(target=_serve, args=(theirs, factory, threads), daemon=True)
         with only_gpu(gpu), _no_interrupts():
             self._process.start()
         theirs.close()
@@ -192,7 +187,7 @@ class _Worker:
             EOFError, OSError: the process died.
             DeviceLostError: the process has exited, because it could no longer use its GPU.
             Cancelled: the trial was cancelled; the worker is idle again.
-            D90Error: as `TrialRunner`.
+            D90Error: as `Runner.factory` and `Runner.run`.
         """
         self._connection.send(trial)
         is_stop_sent = False
@@ -235,12 +230,12 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, init_kwargs: Mapping[str, Any], threads: int) -> None:
+def _serve(connection: Connection, factory: Callable[[], Runner], threads: int) -> None:
     """Main loop of a worker: receive trials, send progress and results."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # For the processes that this one starts.
     torch.set_num_threads(threads)
     try:
-        runner = TrialRunner(**init_kwargs)
+        runner = factory()
         while True:
             trial = connection.recv()
             if trial == STOP:  # It came too late: the trial had ended.

@@ -1,8 +1,8 @@
 """Trials on a Ray cluster: one Ray Core task per trial.
 
-The weights and the tokenized examples are put into Ray's object store once and read once by each
-worker process, so nodes need neither the model nor the data on their disks. Ray is imported when
-an executor is created: it is an extra, `d90[ray]`.
+The runner, with its weights and tokenized examples, is put into Ray's object store once and read
+once by each worker process, so nodes need neither the model nor the data on their disks. Ray is
+imported when an executor is created: it is an extra, `d90[ray]`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from d90.executors.base import (
     ATTEMPTS,
     Cancelled,
     OnProgress,
+    Runner,
     study_ended,
     throttle,
     worker_died,
 )
 from d90.executors.device import DeviceLostError
-from d90.executors.runner import TrialRunner
 from d90.search.trial import Trial, TrialResult
 from d90.training import Progress
 
@@ -72,7 +72,7 @@ class RayExecutor:
 
     def __init__(
         self,
-        runner: TrialRunner,
+        runner: Runner,
         workers: int | None = None,
         *,
         address: str | None = None,
@@ -340,7 +340,7 @@ def _task() -> Any:
     return ray.remote(max_retries=0, num_returns="streaming")(_run)
 
 
-_runners: dict[str, TrialRunner] = {}
+_runners: dict[str, Runner] = {}
 """The runner this worker has loaded, by its object reference."""
 
 

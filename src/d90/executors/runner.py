@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -20,14 +19,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from d90.distributed.process_group import get_process_group
-from d90.errors import DISK_FULL_ERRNOS, D90Error, disk_full, single_line
-from d90.executors.device import DeviceLostError, is_lost
+from d90.errors import D90Error
+from d90.executors.base import OnProgress, run_guarded
 from d90.models import loading
 from d90.search.subspace_config import SubspaceConfig
 from d90.search.trial import Trial, TrialResult
 from d90.subspace import attach, detach
 from d90.tasks import Task, kind_of
-from d90.training import Progress, TrainConfig, estimate_seconds, train
+from d90.training import TrainConfig, estimate_seconds, train
 from d90.training.data import TokenizedTask, tokenize
 from d90.training.evaluation import predict_split
 from d90.training.memory import (
@@ -46,8 +45,8 @@ class TrialRunner:
     """Runs trials in this process: weights are loaded once, examples are tokenized once.
 
     Every trial starts from theta_0, so it does not depend on the trials before it. On a CPU, with
-    one thread, the same trial gives the same result. `init_kwargs` are the arguments that construct
-    an equal runner in another process.
+    one thread, the same trial gives the same result. `factory` makes an equal runner in another
+    process.
     """
 
     def __init__(
@@ -84,20 +83,21 @@ class TrialRunner:
             D90Error: as `load` and `tokenize`; `max_length` exceeds that of the model; memory does
                 not suffice for full fine-tuning, checked before anything is loaded.
         """
-        self.init_kwargs: Mapping[str, Any] = {
-            "model_name": model_name,
-            "task": task,
-            "config": config,
-            "baseline_config": baseline_config,
-            "subspace": subspace,
-            "head_seed": head_seed,
-            "dtype": dtype,
-            "max_length": max_length,
-            "max_train_eval_samples": max_train_eval_samples,
-            "checkpoint_dir": checkpoint_dir,
-            "checkpoint_every": checkpoint_every,
-        }
-        self.model_name, self.task = model_name, task
+        self.factory: Callable[[], TrialRunner] = partial(
+            TrialRunner,
+            model_name,
+            task,
+            config,
+            baseline_config=baseline_config,
+            subspace=subspace,
+            head_seed=head_seed,
+            dtype=dtype,
+            max_length=max_length,
+            max_train_eval_samples=max_train_eval_samples,
+            checkpoint_dir=checkpoint_dir,
+            checkpoint_every=checkpoint_every,
+        )
+        self.name, self.task = model_name, task
         # `auto` means the precision of this machine, even for trials that run on another.
         self.config = replace(config, precision=config.autocast)
         full = baseline_config or config.for_baseline()
@@ -163,42 +163,27 @@ class TrialRunner:
         self.__dict__.update(state)
         self.device = Accelerator(mixed_precision=self.precision).device
 
-    def run(
-        self, trial: Trial, on_progress: Callable[[Progress], None] | None = None
-    ) -> TrialResult:
+    def run(self, trial: Trial, on_progress: OnProgress | None = None) -> TrialResult:
         """Run a trial; one that raises gives a result with status `failed`.
 
-        A trial that runs out of memory is retried once: other programs may have freed some. If
-        several processes run the trial, any error ends the study: the others cannot continue alone.
+        A trial that runs out of memory is retried once: other programs may have freed some.
 
         Raises:
-            D90Error: an argument of the study is invalid, or the disk is full.
-            DeviceLostError: this process can no longer use its GPU.
+            D90Error: as `run_guarded`; an argument of the study is invalid.
         """
-        start = perf_counter()
         folder = self._folder(trial)
-        try:
-            result = self._train_with_retry(trial, on_progress, folder)
-        except D90Error:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
-                raise disk_full(
-                    f"'{error.filename or 'a file of the run'}'", error.errno
-                ) from error
-            message = single_line(f"{type(error).__name__}: {error}")[:300]
-            if is_lost(self.device):
-                raise DeviceLostError(message) from error
-            if self.process_group.world_size > 1:
-                raise
-            _log.debug("trial %s failed", trial, exc_info=True)
-            result = TrialResult(trial, "failed", seconds=perf_counter() - start, message=message)
+        result = run_guarded(
+            lambda: self._train_with_retry(trial, on_progress, folder),
+            trial,
+            device=self.device,
+            world_size=self.process_group.world_size,
+        )
         if folder is not None and self.process_group.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
         return result
 
     def _train_with_retry(
-        self, trial: Trial, on_progress: Callable[[Progress], None] | None, folder: Path | None
+        self, trial: Trial, on_progress: OnProgress | None, folder: Path | None
     ) -> TrialResult:
         try:
             return self._train(trial, on_progress, folder)
@@ -212,7 +197,7 @@ class TrialRunner:
         return self._train(trial, on_progress, folder)
 
     def _train(
-        self, trial: Trial, on_progress: Callable[[Progress], None] | None, folder: Path | None
+        self, trial: Trial, on_progress: OnProgress | None, folder: Path | None
     ) -> TrialResult:
         with self._prepared(trial) as model:
             return train(
@@ -226,6 +211,11 @@ class TrialRunner:
                 checkpoint_dir=folder,
                 checkpoint_every=self.checkpoint_every,
             )
+
+    @property
+    def trial_memory(self) -> int:
+        """Bytes of memory that full fine-tuning takes."""
+        return self.estimate_memory(None).total
 
     def estimate_memory(self, d: int | None) -> Memory:
         """Bytes of memory that a trial takes; d = None is full fine-tuning."""
@@ -280,7 +270,7 @@ class TrialRunner:
         If not, it stays on the host, and every trial transfers it.
         """
         is_elsewhere = self.model.device.type != self.device.type
-        if is_elsewhere and self.estimate_memory(None).total <= available_memory(self.device):
+        if is_elsewhere and self.trial_memory <= available_memory(self.device):
             self.model.to(self.device)
 
     def _empty_cache(self) -> None:

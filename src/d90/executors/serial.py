@@ -5,8 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from d90.executors.base import OnProgress
-from d90.executors.runner import TrialRunner
+from d90.executors.base import OnProgress, Runner
 from d90.search.trial import Trial, TrialResult
 
 
@@ -14,7 +13,7 @@ from d90.search.trial import Trial, TrialResult
 class SerialExecutor:
     """An executor with one worker: this process."""
 
-    runner: TrialRunner
+    runner: Runner
     workers: int = 1
     slots: int = 1
 

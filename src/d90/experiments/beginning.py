@@ -15,9 +15,6 @@ from d90.search.protocols.base import pending
 from d90.search.trial import Trial
 from d90.storage.store import Store, StudyStore
 
-SAME = ("theta_0", "data", "tokens", "random")
-"""Settings of studies whose trials may have the same keys: a trial's own key decides."""
-
 
 def begin(
     study: Study, store: Store, opened: StudyStore, workers: int
@@ -59,8 +56,10 @@ def _given(study: Study, store: Store, opened: StudyStore) -> list[Trial]:
     settings, found = study.settings, set[Trial]()
     for other in store.studies():
         protocol = other.settings.get("protocol", {}).get("name")
-        is_same = all(other.settings.get(name) == settings[name] for name in SAME)
-        criterion = other.settings.get("criterion", study.problem.task.metric)
+        # Only of these may trials have the same keys: a trial's own key decides.
+        shared = study.problem.shared_settings
+        is_same = all(other.settings.get(name) == settings[name] for name in shared)
+        criterion = other.settings.get("criterion", study.problem.metric)
         is_other = (protocol, criterion) != (settings["protocol"]["name"], settings["criterion"])
         if is_same and is_other:
             found |= {

@@ -24,7 +24,6 @@ from d90.experiments.callbacks import Callback
 from d90.experiments.problem import load_problem
 from d90.experiments.scheduler import Scheduler
 from d90.experiments.study import Study
-from d90.search.criteria import SMOOTH
 from d90.search.estimate import estimate
 from d90.search.history import history
 from d90.search.protocols import AdaptiveProtocol, Protocol
@@ -33,9 +32,6 @@ from d90.search.trial import TrialResult
 from d90.storage.store import Store
 from d90.tasks import Task
 from d90.training import TrainConfig
-
-FRACTIONS = ("accuracy", "exact_match", "choice_accuracy")
-"""Metrics that are a fraction of the evaluation examples, with its binomial noise."""
 
 PACKAGES = ("d90", "torch", "transformers", "accelerate", "optuna", "scikit-learn")
 """Packages whose versions a summary records."""
@@ -153,10 +149,7 @@ def run_study(
     def drive(executor: Executor) -> Sequence[TrialResult]:
         assert store is not None, "the main process needs a store"
         with store.study(study.settings, study.prefix) as open_study, executor as entered:
-            facts = {"D": problem.D, "m": problem.m, "majority": problem.majority}
-            initial = problem.kind.initial_scores
-            known = {"initial": initial} if initial else {}
-            open_study.set_facts({**facts, **known, "command": command})
+            open_study.set_facts({**problem.facts, "command": command})
             begun, given = begin(study, store, open_study, max(entered.slots, 1))
             callback.on_study_begin(begun, open_study.results())
             taken = take_over(begun, open_study, given)
@@ -175,33 +168,24 @@ def summarize(
 ) -> Summary:
     """The summary of a study's results."""
     problem, target_fraction = study.problem, study.protocol.target_fraction
-    size = len(problem.task.evaluation[problem.task.primary])
-    has_noise = problem.criterion in (*FRACTIONS, *SMOOTH)
     estimated = estimate(
         study.scored(results),
         majority=problem.floor,
         target_fraction=target_fraction,
         criterion_of=study.protocol.criterion_of,
-        evaluation_size=size if has_noise else None,
+        evaluation_size=problem.evaluation_size if problem.has_binomial_noise else None,
         dims=study.protocol.dimensions(),
         D=problem.D,
         reference=problem.floor_reference,
     )
     return Summary(
-        model=problem.model_name,
-        task=problem.task.name,
-        metric=problem.task.metric,
+        **problem.description(),
+        metric=problem.metric,
         criterion=problem.criterion,
         criterion_of=study.protocol.criterion_of,
-        subspace=problem.subspace,
-        m=problem.m if problem.subspace.is_said else None,
-        D=problem.D,
-        family=problem.family,
-        examples=problem.examples,
         target_fraction=target_fraction,
         majority=problem.majority,
         reference=problem.reference,
-        initial=problem.kind.initial_scores,
         full_metric=estimated.full_metric,
         threshold=estimated.threshold,
         d90=estimated.d90,

@@ -26,11 +26,17 @@ from d90.search.trial import Trial
 from d90.subspace.layout import build_layout, find_params
 from d90.tasks import Kind, Task, kind_of, known_metrics, load_task
 from d90.training import TrainConfig, subspace_learning_rate
-from d90.training.config import MAX_COUNT
+from d90.training.config import EXPONENTS, MAX_COUNT, REFERENCE_D
 from d90.utils.digest import json_digest, state_digest
 
 NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype"}
 """Keys of a model's configuration that do not affect results, or are covered by the weights."""
+
+FRACTIONS = ("accuracy", "exact_match", "choice_accuracy")
+"""Metrics that are a fraction of the evaluation examples, with its binomial noise."""
+
+SHARED_SETTINGS = ("theta_0", "data", "tokens", "random")
+"""Settings of studies whose trials may have the same keys."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,13 @@ class Problem:
         kind = kind_of(self.task)
         return self.runner.measured_data.kind if kind.starts_from_model else kind
 
-    @cached_property
+    @property
     def majority(self) -> float:
         """Score of the kind's reference on the primary evaluation split."""
+        return self._majority
+
+    @cached_property
+    def _majority(self) -> float:
         labels = self.task.evaluation[self.task.primary].labels
         return self.kind.constant_score(self.task.metric, labels)
 
@@ -87,18 +97,82 @@ class Problem:
         return PRETRAINED_MODEL if is_skill else self.reference
 
     @property
-    def family(self) -> str:
-        """The kind of model, such as `roberta`."""
-        return self.runner.model.config.model_type
+    def metric(self) -> str:
+        """The task's."""
+        return self.task.metric
 
     @property
-    def examples(self) -> dict[str, int]:
-        """Numbers of examples: for training, and for each of the two metrics."""
+    def evaluation_size(self) -> int:
+        """Number of examples of the primary evaluation split."""
+        return len(self.task.evaluation[self.task.primary])
+
+    @property
+    def has_binomial_noise(self) -> bool:
+        """Whether the criterion is a fraction, or a skill, whose noise is of its size."""
+        return self.criterion in (*FRACTIONS, *SMOOTH)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What identifies its studies in a store, besides the protocol, as JSON values."""
+        runner = self.runner
+        return {
+            "model": self.model_name,
+            "task": self.task.name,
+            "max_length": self.max_length,
+            **self.identity,
+            "subspace": self.subspace.names(),
+            "training": _training_settings(runner.config, runner.precision),
+            "baseline_training": _training_settings(runner.baseline_config, runner.precision),
+            "normalization": {
+                "reference_d": REFERENCE_D,
+                "exponent": EXPONENTS[runner.config.optimizer],
+            },
+            "criterion": self.criterion,
+        }
+
+    @property
+    def shared_settings(self) -> Sequence[str]:
+        """Those of `identity` that are not the architecture's."""
+        return SHARED_SETTINGS
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """D, m and the scores without training."""
+        initial = self.kind.initial_scores
+        known = {"initial": initial} if initial else {}
+        return {"D": self.D, "m": self.m, "majority": self.majority, **known}
+
+    @property
+    def prefix(self) -> str:
+        """Model, task and method."""
+        model, task = (Path(name).resolve().name for name in (self.model_name, self.task.name))
+        return f"{model}-{task}-{self.subspace.method}".replace(" ", "_")
+
+    @property
+    def title(self) -> str:
+        """Model, task, D and the kind of subspace."""
+        subspace = self.subspace
+        return (
+            f"{self.model_name} on {self.task.name}: D = {self.D:,}, {subspace.method.upper()}, "
+            f"{subspace.projection}, scale {subspace.scale}"
+        )
+
+    def description(self) -> dict[str, Any]:
+        """Fields of a summary that say what is trained."""
         data = self.runner.data
         return {
-            "train": len(data.train),
-            "train_metric": len(data.train_eval_subset),
-            "metric": len(data.evaluation[data.primary]),
+            "model": self.model_name,
+            "task": self.task.name,
+            "subspace": self.subspace,
+            "m": self.m if self.subspace.is_said else None,
+            "D": self.D,
+            "family": self.runner.model.config.model_type,
+            "examples": {
+                "train": len(data.train),
+                "train_metric": len(data.train_eval_subset),
+                "metric": len(data.evaluation[data.primary]),
+            },
+            "initial": self.kind.initial_scores,
         }
 
     @cached_property
@@ -274,3 +348,8 @@ def _architecture(model: PreTrainedModel) -> str:
     """A digest of what the weights do not determine, such as dropout and the number of heads."""
     config = model.config.to_diff_dict()
     return json_digest({name: config[name] for name in config.keys() - NOT_ARCHITECTURE})
+
+
+def _training_settings(config: TrainConfig, precision: str) -> dict[str, Any]:
+    """With `auto` resolved to the precision of this machine."""
+    return {**config.to_dict(), "precision": precision}

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from d90.errors import D90Error
-from d90.executors import Executor, SerialExecutor, TrialRunner
+from d90.executors import Executor, Runner, SerialExecutor
 from d90.experiments.callbacks import Callback
 from d90.experiments.measure import run_study
-from d90.experiments.problem import check_options, count_parameters, load_problem
+from d90.experiments.problem import Problem, check_options, count_parameters, load_problem
 from d90.experiments.study import Study
 from d90.models import loading
 from d90.report import write_report
@@ -63,15 +63,14 @@ class SweepItem:
         """Model, task and method, for display."""
         return f"{self.model} on {self.task.name}, {self.method.upper()}"
 
-    def open_study(self) -> Study:
-        """Load the model and return the study.
+    def load(self) -> Problem:
+        """Load the model.
 
         Raises:
             D90Error: as `load_problem`.
         """
         dims = self.protocol.dimensions()
-        problem = load_problem(self.model, self.task, method=self.method, dims=dims, **self.options)
-        return Study(problem, self.protocol)
+        return load_problem(self.model, self.task, method=self.method, dims=dims, **self.options)
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def run_sweep(
     items: Sequence[SweepItem],
     store: Store | None,
     *,
-    executor: Callable[[TrialRunner], Executor] = SerialExecutor,
+    executor: Callable[[Runner], Executor] = SerialExecutor,
     folder: Path | None = None,
     callback: SweepCallback | None = None,
     command: str = "",
@@ -166,7 +165,7 @@ def run_sweep(
     for number, item in enumerate(items, 1):
         callback.on_item_begin(item, number, len(items))
         try:
-            study = item.open_study()
+            study = Study(item.load(), item.protocol)
         except D90Error as error:
             failures[item.name] = str(error)
             continue

@@ -64,7 +64,7 @@ def measure(
         if run.dry_run:
             from d90.cli.cost import show_cost
 
-            show_cost(study)
+            show_cost(problem, study.protocol)
         else:
             _measure(study, run)
 

@@ -118,11 +118,8 @@ class StudyProgress(SweepCallback, LiveDisplay):
 
     def on_study_begin(self, study: Study, results: Sequence[TrialResult]) -> None:
         problem = study.problem
-        subspace = problem.subspace
         self._print(
-            f"{problem.model_name} on {problem.task.name}: D = {problem.D:,}, "
-            f"{subspace.method.upper()}, {subspace.projection}, "
-            f"scale {subspace.scale}, {short_reference(problem.reference)} {problem.majority:.3f}"
+            f"{problem.title}, {short_reference(problem.reference)} {problem.majority:.3f}"
             + (f", scored by {problem.criterion}" if problem.criterion in SMOOTH else "")
         )
         if results:
