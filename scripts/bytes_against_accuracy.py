@@ -139,13 +139,15 @@ def of_study(folder: Path) -> list[Point]:
         best = max(runs, key=lambda run: run.metric or 0)
         name = "full fine-tuning" if d is None else f"d90, d = {d:,}"
         parameters = summary.D if d is None else d
-        size = 4 * summary.D if d is None else file_size(summary, d)
+        assert parameters is not None
+        size = 4 * parameters if d is None else file_size(summary, d)
         found.append(Point(name, parameters, 0, size, best.metric or 0, best.trial.learning_rate))
     return found
 
 
 def file_size(summary: Summary, d: int) -> int:
     """Bytes of an adapter of this study at d, in float16."""
+    assert summary.subspace is not None and summary.D is not None
     space = replace(summary.subspace, d=d)
     base = BaseModelInfo(summary.model, "", "0" * 64, D=summary.D)
     columns, labels = ("sentence1", "sentence2"), ("0", "1")

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from examples import accelerate_loop, trainer
+from examples import accelerate_loop, own_training, trainer
 from safetensors.torch import load_file
 from tests.helpers import tiny
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from d90.models.loading import load
+from d90.search.summary import Summary
 from d90.subspace import Subspace
 
 D, STEPS = 30, 6
@@ -78,3 +79,13 @@ def test_grpo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(done.model, nn.Module) and moved(done.model)
     assert f"{D} parameters: reward 0." in capsys.readouterr().out
     assert saved(tmp_path / "run" / "adapter_model.safetensors") == D
+
+
+def test_own_training(tmp_path: Path) -> None:
+    store, report = tmp_path / "d90.db", tmp_path / "report"
+    summary = own_training.main(str(store), str(report), dims="20,640")
+    best = {point.d: point.best for point in summary.curve}
+    assert summary.full_metric is not None and summary.threshold is not None
+    assert summary.full_metric > 0.9
+    assert best[20] < summary.threshold < best[640]
+    assert Summary.load(report).objective == "digits-mlp"

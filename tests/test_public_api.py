@@ -17,8 +17,8 @@ EXPORTED = [name for name in d90.__all__ if name != "__version__"]
 @pytest.mark.parametrize("name", EXPORTED)
 def test_a_public_name_is_defined_documented_and_annotated(name: str) -> None:
     value = getattr(d90, name)
-    assert value.__name__ == name and inspect.getdoc(value)
-    if inspect.isfunction(value):
+    assert value.__name__.rpartition(".")[2] == name and inspect.getdoc(value)
+    if not inspect.isclass(value):
         signature = inspect.signature(value)
         kinds = {parameter.kind for parameter in signature.parameters.values()}
         assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
@@ -32,6 +32,17 @@ def test_the_export_lists_agree() -> None:
     assert set(d90.__all__) <= set(dir(d90))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         d90.nothing  # noqa: B018
+
+
+def test_search_is_a_function_and_a_package() -> None:
+    import d90.search.summary as summary
+    from d90.experiments.objective import search
+
+    assert d90.search.summary is summary  # type: ignore[attr-defined]
+    assert d90.search is sys.modules["d90.search"]
+    assert inspect.signature(d90.search) == inspect.signature(search)
+    with pytest.raises(d90.D90Error, match="name is ''"):
+        d90.search(lambda trial: 0.5, name="")
 
 
 MEASURE = """

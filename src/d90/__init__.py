@@ -5,7 +5,10 @@ The public names are loaded on first use: `import d90` alone does not load torch
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from inspect import Signature, signature
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,11 +17,13 @@ if TYPE_CHECKING:
     from d90.errors import D90Error
     from d90.experiments.callbacks import Callback
     from d90.experiments.measure import measure, run_study
+    from d90.experiments.objective import search
     from d90.experiments.problem import Problem, load_problem
     from d90.experiments.study import Study
-    from d90.search.protocols import BisectProtocol, GridProtocol, ListProtocol
+    from d90.search.protocols import AdaptiveProtocol, BisectProtocol, GridProtocol, ListProtocol
     from d90.search.subspace_config import SubspaceConfig
     from d90.search.summary import Summary
+    from d90.search.trial import Trial, TrialResult
     from d90.storage.store import Store
     from d90.subspace import attach, detach
     from d90.tasks import load_task
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adapter",
+    "AdaptiveProtocol",
     "BisectProtocol",
     "Callback",
     "D90Error",
@@ -39,6 +45,8 @@ __all__ = [
     "SubspaceConfig",
     "Summary",
     "TrainConfig",
+    "Trial",
+    "TrialResult",
     "__version__",
     "attach",
     "detach",
@@ -47,10 +55,12 @@ __all__ = [
     "load_task",
     "measure",
     "run_study",
+    "search",
 ]
 
 _MODULES = {
     "Adapter": "d90.adapters",
+    "AdaptiveProtocol": "d90.search.protocols",
     "BisectProtocol": "d90.search.protocols",
     "Callback": "d90.experiments.callbacks",
     "D90Error": "d90.errors",
@@ -62,6 +72,8 @@ _MODULES = {
     "SubspaceConfig": "d90.search.subspace_config",
     "Summary": "d90.search.summary",
     "TrainConfig": "d90.training",
+    "Trial": "d90.search.trial",
+    "TrialResult": "d90.search.trial",
     "attach": "d90.subspace",
     "detach": "d90.subspace",
     "load": "d90.adapters.model",
@@ -69,6 +81,7 @@ _MODULES = {
     "load_task": "d90.tasks",
     "measure": "d90.experiments.measure",
     "run_study": "d90.experiments.measure",
+    "search": "d90.experiments.objective",
 }
 
 
@@ -87,3 +100,26 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _CallablePackage(ModuleType):
+    """The subpackage `d90.search`, which is also the public function of that name.
+
+    Importing a module of the subpackage makes it the attribute `d90.search`, so that it has to be
+    callable: `d90.search(objective, ...)` is `d90.experiments.objective.search`.
+    """
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self._function(*args, **keywords)
+
+    @property
+    def __signature__(self) -> Signature:
+        return signature(self._function)
+
+    @property
+    def _function(self) -> Any:
+        return import_module(_MODULES["search"]).search
+
+
+import_module("d90.search")  # It imports nothing more.
+sys.modules["d90.search"].__class__ = _CallablePackage

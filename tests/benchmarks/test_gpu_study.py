@@ -87,7 +87,7 @@ def test_each_method_gets_the_report_of_a_study(studied, prepared, tmp_path, cap
         folder = tmp_path / f"mrpc-{method}"
         assert {"index.html", "summary.json", "curve.png"} <= {p.name for p in folder.iterdir()}
         summary = Summary.load(folder)
-        assert summary.subspace.method == method
+        assert summary.method == method
         assert len(summary.trials) == len(REHEARSAL.seeds) * (1 + len(REHEARSAL.dims))
         assert summary.full_metric == 0.75
         assert summary.versions == recorded.header["versions"]

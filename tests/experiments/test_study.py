@@ -272,7 +272,8 @@ def test_said_needs_more_parameters_than_groups(new_study: NewStudy) -> None:
 
 def test_a_study_in_said(new_study: NewStudy, tmp_path: Path) -> None:
     summary = d90.run_study(new_study(method="said"), d90.Store(tmp_path / "d90.db"))
-    assert (summary.subspace.method, summary.subspace.groups, summary.m) == ("said", "layer", 4)
+    assert summary.subspace is not None
+    assert (summary.method, summary.subspace.groups, summary.m) == ("said", "layer", 4)
     assert all(result.trial in (FULL, SMALL, LARGE) for result in summary.trials)
 
 

@@ -55,7 +55,7 @@ def test_a_baseline_is_shared_and_nothing_is_repeated(
     store, first, second = Store(tmp_path / "a.db"), Counter(), Counter()
     requested = items(ready_folder, toy_folder)
     result = run_sweep(requested, store, folder=tmp_path / "studies", callback=first)
-    assert [s.subspace.method for s in result.summaries] == ["said", "did"]
+    assert [s.method for s in result.summaries] == ["said", "did"]
     assert (len(first.trained), first.reused) == (5, 1)  # One baseline and 2 x 2 subspace runs.
     assert first.items == [("said", 1, 2), ("did", 2, 2)]
     assert not result.failures
@@ -63,7 +63,7 @@ def test_a_baseline_is_shared_and_nothing_is_repeated(
     assert second.trained == []
     assert [s.trials for s in again.summaries] == [s.trials for s in result.summaries]
     summaries = load_summaries([tmp_path / "studies", tmp_path])
-    assert {s.subspace.method for s in summaries} == {"said", "did"} and len(summaries) == 2
+    assert {s.method for s in summaries} == {"said", "did"} and len(summaries) == 2
     assert summaries[0].family == "bert"
     assert summaries[0].examples == {"train": 96, "train_metric": 64, "metric": 64}
 
@@ -125,6 +125,6 @@ def test_an_item_that_cannot_be_measured_is_named(
 
     monkeypatch.setattr(TrialRunner, "__init__", too_large)
     result = run_sweep(items(ready_folder, toy_folder), Store(tmp_path / "a.db"))
-    assert [s.subspace.method for s in result.summaries] == ["did"]
+    assert [s.method for s in result.summaries] == ["did"]
     (name,) = result.failures
     assert name.endswith("SAID") and "not enough memory" in result.failures[name]

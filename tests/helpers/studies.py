@@ -53,7 +53,7 @@ def study(
     *,
     majority: float = MAJORITY,
     method: str = "said",
-    D: int = 22_713_986,
+    D: int | None = 22_713_986,
     reference: str = MAJORITY_CLASS,
     **changes: object,
 ) -> Summary:
@@ -133,4 +133,26 @@ def every_kind() -> dict[str, Summary]:
         "wide": study(runs([100, 2_000, 45_000, 900_000, 4_000_000], (0.01, 0.02))),
         "nothing": study([]),
         "adaptive": study(runs([10, 27, 72, 193], (0.01,)), history=HISTORY),
+        "own": own(usable, D=4_810),
+        "own-without-D": own(usable),
     }
+
+
+OWN = "digits-mlp"
+
+
+def own(results: Iterable[TrialResult], D: int | None = None) -> Summary:
+    """The summary of a user's own training, which has no model, task or subspace."""
+    return study(
+        results,
+        D=D,
+        model="",
+        task="",
+        subspace=None,
+        m=None,
+        objective=OWN,
+        metric="score",
+        reference="floor",
+        settings={"objective": OWN, "settings": {"steps": 5}, "protocol": {"dims": [10, 20]}},
+        command="",
+    )

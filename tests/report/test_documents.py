@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
-from tests.helpers.studies import EIGHT, MAJORITY, runs, study
+from tests.helpers.studies import EIGHT, MAJORITY, own, runs, study
 
 from d90.errors import D90Error
 from d90.report import Document, render_document, study_document, write_document
@@ -276,6 +276,11 @@ def test_the_table_of_bounds_counts_the_bits_of_the_bound() -> None:
 def test_generalization_is_of_accuracies() -> None:
     document = generalization([study(runs(EIGHT), metric="f1", model="m", task="t")])
     assert document.warnings == ("m on t is left out: its metric is f1",)
+    trained = own(runs(EIGHT))
+    document = generalization([study(runs(EIGHT)), trained])
+    assert document.warnings == ("digits-mlp is left out: it is no model on a task",)
+    (row,) = (row for t in document.tables if t.name == "studies" for row in t.rows[1:])
+    assert row[:4] == ("digits-mlp", "", "", None)
     with pytest.raises(D90Error, match="runs 'all': expected best or d90"):
         check_runs("all")
 

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tests.helpers.studies import every_kind, runs, study
+from tests.helpers.studies import OWN, every_kind, runs, study
 
 from d90.errors import D90Error
 from d90.report import write_report
@@ -70,9 +70,20 @@ def test_every_kind_of_study_is_written_completely(kind: str, tmp_path: Path) ->
     assert page.open == []
     assert summary.status in page.text
     assert page.rows["Runs"] == len(summary.trials) + 1
-    model = f"minilm-l6 (D = {summary.D:,})"
+    model = f"minilm-l6 (D = {summary.D or 0:,})"
     facts = (model, "layer (m = 8)", "fastfood", "--epochs", "d90 measure")
-    assert all(fact in page.text for fact in facts)
+    assert all((fact in page.text) is not bool(summary.objective) for fact in facts)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("own", " (D = 4,810)"), ("own-without-D", "")])
+def test_the_page_of_an_own_training_names_it_and_no_model(
+    kind: str, size: str, tmp_path: Path
+) -> None:
+    text = page_of(every_kind()[kind], tmp_path)
+    assert f"<h1>{OWN}</h1>" in text and f"{OWN}{size}" in text
+    (instead,) = re.findall(r"Training \d+ parameters(.*?) reaches score", text)
+    assert instead == (" instead of 4,810" if size else "")
+    assert not re.search(r"None|--dims|DID|epoch|accurac", text)
 
 
 def test_reading_and_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ REQUIRED = {
     "model", "task", "method", "groups", "projection", "scale", "D", "majority", "full_metric",
     "threshold", "d90", "status", "interval", "trials", "versions",
 }  # fmt: skip
+REQUIRED_OF_AN_OBJECTIVE = REQUIRED - {
+    "model", "task", "method", "groups", "projection", "scale",
+} | {"objective"}  # fmt: skip
 REQUIRED_OF_A_TRIAL = {
     "d", "learning_rate", "seed", "metric", "train_metric", "status", "seconds",
 }  # fmt: skip
@@ -39,7 +42,7 @@ def strict_json(text: str) -> dict:
 def test_has_the_promised_keys_and_reads_back_the_same(kind: str) -> None:
     summary = every_kind()[kind]
     data = strict_json(summary.to_json())
-    assert data.keys() >= REQUIRED
+    assert data.keys() >= (REQUIRED_OF_AN_OBJECTIVE if summary.objective else REQUIRED)
     assert data["trials"] == [] or data["trials"][0].keys() >= REQUIRED_OF_A_TRIAL
     assert len(data["trials"]) == len(summary.trials)
     assert Summary.from_json(summary.to_json()).to_json() == summary.to_json()
@@ -55,6 +58,20 @@ def test_the_history_survives_in_its_order() -> None:
             Summary.from_json(json.dumps({**data, "history": history}))
     del data["history"]
     assert Summary.from_json(json.dumps(data)).history == ()
+
+
+def test_an_objective_has_no_model() -> None:
+    summary = every_kind()["own"]
+    assert (summary.title, summary.method, summary.model) == (summary.objective, "", "")
+    data = strict_json(summary.to_json())
+    assert not {"model", "task", "method", "groups", "m", "family"} & data.keys()
+    assert Summary.from_json(summary.to_json()).title == summary.title == data["objective"]
+    del data["objective"]
+    with pytest.raises(D90Error, match="model"):
+        Summary.from_json(json.dumps(data))
+    assert every_kind()["ok"].title == "minilm-l6 on mrpc, SAID"
+    with pytest.raises(D90Error, match="D"):  # Only an objective may have none.
+        Summary.from_json(json.dumps({**strict_json(every_kind()["ok"].to_json()), "D": None}))
 
 
 def test_values_survive() -> None:
@@ -181,13 +198,20 @@ WRONG: list[object] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["seeds", "own"])
 @pytest.mark.parametrize("value", WRONG, ids=repr)
-def test_a_value_of_another_type_or_range_is_refused_or_harmless(value: object) -> None:
+def test_a_value_of_another_type_or_range_is_refused_or_harmless(value: object, kind: str) -> None:
     """Whatever is accepted can be shown: nothing but `D90Error` in all the places of a value."""
-    data = json.loads(every_kind()["seeds"].to_json())
+    data = json.loads(every_kind()[kind].to_json())
     places: list[tuple[str | int, ...]] = [(key,) for key in data]
     places += [("trials", 3, key) for key in data["trials"][3]]
-    places += [("examples", "train"), ("interval", 0), ("warnings", 0), ("trials", 0)]
+    places += [
+        ("examples", "train"),
+        ("objective",),
+        ("interval", 0),
+        ("warnings", 0),
+        ("trials", 0),
+    ]
     data["warnings"] = ["a warning"]
     refused = 0
     for place in places:

@@ -116,9 +116,21 @@ def measure(
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
     )
+    study = Study(problem, protocol)
+    return run_with_store(study, store, executor=runner_executor, callback=callback)
+
+
+def run_with_store(
+    study: Study, store: str | Path, *, executor: Executor, callback: Callback | None
+) -> Summary:
+    """`run_study` with the store at a path or a URL, which only the main process opens.
+
+    Raises:
+        D90Error: as `run_study` and `Store`.
+    """
     with raise_on_all_ranks():
-        opened = Store(store) if problem.runner.process_group.is_main_process else None
-    return run_study(Study(problem, protocol), opened, executor=runner_executor, callback=callback)
+        opened = Store(store) if study.problem.runner.process_group.is_main_process else None
+    return run_study(study, opened, executor=executor, callback=callback)
 
 
 def run_study(

@@ -38,9 +38,9 @@ OPTIONS: Mapping[str, str] = {
 """Setting, nested keys joined by dots -> argument or option of `d90 measure`."""
 
 
-def settings_table(settings: Mapping[str, Any]) -> Table:
+def settings_table(settings: Mapping[str, Any], options: Mapping[str, str] = OPTIONS) -> Table:
     """One row per setting; the option is None where no option sets it."""
-    rows = tuple((key, OPTIONS.get(key), _text(value)) for key, value in flatten(settings))
+    rows = tuple((key, options.get(key), _text(value)) for key, value in flatten(settings))
     return Table(None, "Settings", ("setting", "option", "value"), rows, terminal_rows=0)
 
 

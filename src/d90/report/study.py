@@ -18,7 +18,7 @@ from d90.report.document import (
     format_rate,
 )
 from d90.report.narrowing import narrowing_figure, narrowing_table
-from d90.report.settings import settings_table
+from d90.report.settings import OPTIONS, settings_table
 from d90.search.criteria import SMOOTH, scored
 from d90.search.curve import Point, valid_results
 from d90.search.summary import Summary
@@ -47,11 +47,11 @@ def study_document(summary: Summary) -> Document:
         _best_table(summary),
         *((narrowing_table(summary),) if summary.history else ()),
         trials_table(summary.ordered_trials, summary.metric),
-        settings_table(summary.settings),
+        settings_table(summary.settings, {} if summary.objective else OPTIONS),
         Table(None, "Versions", ("package", "version"), tuple(summary.versions.items()), "", 0),
     )
     return Document(
-        title=f"{summary.model} on {summary.task}, {summary.subspace.method.upper()}",
+        title=summary.title,
         answer=wording.answer(summary),
         sentences=(wording.sentence(summary),),
         warnings=summary.warnings,
@@ -69,7 +69,7 @@ def _curve(summary: Summary) -> Figure:
             f"One point per run. Crosses are failed runs, at the {summary.reference} where they "
             "have no metric. The line joins the best of the learning rates at each d, averaged "
             "over seeds. "
-            f"{wording.ACCURACIES}"
+            f"{wording.selection(summary)}"
         ),
         alt_text=(
             f"{summary.score_name} against d. {wording.answer(summary)}. Full fine-tuning "
@@ -82,17 +82,9 @@ def _curve(summary: Summary) -> Figure:
 
 
 def _facts_table(summary: Summary) -> Table:
-    groups = summary.subspace.groups
-    if summary.m is not None:
-        groups = f"{groups} (m = {summary.m})"
     threshold = wording.format_metric(summary.threshold)
     facts = {
-        "Model": f"{summary.model} (D = {summary.D:,})",
-        "Task": summary.task,
-        "Method": summary.subspace.method.upper(),
-        "Groups": groups,
-        "Projection": summary.subspace.projection,
-        "Scale": summary.subspace.scale,
+        **_trained(summary),
         "Metric": summary.metric,
         "Criterion": summary.score_name,
         "Full fine-tuning": wording.format_metric(summary.full_metric),
@@ -109,6 +101,23 @@ def _facts_table(summary: Summary) -> Table:
     }
     rows = tuple((name, value) for name, value in facts.items() if value)
     return Table(None, "What was measured", ("property", "value"), rows, terminal_rows=0)
+
+
+def _trained(summary: Summary) -> dict[str, str]:
+    """Model, task and subspace, or the objective."""
+    size = "" if summary.D is None else f" (D = {summary.D:,})"
+    subspace = summary.subspace
+    if subspace is None:
+        return {"Objective": f"{summary.objective}{size}"}
+    m = "" if summary.m is None else f" (m = {summary.m})"
+    return {
+        "Model": f"{summary.model}{size}",
+        "Task": summary.task,
+        "Method": subspace.method.upper(),
+        "Groups": f"{subspace.groups}{m}",
+        "Projection": subspace.projection,
+        "Scale": subspace.scale,
+    }
 
 
 def _target_of(summary: Summary) -> str:

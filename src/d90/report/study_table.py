@@ -67,9 +67,16 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+def short_title(summary: Summary) -> str:
+    """What was trained, with short names."""
+    if summary.objective:
+        return summary.objective
+    return f"{short_name(summary.model)} on {task_and_method(summary)}"
+
+
 def task_and_method(summary: Summary) -> str:
     """Task and method: studies that agree in both form a group in figures and correlations."""
-    return f"{short_name(summary.task)}, {summary.subspace.method.upper()}"
+    return f"{short_name(summary.task)}, {summary.method.upper()}"
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ def studies_table(summaries: Iterable[Summary], failures: Mapping[str, str]) -> 
 def missing_d90_warnings(summaries: Iterable[Summary]) -> tuple[str, ...]:
     """A warning for each study without a d90: the figures draw an arrow, or leave it out."""
     return tuple(
-        f"{short_name(s.model)} on {task_and_method(s)}, is "
+        f"{short_title(s)}, is "
         f"{'an arrow' if wording.one_sided(s) else 'in the tables, not'} in the figures: "
         f"{wording.answer(s)}"
         for s in summaries
@@ -176,9 +183,9 @@ def _criterion(summary: Summary) -> str:
 
 def _row(summary: Summary) -> tuple[Value, ...]:
     return (
-        summary.model,
+        summary.objective or summary.model,
         summary.task,
-        summary.subspace.method,
+        summary.method,
         summary.D,
         summary.m,
         summary.majority,

@@ -32,6 +32,18 @@ ACCURACIES = (
 """What to know of every metric of a report: once in each."""
 
 
+OWN_SCORES = (
+    "The best learning rate was chosen by the score that is reported, so every score is slightly "
+    "too high, full fine-tuning's too."
+)
+"""The same of the scores of a user's own training."""
+
+
+def selection(summary: Summary) -> str:
+    """How what is reported was chosen."""
+    return OWN_SCORES if summary.objective else ACCURACIES
+
+
 def format_metric(value: float | None) -> str:
     """A metric to three decimals; a dash where it is unknown.
 
@@ -132,8 +144,9 @@ def sentence(summary: Summary) -> str:
         return f"{reason[0].upper()}{reason[1:].rstrip('.')}."
     is_gain = summary.criterion_of == "gain"
     gain = f"gain from {format_metric(summary.floor)} to the " if is_gain else ""
+    instead = "" if summary.D is None else f" instead of {summary.D:,}"
     text = (
-        f"Training {format_d(summary.d90)} parameters instead of {summary.D:,} reaches "
+        f"Training {format_d(summary.d90)} parameters{instead} reaches "
         f"{summary.score_name} {format_metric(summary.threshold)}: {percent(summary)} of the "
         f"{gain}{format_metric(summary.full_metric)} of full fine-tuning."
     )

@@ -264,8 +264,8 @@ def _no_posterior(
         )
     if passes(majority, threshold):
         return "trivial-threshold", (
-            f"the threshold {threshold:.4f} is not above the {reference} ({majority:.4f}): "
-            "a constant predictor would pass"
+            f"the threshold {threshold:.4f} is not above the {reference} ({majority:.4f}), which "
+            "would pass"
         )
     if not points:
         tried = sum(not r.trial.is_full for r in results)

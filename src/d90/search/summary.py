@@ -81,7 +81,10 @@ HISTORY_RANGES: Mapping[str, tuple[float, float]] = {
 
 _RowT = TypeVar("_RowT", BandPoint, HistoryPoint)
 
-REQUIRED = ("model", "task", "D", "majority", "status")
+REQUIRED = ("majority", "status")
+
+MODEL_KEYS = ("model", "task", "D", *SUBSPACE_KEYS)
+"""Keys of a study of a model on a task; one of a user's own training has `objective` instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +93,17 @@ class Summary:
 
     Attributes:
         model, task: as the user named them.
+        objective: name of a user's own training (`d90.search`), which has no model, task or
+            subspace; else empty.
         metric: name of the metric of the task.
         criterion: what trials are scored by: the metric (the default), `brier` or `nll`. The full
             metric, threshold, curve and band are scores by it (`d90.search.criteria`).
         criterion_of: what the target is a fraction of: `metric` or `gain`.
-        subspace: method, groups, projection and scale; each trial sets its own d and seed.
+        subspace: method, groups, projection and scale; each trial sets its own d and seed. None of
+            an objective.
         m: number of the SAID scales; None in DID.
-        D: number of parameters of the model; `family`: its model type, such as `roberta`.
+        D: number of parameters of the model, None if unknown; `family`: its model type, such as
+            `roberta`.
         examples: number of training examples (`train`), and of the training and evaluation
             examples that the metrics were measured on (`train_metric`, `metric`).
         target_fraction: fraction of the full metric that counts as reaching it.
@@ -118,12 +125,13 @@ class Summary:
         started, finished: ISO 8601 times.
     """
 
-    model: str
-    task: str
-    subspace: SubspaceConfig
-    D: int
     majority: float
     status: str
+    model: str = ""
+    task: str = ""
+    objective: str = ""
+    subspace: SubspaceConfig | None = None
+    D: int | None = None
     m: int | None = None
     family: str = ""
     examples: Mapping[str, int] = field(default_factory=dict)
@@ -151,6 +159,16 @@ class Summary:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "criterion", self.criterion or self.metric)
+
+    @property
+    def title(self) -> str:
+        """What was trained: `minilm-l6 on mrpc, SAID`, or the name of the objective."""
+        return self.objective or f"{self.model} on {self.task}, {self.method.upper()}"
+
+    @property
+    def method(self) -> str:
+        """`did` or `said`; empty of an objective."""
+        return "" if self.subspace is None else self.subspace.method
 
     @property
     def quantity(self) -> str:
@@ -205,12 +223,11 @@ class Summary:
         trials = tuple(map(_result, data["trials"]))
         lists = {"trials": Any, **dict.fromkeys(("band", "history"), tuple[Any, ...])}
         hints = {**get_type_hints(cls), **dict.fromkeys(SUBSPACE_KEYS, str), **lists}
-        check_keys(data, hints, ["warnings", "interval", *SUBSPACE_KEYS, *REQUIRED], FILE_NAME)
+        keys = ["objective"] if "objective" in data else MODEL_KEYS
+        hints |= {"D": int | None if "objective" in data else int}
+        check_keys(data, hints, ["warnings", "interval", *keys, *REQUIRED], FILE_NAME)
         check_ranges({**data, "metric": None}, RANGES, FILE_NAME)  # `metric` is a name here.
-        try:
-            subspace = SubspaceConfig(**{name: data[name] for name in SUBSPACE_KEYS})
-        except D90Error as error:
-            raise D90Error(f"{FILE_NAME}: {error}") from error
+        subspace = None if "objective" in data else _subspace(data)
         _check_criteria(data)
         values = {name: data[name] for name in known if name in data}
         interval = None if data["interval"] is None else tuple(data["interval"])
@@ -250,16 +267,7 @@ class Summary:
         """Key -> value of the JSON form, in its order."""
         return {
             "format": FORMAT,
-            "model": self.model,
-            "task": self.task,
-            "metric": self.metric,
-            "method": self.subspace.method,
-            "groups": self.subspace.groups,
-            "m": self.m,
-            "projection": self.subspace.projection,
-            "scale": self.subspace.scale,
-            "D": self.D,
-            "family": self.family,
+            **self._trained(),
             "examples": self.examples,
             "target_fraction": self.target_fraction,
             "criterion": self.criterion,
@@ -284,6 +292,23 @@ class Summary:
             "band": [point._asdict() for point in self.band],
             "history": [point._asdict() for point in self.history],
             "trials": [_trial_keys(result) for result in self.ordered_trials],
+        }
+
+    def _trained(self) -> dict[str, Any]:
+        """The keys that say what was trained."""
+        if self.subspace is None:
+            return {"objective": self.objective, "metric": self.metric, "D": self.D}
+        return {
+            "model": self.model,
+            "task": self.task,
+            "metric": self.metric,
+            "method": self.subspace.method,
+            "groups": self.subspace.groups,
+            "m": self.m,
+            "projection": self.subspace.projection,
+            "scale": self.subspace.scale,
+            "D": self.D,
+            "family": self.family,
         }
 
 
@@ -345,6 +370,13 @@ def _row(
     check_keys(keys, get_type_hints(kind), list(get_type_hints(kind)), f"{FILE_NAME}: {name}")
     check_ranges(keys, ranges, f"{FILE_NAME}: {name}")
     return kind(**{field: keys[field] for field in get_type_hints(kind)})
+
+
+def _subspace(data: Mapping[str, Any]) -> SubspaceConfig:
+    try:
+        return SubspaceConfig(**{name: data[name] for name in SUBSPACE_KEYS})
+    except D90Error as error:
+        raise D90Error(f"{FILE_NAME}: {error}") from error
 
 
 def _check_criteria(data: Mapping[str, Any]) -> None:

@@ -28,11 +28,10 @@ DASHES = {"did": "-", "said": (0, (4, 1.5))}
 def panels(summaries: Sequence[Summary]) -> Figure:
     """Figure 1 of the studies: the curve, full metric, threshold and d90 of each."""
     answers = "; ".join(
-        f"{short_name(s.model)} on {short_name(s.task)} by {s.subspace.method.upper()}: "
-        f"{wording.answer(s)}"
+        f"{short_name(s.model)} on {short_name(s.task)} by {s.method.upper()}: {wording.answer(s)}"
         for s in summaries
     )
-    both = len({summary.subspace.method for summary in summaries}) > 1
+    both = len({summary.method for summary in summaries}) > 1
     line_styles = " Solid curves are DID, dashed ones SAID." if both else ""
     return Figure(
         name="figure1",
@@ -85,7 +84,7 @@ def _panel(axes: Axes, summaries: Sequence[Summary], palette: dict[str, str]) ->
         color = palette[summary.model]
         points = [(point.d, point.best) for point in summary.curve]
         if points:
-            line = DASHES[summary.subspace.method]
+            line = DASHES[summary.method]
             axes.plot(
                 *zip(*points, strict=True), color=color, linewidth=1, linestyle=line, zorder=2
             )
@@ -107,7 +106,7 @@ def _legend(
     summaries: Sequence[Summary], names: dict[str, str], palette: dict[str, str]
 ) -> list[Line2D]:
     handles = [Line2D([], [], color=palette[model], label=name) for model, name in names.items()]
-    methods = dict.fromkeys(summary.subspace.method for summary in summaries)
+    methods = dict.fromkeys(summary.method for summary in summaries)
     if len(methods) > 1:
         handles += [
             Line2D([], [], color=INK, linewidth=1, linestyle=DASHES[method], label=method.upper())

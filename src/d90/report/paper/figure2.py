@@ -121,7 +121,7 @@ def _row(checkpoint: Checkpoint) -> tuple[Value, ...]:
     summary = checkpoint.summary
     return (
         short_name(summary.task),
-        summary.subspace.method,
+        summary.method,
         checkpoint.label or checkpoint.step,
         checkpoint.perplexity,
         summary.majority,

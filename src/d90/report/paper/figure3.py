@@ -71,7 +71,8 @@ def scaling(
 def _claims(drawn: Sequence[Summary]) -> list[Claim]:
     groups: dict[str, list[tuple[Summary, float]]] = {}
     for summary in drawn:
-        groups.setdefault(task_and_method(summary), []).append((summary, summary.D))
+        if summary.D is not None:
+            groups.setdefault(task_and_method(summary), []).append((summary, summary.D))
     name = f"{wording.quantity(drawn)} and D"
     return [Claim(name, -1, group, correlate(points)) for group, points in groups.items()]
 
@@ -93,7 +94,7 @@ def _row(summary: Summary, name: str) -> tuple[Value, ...]:
         short_name(summary.task),
         name,
         summary.family,
-        summary.subspace.method,
+        summary.method,
         summary.D,
         *d90_values(summary),
     )
@@ -123,7 +124,7 @@ def _draw(drawn: Sequence[Summary]) -> Drawing:
     )
     for summary in drawn:
         bar = error_bar(summary)
-        if bar is not None:
+        if bar is not None and summary.D is not None:
             marker, color = group_markers[task_and_method(summary)], family_colors[_family(summary)]
             draw_error_bar(axes, bar, summary.D, along="y", color=color, marker=marker)
     _name_models(axes, drawn)

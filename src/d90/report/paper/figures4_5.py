@@ -124,11 +124,7 @@ def generalization(
         if _is_comparable(summary) and summary.curve and (d90 := error_bar(summary))
     ]
     excluded = tuple(
-        f"{short_name(s.model)} on {short_name(s.task)} is left out: its metric is {s.metric}"
-        if s.metric != "accuracy"
-        else f"{short_name(s.model)} on {short_name(s.task)} is left out: it measures {s.quantity}"
-        for s in summaries
-        if not _is_comparable(s)
+        f"{_name(s)} is left out: {_why_excluded(s)}" for s in summaries if not _is_comparable(s)
     )
     figures = (_figure(points, "figure4", _accuracy), _figure(points, "figure5", _gap))
     claims = _claims(points) if points else []
@@ -155,7 +151,19 @@ def generalization(
 
 def _is_comparable(summary: Summary) -> bool:
     """Whether its d90 is one of accuracy, as the paper's are."""
-    return summary.metric == "accuracy" and summary.is_papers
+    return not _why_excluded(summary)
+
+
+def _why_excluded(summary: Summary) -> str:
+    if summary.objective:
+        return "it is no model on a task"
+    if summary.metric != "accuracy":
+        return f"its metric is {summary.metric}"
+    return "" if summary.is_papers else f"it measures {summary.quantity}"
+
+
+def _name(summary: Summary) -> str:
+    return summary.objective or f"{short_name(summary.model)} on {short_name(summary.task)}"
 
 
 def _study_point(summary: Summary, d90: ErrorBar, runs: str, delta: float) -> StudyPoint:
@@ -263,7 +271,7 @@ def _table(points: Sequence[StudyPoint]) -> Table:
         (
             short_name(p.summary.task),
             names[p.summary.model],
-            p.summary.subspace.method,
+            p.summary.method,
             *d90_values(p.summary),
             "full" if p.run.trial.d is None else f"d = {p.run.trial.d:,}",
             p.run.metric,

@@ -50,8 +50,8 @@ def table1(
 def _table(summaries: Sequence[Summary], answer: Callable[[Summary], str] = wording.cell) -> Table:
     models = short_names(summary.model for summary in summaries)
     tasks = list(dict.fromkeys(summary.task for summary in summaries))
-    methods = [m for m in ORDER if any(summary.subspace.method == m for summary in summaries)]
-    by_cell = {(s.model, s.task, s.subspace.method): s for s in summaries}
+    methods = [m for m in ORDER if any(summary.method == m for summary in summaries)]
+    by_cell = {(s.model, s.task, s.method): s for s in summaries}
     columns = list(product(methods, tasks))
     rows = tuple(
         (name, *(_cell(by_cell.get((model, task, method)), answer) for method, task in columns))
@@ -93,7 +93,7 @@ def _published(summary: Summary) -> int | None:
     """The paper's d90; None for another quantity, with which it is not to be compared."""
     if summary.quantity != "d90":
         return None
-    return published.d90(summary.model, summary.task, summary.subspace.method)
+    return published.d90(summary.model, summary.task, summary.method)
 
 
 def _note(summaries: Sequence[Summary]) -> str:
