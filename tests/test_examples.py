@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -65,6 +66,32 @@ def test_peft(ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
         expected = done.model.eval()(tokens).logits
         torch.testing.assert_close(merged(tokens).logits, expected)
         assert not torch.allclose(base(tokens).logits, expected)
+
+
+def test_lora_subspace(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    from examples import lora_subspace
+
+    model, task = str(tmp_path / "model"), tiny.toy_generation()
+    tiny.write_language_model(tmp_path / "model", "llama")
+    splits = {"train": task.train, **task.evaluation}
+    for name, split in splits.items():
+        rows = zip(split.texts, split.labels, strict=True)
+        lines = [json.dumps({"prompt": "".join(p), "completion": c}) + "\n" for p, c in rows]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    done, result = lora_subspace.main(
+        model, str(tmp_path), STEPS, D, rank=2, output=str(tmp_path / "lora")
+    )
+    assert (result.trial.d, result.history[-1]["step"]) == (D, STEPS)
+    tokens = torch.arange(4, 12).view(2, 4)
+    with torch.no_grad():
+        expected = done(tokens).logits
+        base = load(model, num_labels=None)[0]
+        assert not torch.allclose(base(tokens).logits, expected)
+        loaded = peft.PeftModel.from_pretrained(base, tmp_path / "lora")
+        assert torch.equal(loaded(tokens).logits, expected)
+    names = [name for name, p in done.named_parameters() if p.requires_grad]
+    assert names and all("lora_" in name for name in names)
 
 
 def test_grpo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
