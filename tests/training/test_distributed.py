@@ -20,11 +20,11 @@ from d90.models import loading
 from d90.rng import philox
 from d90.search.trial import TrialResult
 from d90.subspace import attach
-from d90.tasks import Task
+from d90.tasks import Kind, Task
 from d90.training import TrainConfig, train
 from d90.training.data import TokenizedTask, tokenize
 from d90.training.loop import dropout_seed
-from d90.training.trainer import EVALUATION_FACTOR, Trainer
+from d90.training.trainer import Trainer
 
 D = 20
 RATE = 0.02
@@ -205,7 +205,9 @@ def test_an_optimizer_step_sends_the_gradient_and_the_loss(
     assert gradient_bytes(sent) == 6 * (D + 1) * size
     # One byte per example, a flag and two losses of a batch, for the evaluation split and
     # `train_eval_subset`. Once, one byte per parameter: whether it has a gradient.
-    batches = math.ceil(64 / (EVALUATION_FACTOR * SCENARIOS[name](str(tiny_folder))[1].batch_size))
+    batches = math.ceil(
+        64 / (Kind.evaluation_factor * SCENARIOS[name](str(tiny_folder))[1].batch_size)
+    )
     predictions = 2 * (64 + 1 + 8 * batches)
     assert sent["all_reduce_max"] == predictions + len(results[0]["runs"][name]["parameters"])
     assert set(sent) == {"all_gather", "all_reduce_max"}

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.helpers import tiny
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from d90.errors import D90Error
 from d90.models import loading
+from d90.tasks.kinds import Generation
 from d90.training import memory
+from d90.training.data import tokenize
 from d90.training.memory import available_memory, check_memory, estimate_memory, is_out_of_memory
 
 BATCH: dict[str, Any] = {"batch_size": 8, "max_length": 16}
@@ -168,3 +174,40 @@ def test_errors_that_mean_out_of_memory(error: Exception) -> None:
 @pytest.mark.parametrize("error", OTHER, ids=str)
 def test_errors_that_mean_something_else(error: Exception) -> None:
     assert not is_out_of_memory(error)
+
+
+def peak(run: Callable[[], None]) -> int:
+    """The most bytes that a function has allocated at a time."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        run()
+    profiler: Any = recorded.profiler
+    events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
+    sizes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    return max(accumulate(sizes))
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_logits_take_what_is_estimated(precision: str) -> None:
+    """A vocabulary so large that nothing else counts."""
+    words = tiny.tokenizer()
+    words.eos_token, words.padding_side = "[SEP]", "left"
+    model = tiny.language_model("llama", 30_000)
+    data = tokenize(tiny.toy_generation(), words, kind=Generation())
+    inputs, counts = data.kind.collate(data, data.train, list(range(16)), torch.device("cpu"))
+    model.requires_grad_(False)
+    model.get_input_embeddings().requires_grad_()
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = data.kind.loss(model, inputs, counts)
+        loss.backward()
+
+    positions = data.kind.logit_positions(data.train)
+    options: dict[str, Any] = {"optimizer": "adam", "batch_size": 16, "max_length": 16}
+    need = estimate_memory(model, d=5, logit_positions=positions, precision=precision, **options)
+    assert need.logits == 12 * 16 * positions * 30_000
+    table = 4 * 30_000 * 16 + 2 * 30_000 * 16 * (precision == "bf16")
+    measured = peak(step) - table
+    assert 0.6 * need.logits < measured <= need.logits
+    less = estimate_memory(model, d=5, precision=precision, **options)
+    assert need.total - less.total == need.logits

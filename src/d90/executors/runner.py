@@ -36,7 +36,6 @@ from d90.training.memory import (
     estimate_memory,
     is_out_of_memory,
 )
-from d90.training.trainer import EVALUATION_FACTOR
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ class TrialRunner:
         self.process_group = get_process_group()
         self.device = Accelerator(mixed_precision=self.precision).device
         head = kind_of(task).model_options
-        self._max_length = max_length
+        self._max_length, self._logit_positions = max_length, 0
         self._meta_model = loading.load_meta(model_name, **head, dtype=dtype)
         check_memory(model_name, self.estimate_memory(None), self.device)
         self.model, tokenizer = loading.load(model_name, **head, head_seed=head_seed, dtype=dtype)
@@ -131,6 +130,10 @@ class TrialRunner:
                 max_length=max_length,
                 max_train_eval_samples=max_train_eval_samples,
             )
+        splits = (self.data.train, *self.data.evaluation.values())
+        self._logit_positions = max(map(self.data.kind.logit_positions, splits))
+        if self._logit_positions:
+            check_memory(model_name, self.estimate_memory(None), self.device)
         if self.process_group.world_size > 1:
             _ = self.measured_data  # All processes take part, and later only one may ask for it.
 
@@ -147,7 +150,7 @@ class TrialRunner:
             model,
             data,
             primary,
-            EVALUATION_FACTOR * self.config.batch_size,
+            data.kind.evaluation_factor * self.config.batch_size,
             Accelerator(mixed_precision=self.precision),
             self.process_group,
         )
@@ -226,6 +229,7 @@ class TrialRunner:
             optimizer=config.optimizer,
             batch_size=config.batch_size,
             max_length=self._max_length,
+            logit_positions=self._logit_positions,
             precision=self.precision,
             device=self.device,
         )

@@ -39,7 +39,6 @@ from d90.subspace import Subspace, attach
 from d90.training import train
 from d90.training.config import MAX_COUNT
 from d90.training.evaluation import predict_split
-from d90.training.trainer import EVALUATION_FACTOR
 from d90.utils.digest import text_digest
 
 AUTO = "auto"
@@ -189,7 +188,7 @@ class AdapterTuner:
         """The metric of the model with these parameters, on the primary evaluation split."""
         self.set_parameters(parameters)
         split = self.data.evaluation[self.data.primary]
-        batch_size = EVALUATION_FACTOR * self.config.batch_size
+        batch_size = self.data.kind.evaluation_factor * self.config.batch_size
         labels, predicted = predict_split(
             self.model, self.data, split, batch_size, self.accelerator, self.process_group
         )

@@ -463,7 +463,7 @@ def _explanation(name: str, source: ModelSource | None, error: BaseException) ->
     if source is not None and source.file is not None:
         return f"model '{name}': its GGUF file cannot be loaded: {reason}"
     if not isinstance(error, OSError) or source is None or source.is_folder:
-        return f"model '{name}' cannot be loaded for classification: {reason}"
+        return f"model '{name}' cannot be loaded: {reason}"
     if "safetensors" in reason:
         return f"model '{name}' has no .safetensors weights, and d90 never loads a pickle."
     offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""

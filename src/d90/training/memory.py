@@ -11,6 +11,7 @@ import errno
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -26,6 +27,10 @@ STATE_VALUES = {"adam": 2, "adamw": 2, "sgd": 0}
 
 CUDA_CONTEXT = 500_000_000
 """What CUDA and its libraries take on a GPU for each process, about: not measured here."""
+
+LOGIT_BYTES = 12
+"""At a time for each logit: it, a copy and its log-probability, then that and two gradients, each
+of 4 bytes."""
 
 OUT_OF_MEMORY = (
     "out of memory",  # CUDA's runtime and driver outside of torch's allocator, Triton's launches
@@ -52,6 +57,7 @@ class Memory:
         temporaries: what the optimizer allocates in a step and frees.
         casts: under autocast, the bf16 copies of the matrices, saved for the backward pass.
         activations: the rest of what a forward pass saves for the backward pass.
+        logits: of every token of the vocabulary, with the losses and gradients made of them.
     """
 
     base: int
@@ -62,12 +68,13 @@ class Memory:
     temporaries: int
     casts: int
     activations: int
+    logits: int = 0
 
     @property
     def total(self) -> int:
         """The largest sum of what is allocated at a time: the optimizer steps after backward."""
         kept = self.base + self.weights + self.theta + self.gradients + self.optimizer
-        return kept + max(self.temporaries, self.casts + self.activations)
+        return kept + max(self.temporaries, self.casts + self.activations + self.logits)
 
 
 def estimate_memory(
@@ -77,6 +84,7 @@ def estimate_memory(
     optimizer: str,
     batch_size: int,
     max_length: int,
+    logit_positions: int = 0,
     precision: str = "no",
     device: torch.device = CPU,
 ) -> Memory:
@@ -87,6 +95,7 @@ def estimate_memory(
         d: dimension of the subspace; None is full fine-tuning.
         optimizer: a key of `STATE_VALUES`.
         batch_size, max_length: examples of the largest batch, and their tokens.
+        logit_positions: of each example, at which a language model scores every token.
         precision: `no`, or `bf16` for autocast.
         device: where the run is.
     """
@@ -106,6 +115,7 @@ def estimate_memory(
         temporaries=_temporaries(optimizer, trained, largest_tensor, device),
         casts=_casts(model) if precision == "bf16" else 0,
         activations=_activations(model, batch_size, max_length, precision),
+        logits=LOGIT_BYTES * batch_size * logit_positions * _vocabulary(model),
     )
 
 
@@ -146,6 +156,11 @@ def _activations(model: nn.Module, batch: int, length: int, precision: str) -> i
         return layers * length * batch * (42 * hidden + 7 * heads * length)
     element_size = next(model.parameters()).element_size()
     return layers * length * batch * (34 * hidden + 5 * heads * length) * element_size // 2
+
+
+def _vocabulary(model: nn.Module) -> int:
+    config: Any = getattr(model, "config", None)
+    return getattr(config, "vocab_size", 0) or 0
 
 
 def is_out_of_memory(error: BaseException) -> bool:

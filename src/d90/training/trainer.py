@@ -29,9 +29,6 @@ from d90.utils.digest import json_digest, named_tensors_digest
 
 CHECKPOINT = "checkpoint.safetensors"
 
-EVALUATION_FACTOR = 4
-"""Evaluation batches are so many times as large: they keep no activations."""
-
 EXPLOSION = 5.0
 """A run has diverged when its mean loss over the last `WINDOW` steps is above this many times that
 of its first step or of a constant prediction, whichever is larger."""
@@ -165,7 +162,7 @@ class Trainer(TrainingLoop[TrainState]):
         batches = math.ceil(len(data.train) / config.batch_size)
         self.steps_per_epoch = math.ceil(batches / config.gradient_accumulation_steps)
         self.steps = config.max_steps or config.epochs * self.steps_per_epoch
-        self.evaluation_batch_size = EVALUATION_FACTOR * config.batch_size
+        self.evaluation_batch_size = data.kind.evaluation_factor * config.batch_size
         self._epoch_batches: tuple[int, list[list[int]]] = (-1, [])
         self._best: dict[str, Tensor] = {}
         self._mean: dict[str, Tensor] = {}

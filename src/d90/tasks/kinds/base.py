@@ -70,6 +70,7 @@ class Kind(ABC):
         label_dtype: of the labels, in 64 bits.
         reference: what the best constant predictor, or what else the floor is of, is called.
         collapse: what a model that `has_collapsed` does.
+        evaluation_factor: how many times as large evaluation batches are: they keep no activations.
         starts_from_model: whether the floor may be the pretrained model's (`from_initial`).
     """
 
@@ -82,6 +83,7 @@ class Kind(ABC):
     label_dtype: ClassVar[torch.dtype] = torch.int64
     reference: ClassVar[str]
     collapse: ClassVar[str]
+    evaluation_factor: ClassVar[int] = 4
     starts_from_model: ClassVar[bool] = False
 
     # The data, before anything is tokenized.
@@ -271,6 +273,10 @@ class Kind(ABC):
     def count(self, split: TokenizedSplit, rows: Sequence[int]) -> int:
         """What the loss of these rows is a sum of: their number."""
         return len(rows)
+
+    def logit_positions(self, split: TokenizedSplit) -> int:
+        """How many positions of an example have logits, at most; 0 where they take no memory."""
+        return 0
 
     @property
     @abstractmethod

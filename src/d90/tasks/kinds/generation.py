@@ -97,6 +97,7 @@ class Generation(Kind):
     losses = ("nll",)
     reference = PRETRAINED_MODEL
     collapse = "is no better than the pretrained model or a constant prediction"
+    evaluation_factor = 1  # The logits are large.
     starts_from_model = True
 
     @classmethod
@@ -378,6 +379,9 @@ class Generation(Kind):
     def count(self, split: TokenizedSplit, rows: Sequence[int]) -> int:
         """The number of tokens of the completions."""
         return int(split.labels[torch.as_tensor(rows)].sum())
+
+    def logit_positions(self, split: TokenizedSplit) -> int:
+        return int(split.labels.max()) + 1
 
     @property
     def constant_loss(self) -> float:
