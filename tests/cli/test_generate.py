@@ -40,7 +40,11 @@ def file(tmp_path_factory: pytest.TempPathFactory, model: Path, completions: Pat
 
 
 def test_from_training_to_a_checkpoint(
-    d90: Command, model: Path, completions: Path, tmp_path: Path
+    d90: Command,
+    model: Path,
+    completions: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = ("--epochs", "2", "--batch-size", "8", "--max-length", "16", "--precision", "no")
     result = d90("tune", model, completions, *options, "-d", "200", "-o", "a.st")
@@ -59,6 +63,8 @@ def test_from_training_to_a_checkpoint(
     header, row = d90("evaluate", "a.st", completions, *base).out.splitlines()
     names = ["split", "examples", "token_accuracy", "exact_match", "nll", "initial"]
     assert header.split()[:6] == names and len(row.split()) == 6
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "validation " in d90("evaluate", "a.st", completions, *base).out
     result = d90("merge", "a.st", "-o", "plain", *base)
     assert result.out == "plain: load it with AutoModelForCausalLM.from_pretrained\n"
 

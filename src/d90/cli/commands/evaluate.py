@@ -63,6 +63,8 @@ def evaluate(
     reference = f"{KINDS[info.kind].short_reference()} ({info.metric})"
     losses = list(scores[data.primary].losses)
     table = rows_table("split", "examples", *metrics, *losses, reference)
+    # In a narrow terminal the longest header is wrapped, and no name of a split is cut.
+    table.columns[0].no_wrap, table.columns[-1].no_wrap = True, False
     for name, split in scores.items():
         values = (f"{value:.4f}" for value in {**split.metrics, **split.losses}.values())
         table.add_row(name, f"{split.rows:,}", *values, f"{split.majority:.4f}")
