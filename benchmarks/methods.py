@@ -29,7 +29,7 @@ class Method:
 
     Attributes:
         prepare: prepares a model, possibly in place, and makes its optimizer.
-        subspace: whether it is one of d90's.
+        subspace: whether it is d90's, through the whole model.
     """
 
     prepare: Callable[[PreTrainedModel], tuple[nn.Module, Optimizer]]
@@ -46,6 +46,17 @@ def _subspace(model: PreTrainedModel, method: str, projection: str) -> tuple[nn.
 
 
 def _peft(model: PreTrainedModel, kind: str, **settings: Any) -> tuple[nn.Module, Optimizer]:
+    adapted = _adapted(model, kind, **settings)
+    return adapted, AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-4)
+
+
+def _lora_subspace(model: PreTrainedModel, rank: int) -> tuple[nn.Module, Optimizer]:
+    adapted = _adapted(model, "LoraConfig", r=rank)
+    attach(adapted, d=PARAMETERS)
+    return adapted, Adam([p for p in adapted.parameters() if p.requires_grad], lr=1e-4)
+
+
+def _adapted(model: PreTrainedModel, kind: str, **settings: Any) -> nn.Module:
     if find_spec("peft") is None:
         raise Skip("peft is not installed: `make bench` installs it")
     import peft  # pyright: ignore[reportMissingImports]
@@ -53,9 +64,7 @@ def _peft(model: PreTrainedModel, kind: str, **settings: Any) -> tuple[nn.Module
     if not hasattr(peft, kind):
         raise Skip(f"this version of peft has no {kind}")
     # As with PEFT's defaults: the head is trained in full.
-    config = getattr(peft, kind)(task_type="SEQ_CLS", **settings)
-    adapted = peft.get_peft_model(model, config)
-    return adapted, AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-4)
+    return peft.get_peft_model(model, getattr(peft, kind)(task_type="SEQ_CLS", **settings))
 
 
 FULL = "full AdamW"
@@ -73,6 +82,7 @@ METHODS: dict[str, Method] = {
         )
         for method, projection in (("did", "fastfood"), ("said", "fastfood"), ("did", "onehot"))
     },
+    f"d90 in LoRA's factors, r = 8, d = {PARAMETERS:,}": Method(partial(_lora_subspace, rank=8)),
 }
 
 

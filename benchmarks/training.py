@@ -81,7 +81,8 @@ def _times(name: str, workload: Workload) -> list[Entry]:
 def _memory(kind: str, name: str, workload: Workload, method_name: str) -> list[Entry]:
     shape = SMALL_BATCH if kind == WEIGHTS_LIKE else workload.shape
     memory = fresh.call(training_bytes, name=name, method_name=method_name, shape=shape)
-    target = memory["allowed"] if kind == WEIGHTS_LIKE else None
+    is_target = kind == WEIGHTS_LIKE and METHODS[method_name].subspace
+    target = memory["allowed"] if is_target else None
     return [
         Entry(
             "{}, {} x {} tokens, {}: {}".format(name, *shape, method_name, kind),

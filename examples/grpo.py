@@ -14,35 +14,47 @@ import re
 import torch
 import typer
 from datasets import Dataset
-from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportPrivateImportUsage]
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from d90.peft import D90Config
 
+EXAMPLES = "1 + 1 = 2\n12 + 3 = 15\n"
+
 
 def sums(rows: int, max_term: int, seed: int) -> Dataset:
-    """Prompts such as "27 + 58 =", and the answers."""
+    """Prompts such as "17 + 8 =", after two examples, and the answers."""
     rng = random.Random(seed)
     terms = [(rng.randint(0, max_term), rng.randint(0, max_term)) for _ in range(rows)]
     return Dataset.from_dict(
-        {"prompt": [f"{a} + {b} =" for a, b in terms], "answer": [a + b for a, b in terms]}
+        {
+            "prompt": [f"{EXAMPLES}{a} + {b} =" for a, b in terms],
+            "answer": [a + b for a, b in terms],
+        }
     )
 
 
 def is_right(completions: list[str], answer: list[int], **_: object) -> list[float]:
     """1 where the first number of the completion is the answer, 0 elsewhere.
 
-    >>> is_right([" 85. This is", " 8 5", " five"], answer=[85, 85, 5])
+    >>> is_right([" 25. This is", " 2 5", " five"], answer=[25, 25, 5])
     [1.0, 0.0, 0.0]
     """
     numbers = [re.search(r"\d+", completion) for completion in completions]
     return [float(n is not None and int(n[0]) == a) for n, a in zip(numbers, answer, strict=True)]
 
 
+def mean_reward(trainer: GRPOTrainer) -> float:
+    """The fraction of right completions of the evaluation's prompts."""
+    trainer.evaluate()
+    return trainer.state.log_history[-1]["eval_reward"]
+
+
 def main(
     model: str = "HuggingFaceTB/SmolLM2-135M-Instruct",
     max_steps: int = 200,
     d: int = 13,
-    max_term: int = 99,
+    max_term: int = 20,
     batch_size: int = 16,
     output: str = "grpo-run",
 ) -> GRPOTrainer:
@@ -66,9 +78,9 @@ def main(
         eval_dataset=sums(16, max_term, seed=1),
         peft_config=D90Config(d=d, task_type="CAUSAL_LM"),
     )
-    before = trainer.evaluate()["eval_reward"]
+    before = mean_reward(trainer)
     trainer.train()
-    after = trainer.evaluate()["eval_reward"]
+    after = mean_reward(trainer)
     print(f"{d} parameters: reward {before:.3f} before, {after:.3f} after")
     trainer.save_model()
     return trainer

@@ -12,9 +12,10 @@ import torch
 import typer
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from d90 import attach, detach, load_task
+from d90 import attach, load_task
 from d90.models.loading import load
 from d90.search.trial import TrialResult
+from d90.subspace import merge
 from d90.tasks import kind_of
 from d90.training import TrainConfig, train
 from d90.training.data import tokenize
@@ -47,11 +48,7 @@ def main(
     result = train(base, examples, config, learning_rate=0.008, d=d)
     print(f"{data.metric} {result.metric}")
 
-    subspace.materialize()
-    theta = {slot.name: getattr(*sites[0]).clone() for slot, sites in subspace.sites.items()}
-    detach(base)
-    for name, factor in theta.items():
-        base.get_parameter(name).data = factor
+    merge(base)  # The factors are parameters again, at theta.
     lora.save_pretrained(output)
     return lora, result
 

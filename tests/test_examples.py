@@ -26,15 +26,23 @@ def moved(model: nn.Module) -> bool:
     subspace = next(module for module in model.modules() if isinstance(module, Subspace))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert sum(vector.numel() for vector in trained) == D
-    subspace.materialize()
-    return any(
-        not torch.equal(getattr(*subspace.sites[slot][0]), theta_0)
-        for slot, theta_0 in subspace.theta_0.items()
-    )
+    theta = subspace.theta
+    return any(not torch.equal(theta[slot], theta_0) for slot, theta_0 in subspace.theta_0.items())
 
 
 def saved(file: Path) -> int:
     return sum(tensor.numel() for tensor in load_file(file).values())
+
+
+def write_completions(folder: Path) -> str:
+    """Write the toy task of generation as a folder of JSON lines."""
+    folder.mkdir()
+    task = tiny.toy_generation()
+    for name, split in {"train": task.train, **task.evaluation}.items():
+        rows = zip(split.texts, split.labels, strict=True)
+        lines = [json.dumps({"prompt": prompt, "completion": text}) for (prompt,), text in rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return str(folder)
 
 
 def test_trainer(ready_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
@@ -72,16 +80,9 @@ def test_lora_subspace(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     from examples import lora_subspace
 
-    model, task = str(tmp_path / "model"), tiny.toy_generation()
+    model, task = str(tmp_path / "model"), write_completions(tmp_path / "task")
     tiny.write_language_model(tmp_path / "model", "llama")
-    splits = {"train": task.train, **task.evaluation}
-    for name, split in splits.items():
-        rows = zip(split.texts, split.labels, strict=True)
-        lines = [json.dumps({"prompt": "".join(p), "completion": c}) + "\n" for p, c in rows]
-        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
-    done, result = lora_subspace.main(
-        model, str(tmp_path), STEPS, D, rank=2, output=str(tmp_path / "lora")
-    )
+    done, result = lora_subspace.main(model, task, STEPS, D, rank=2, output=str(tmp_path / "lora"))
     assert (result.trial.d, result.history[-1]["step"]) == (D, STEPS)
     tokens = torch.arange(4, 12).view(2, 4)
     with torch.no_grad():
@@ -94,12 +95,24 @@ def test_lora_subspace(tmp_path: Path) -> None:
     assert names and all("lora_" in name for name in names)
 
 
+def test_sft(tiny_language_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("peft")
+    pytest.importorskip("trl")
+    from examples import sft
+
+    run, task = tmp_path / "run", write_completions(tmp_path / "task")
+    done = sft.main(str(tiny_language_model), task, STEPS, D, 8, str(run))
+    assert isinstance(done.model, nn.Module) and moved(done.model)
+    assert saved(run / "adapter_model.safetensors") == D
+    assert f"{D} parameters: loss " in capsys.readouterr().out
+
+
 def test_grpo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("peft")
     pytest.importorskip("trl")
     from examples import grpo
 
-    assert grpo.is_right([" 85. This is", " 8 5", " five"], answer=[85, 85, 5]) == [1, 0, 0]
+    assert grpo.is_right([" 25. This is", " 2 5", " five"], answer=[25, 25, 5]) == [1, 0, 0]
     words = tiny.tokenizer(["+", "=", "0", "1", "2"])
     tiny.write_language_model(tmp_path / "model", "llama", words)
     done = grpo.main(str(tmp_path / "model"), STEPS, D, 1, 8, str(tmp_path / "run"))

@@ -23,7 +23,7 @@ from transformers import (
 from d90.errors import D90Error
 from d90.models import loading
 from d90.models.heads import initialize
-from d90.subspace import Subspace, attach
+from d90.subspace import Subspace, attach, merge
 
 pytest.importorskip("peft")
 
@@ -392,6 +392,42 @@ except D90Error as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "d90.peft needs the package peft: pip install 'd90[peft]'.\n"
+
+
+def factors() -> PeftModel:
+    torch.manual_seed(0)
+    return cast(PeftModel, get_peft_model(tiny("Bert"), LoraConfig(task_type="SEQ_CLS", r=2)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_subspace_of_the_factors_of_lora(method: str, tmp_path: Path) -> None:
+    model, base = factors(), logits(tiny("Bert"))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+    subspace = attach(model, d=40, method=method)
+    # P moves LoRA's factors alone: the size of the base model is not in D.
+    assert {param_slice.name for param_slice in subspace.layout.slices} == trained
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 40
+    assert torch.equal(logits(model), base)
+    losses = train(model)
+    assert losses[-1] < losses[0]
+    assert all(parameter.grad is None for parameter in frozen.values())
+    assert {*model.state_dict()} == {f"subspace.{name}" for name, _ in subspace.named_parameters()}
+
+    again = factors()
+    attach(again, d=40, method=method)
+    again.load_state_dict(model.state_dict())
+    after = logits(model)
+    assert torch.equal(logits(again), after)
+    merge(model)
+    model.save_pretrained(str(tmp_path))
+    assert torch.equal(logits(PeftModel.from_pretrained(tiny("Bert"), str(tmp_path))), after)
+
+
+def test_groups_of_lora_are_the_layers() -> None:
+    names = [group.name for group in attach(factors(), d=40).layout.groups]
+    layers = [f"base_model.model.bert.encoder.layer.{i}" for i in range(len(names) - 1)]
+    assert names == [*layers, "head"] and layers
 
 
 def test_not_mixed_with_other_methods() -> None:

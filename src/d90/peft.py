@@ -27,7 +27,7 @@ from d90.errors import D90Error
 from d90.models.heads import initialize
 from d90.rng import philox
 from d90.search.subspace_config import MAX_SEED, SubspaceConfig
-from d90.subspace import Subspace, attach, detach
+from d90.subspace import Subspace, attach, detach, merge
 from d90.subspace.attach import NAME
 from d90.subspace.layout import ParamSite
 from d90.utils.digest import state_digest, text_digest
@@ -177,13 +177,12 @@ class D90Layer(nn.Module, BaseTunerLayer):
         if self.disable_adapters:
             raise D90Error("the adapter is disabled: call merge_adapter() while it is enabled.")
         subspace = self._above[1]
-        subspace.materialize()
-        theta = {sites: getattr(*sites[0]) for sites in subspace.sites.values()}
+        theta = subspace.theta
         if safe_merge:
             _check_finite(theta.values())
-        for sites, tensor in theta.items():
+        for param_slice, tensor in theta.items():
             parameter = nn.Parameter(tensor.detach(), requires_grad=False)
-            for module, attribute in sites:
+            for module, attribute in subspace.sites[param_slice]:
                 module._parameters[attribute] = parameter
         self.merged_adapters = [self._name]
 
@@ -281,15 +280,13 @@ class D90Model(BaseTuner):
         Raises:
             D90Error: theta is not finite, where asked.
         """
-        self.enable_adapter_layers()
-        theta = self._theta()
-        if safe_merge:
-            _check_finite(theta.values())
-        model = self.unload()
-        with torch.no_grad():
-            for name, tensor in theta.items():
-                model.get_parameter(name).copy_(tensor)
-        return model
+        subspace = getattr(self.model, NAME, None)
+        if isinstance(subspace, Subspace):
+            self.enable_adapter_layers()
+            if safe_merge:
+                _check_finite(subspace.theta.values())
+            merge(self.model)
+        return self.unload()
 
     def unload(self) -> nn.Module:
         """The base model, bit for bit, without a trace of d90 or PEFT."""
@@ -302,18 +299,6 @@ class D90Model(BaseTuner):
         """theta_0 under the names that it has inside a `PeftModel`, so that DDP leaves it alone."""
         ignored = self.model.__dict__.get("_ddp_params_and_buffers_to_ignore", [])
         return [f"base_model.model.{name}" for name in ignored]
-
-    @torch.no_grad()
-    def _theta(self) -> dict[str, Tensor]:
-        """Every tensor of theta by its name."""
-        subspace = getattr(self.model, NAME, None)
-        if not isinstance(subspace, Subspace):
-            return {}
-        subspace.materialize()
-        return {
-            param_slice.name: getattr(*subspace.sites[param_slice][0])
-            for param_slice in subspace.layout.slices
-        }
 
     def _detach(self) -> None:
         if isinstance(getattr(self.model, NAME, None), Subspace):

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from d90.errors import D90Error
 from d90.projections import PROJECTIONS, make_projection
-from d90.subspace import GROUPINGS, SCALES, Subspace, attach, detach, hold
+from d90.subspace import GROUPINGS, SCALES, Subspace, attach, detach, hold, merge
 from d90.subspace.ops import GroupRows
 
 
@@ -161,6 +161,22 @@ def test_finite_differences(tokens: Tensor, method: Any, projection: str) -> Non
                 ends.append(loss(*moved))
             slope = (ends[0] - ends[1]) / 2e-6
             torch.testing.assert_close(leaf.grad[j], slope, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", ["did", "said"])
+def test_merge_leaves_theta(model: Recurrent, tokens: Tensor, method: Any) -> None:
+    before = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    subspace = attach(model, d=17, method=method)
+    randomize(subspace)
+    output = model(tokens)
+    theta = {param_slice.name: w.clone() for param_slice, w in subspace.theta.items()}
+    merge(model)
+    assert [name for name, _ in model.named_parameters(remove_duplicate=False)] == before
+    assert all(torch.equal(model.get_parameter(name), w) for name, w in theta.items())
+    assert torch.equal(model(tokens), output)
+    assert model.blocks[0].weight is model.blocks[2].weight
+    with pytest.raises(D90Error, match="has no subspace"):
+        merge(model)
 
 
 def test_detach_restores_everything(model: Recurrent, tokens: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from d90.search.subspace_config import SubspaceConfig
-from d90.subspace.attach import attach, detach, hold, lam_names
+from d90.subspace.attach import attach, detach, hold, lam_names, merge
 from d90.subspace.grouping import GROUPINGS
 from d90.subspace.layout import Group, Layout, ParamSlice
 from d90.subspace.scaling import SCALES
@@ -21,4 +21,5 @@ __all__ = [
     "detach",
     "hold",
     "lam_names",
+    "merge",
 ]

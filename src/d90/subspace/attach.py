@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 
 from d90.errors import D90Error
@@ -87,10 +88,20 @@ def detach(model: nn.Module) -> None:
     Raises:
         D90Error: when the model has no subspace.
     """
-    subspace = getattr(model, NAME, None)
-    if not isinstance(subspace, Subspace):
-        raise D90Error(f"{type(model).__name__} has no subspace: call attach(model, d=...) first.")
-    subspace.undo.close()
+    _subspace(model).undo.close()
+
+
+def merge(model: nn.Module) -> None:
+    """Undo `attach`, with theta as the model's parameters in the place of theta_0.
+
+    Raises:
+        D90Error: when the model has no subspace.
+    """
+    with torch.no_grad():
+        theta = _subspace(model).theta
+        detach(model)
+        for param_slice, tensor in theta.items():
+            model.get_parameter(param_slice.name).copy_(tensor)
 
 
 def hold(model: nn.Module) -> AbstractContextManager[None]:
@@ -106,6 +117,13 @@ def lam_names(model: nn.Module) -> list[str]:
         return []
     names = (name for name, _ in subspace.named_parameters())
     return [f"{NAME}.{name}" for name in names if "lam" in name.split(".")]
+
+
+def _subspace(model: nn.Module) -> Subspace:
+    subspace = getattr(model, NAME, None)
+    if not isinstance(subspace, Subspace):
+        raise D90Error(f"{type(model).__name__} has no subspace: call attach(model, d=...) first.")
+    return subspace
 
 
 def _install(model: nn.Module, subspace: Subspace, weights: Sequence[ParamRef]) -> None:

@@ -70,9 +70,17 @@ GROUPINGS: dict[str, Callable[[nn.Module], Callable[[str], str]]] = {
 
 
 def _body(model: nn.Module) -> str:
-    """`bert.` for a Transformers model with a base model inside; empty otherwise."""
+    """`bert.` for a Transformers model with a base model inside; empty otherwise.
+
+    `base_model.model.bert.` where PEFT's wrappers, which pass its attributes on, are around it.
+    """
     prefix = getattr(model, "base_model_prefix", "")
-    return f"{prefix}." if prefix and isinstance(getattr(model, prefix, None), nn.Module) else ""
+    body = getattr(model, prefix, None) if prefix else None
+    if not isinstance(body, nn.Module):
+        return ""
+    owners = ((p, m) for p, m in model.named_modules() if hasattr(type(m), "base_model_prefix"))
+    path, owner = next(owners, ("", model))
+    return f"{path}.{prefix}." if path and hasattr(owner, prefix) else f"{prefix}."
 
 
 def _layers(model: nn.Module) -> set[str]:

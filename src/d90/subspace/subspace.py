@@ -148,6 +148,12 @@ class Subspace(nn.Module):
             for i, param_slice in enumerate(self.layout.slices)
         }
 
+    @property
+    def theta(self) -> dict[ParamSlice, Tensor]:
+        """The weights at the current z and lam, which are the model's own tensors."""
+        self.materialize()
+        return {param_slice: getattr(*sites[0]) for param_slice, sites in self.sites.items()}
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """z and lam do not change inside: only the first forward pass compares them with theta's.
