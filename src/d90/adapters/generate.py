@@ -88,6 +88,8 @@ def prompt_ids(model: AdapterModel, prompt: str, *, chat: bool | None = None) ->
             "encoder-decoder model, reads no prompt: there is nothing to complete."
         )
     chat = info.text_columns == MESSAGES if chat is None else chat
+    if chat and "chat_template" in info.options:
+        model.tokenizer.chat_template = info.options["chat_template"]
     kind, longest = Generation().on(model), loading.longest_input(model, model.tokenizer)
     tokens = kind.prompt_tokens(model.tokenizer, ("user", prompt) if chat else (prompt,))
     if not tokens:

@@ -360,6 +360,15 @@ def data_options(
         int | None,
         option("Most tokens decoded for --answer-pattern.", DATA, show_default="256"),
     ] = None,
+    chat_template: Annotated[
+        str | None,
+        option(
+            "Chat template of the column messages: a file, or the text itself.",
+            DATA,
+            metavar="FILE|TEXT",
+            show_default="the tokenizer's",
+        ),
+    ] = None,
     head_seed: Annotated[int, option("Seed of the head's initialization.", DATA)] = 0,
 ) -> Mapping[str, Any]:
     """Keywords of `d90.experiments.problem.load_problem`."""
@@ -372,6 +381,7 @@ def data_options(
         "label_column": label_column,
         "answer_pattern": answer_pattern,
         "max_new_tokens": max_new_tokens,
+        "chat_template": chat_template,
         "head_seed": head_seed,
     }
 

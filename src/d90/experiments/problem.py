@@ -235,6 +235,7 @@ def load_problem(
     metric: str | None = None,
     answer_pattern: str | None = None,
     max_new_tokens: int | None = None,
+    chat_template: str | None = None,
     criterion: str | None = None,
     dtype: str = "float32",
     head_seed: int = 0,
@@ -252,7 +253,7 @@ def load_problem(
         baseline_training: of full fine-tuning; by default `training` with AdamW and weight decay.
         max_length: maximum number of tokens per example.
         max_train_samples, max_eval_samples, task_kind, text_columns, label_column, metric,
-            answer_pattern, max_new_tokens: as in `load_task`.
+            answer_pattern, max_new_tokens, chat_template: as in `load_task`.
         criterion: what trials are scored by: the task's metric, the default, or for classification
             `brier` or `nll`.
         dtype: weight dtype; overrides the checkpoint's.
@@ -279,6 +280,7 @@ def load_problem(
             metric=metric,
             answer_pattern=answer_pattern,
             max_new_tokens=max_new_tokens,
+            chat_template=chat_template,
             max_train_samples=max_train_samples,
             max_eval_samples=max_eval_samples,
         )

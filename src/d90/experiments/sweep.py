@@ -36,6 +36,7 @@ TASK_OPTIONS = (
     "label_column",
     "answer_pattern",
     "max_new_tokens",
+    "chat_template",
 )
 """Arguments of `load_problem` that belong to `load_task`."""
 

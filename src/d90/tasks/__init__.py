@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from d90.errors import D90Error, unknown_name
+from d90.tasks.completions import read_template
 from d90.tasks.decoding import GSM8K
 from d90.tasks.hub import HubTask
 from d90.tasks.kinds import KINDS, Kind, find_kind, kind_of, known_metrics
@@ -78,6 +79,7 @@ def load_task(
     metric: str | None = None,
     answer_pattern: str | None = None,
     max_new_tokens: int | None = None,
+    chat_template: str | None = None,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
     seed: int = 0,
@@ -93,6 +95,7 @@ def load_task(
         answer_pattern: in generation, a regular expression: `exact_match`, then the default, is
             of what its last match selects in the decoded text and in the completion.
         max_new_tokens: the most tokens that are decoded for it; 256 if None.
+        chat_template: of conversations, a file or a text; the tokenizer's if None.
         max_train_samples: maximum number of training examples: the first of a seeded shuffle.
         max_eval_samples: the same, for each evaluation split.
         seed: of the shuffle that the limits use; nothing else depends on it.
@@ -126,7 +129,12 @@ def load_task(
             f"max_train_samples {max_train_samples} keeps only one {kind.label} of "
             f"{tables.train.where}: increase it."
         )
-    given = {"answer_pattern": answer_pattern, "max_new_tokens": max_new_tokens}
+    template = None if chat_template is None else read_template(chat_template)
+    given = {
+        "answer_pattern": answer_pattern,
+        "max_new_tokens": max_new_tokens,
+        "chat_template": template,
+    }
     texts_given = {name: str(value) for name, value in given.items() if value is not None}
     options = {
         **kind.options(train.labels),

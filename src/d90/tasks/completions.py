@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from d90.errors import D90Error
+from d90.errors import D90Error, single_line
 from d90.tasks.tables import Table
+from d90.utils.reading import read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -148,3 +150,38 @@ def _templated(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **optio
     messages = [{"role": role, "content": content} for role, content in pairs]
     text: Any = tokenizer.apply_chat_template(messages, tokenize=False, **options)
     return text
+
+
+def use_template(tokenizer: Any, template: str, texts: Sequence[tuple[str, ...]]) -> None:
+    """Give a tokenizer another chat template.
+
+    Args:
+        tokenizer: changed in place.
+        template: Jinja, which transformers renders in a sandbox.
+        texts: of the examples: the role and content of each message.
+
+    Raises:
+        D90Error: the template cannot be rendered; the examples are no conversations.
+    """
+    first = texts[0]
+    if len(first) < 2:
+        raise D90Error(
+            "chat_template: for conversations, in the column messages, and there are none."
+        )
+    tokenizer.chat_template = template
+    messages = [{"role": r, "content": c} for r, c in zip(first[::2], first[1::2], strict=True)]
+    try:
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # Jinja's own, and whatever an expression raises
+        raise D90Error(f"chat_template cannot be rendered: {single_line(error, 200)}.") from error
+
+
+def read_template(file_or_text: str) -> str:
+    """A chat template: a text with a brace, or what is in a file.
+
+    Raises:
+        D90Error: there is no such file.
+    """
+    if "{" in file_or_text:
+        return file_or_text
+    return read_text(Path(file_or_text), "chat_template")

@@ -326,3 +326,35 @@ def test_what_is_no_language_model(tiny_folder: Path, tmp_path: Path) -> None:
     LlamaModel(shape).save_pretrained(tmp_path)
     with pytest.raises(D90Error, match="1 tensors of the language model are missing"):
         loading.load(str(tmp_path), **LOADER)
+
+
+TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}"
+
+
+def test_a_chat_template_takes_the_place_of_the_tokenizers(tmp_path: Path) -> None:
+    path, tokenizer = write(tmp_path, CHATS), tiny.tokenizer()
+    file = tmp_path / "chat.jinja"
+    file.write_text(TEMPLATE)
+    task, plain = load_task(path, chat_template=str(file)), load_task(path)
+    assert task.options == load_task(path, chat_template=TEMPLATE).options
+    assert task.digest() != plain.digest() and task.metric == plain.metric
+    assert tokenize(task, tokenizer).train.columns["input_ids"].tolist() == [4, 5, 6, 7, 6, 4]
+    both = load_task(path, chat_template=TEMPLATE, metric="choice_accuracy")
+    assert both.options == {"chat_template": TEMPLATE, "choices": "train"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "template", "expected"),
+    [
+        (CHATS, "{% for", "chat_template cannot be rendered"),
+        (CHATS, "{{ messages[9].content.x }}", "chat_template cannot be rendered"),
+        (PROMPTS, TEMPLATE, "chat_template: for conversations, in the column messages"),
+        (CHATS, "nowhere.jinja", "nowhere.jinja"),
+    ],
+)
+def test_chat_templates_that_are_refused(
+    tmp_path: Path, rows: Sequence[Mapping[str, Any]], template: str, expected: str
+) -> None:
+    with pytest.raises(D90Error) as raised:
+        tokenize(load_task(write(tmp_path, rows), chat_template=template), tiny.tokenizer())
+    assert expected in str(raised.value) and "\n" not in str(raised.value)

@@ -27,6 +27,7 @@ from d90.tasks.completions import (
     read_completions,
     read_messages,
     tokens_right,
+    use_template,
 )
 from d90.tasks.decoding import MAX_NEW_TOKENS, Answers, align_left
 from d90.tasks.kinds.base import BatchPredictions, Kind, Predictions
@@ -72,6 +73,7 @@ class Generation(Kind):
     whichever is larger.
 
     Attributes:
+        chat_template: of conversations, in place of the tokenizer's.
         by_answer: what an exact match is of; None for the whole completion.
         has_choices: whether `choice_accuracy` is measured.
         choices: the tokens of each choice.
@@ -82,6 +84,7 @@ class Generation(Kind):
     """
 
     by_answer: Answers | None = None
+    chat_template: str | None = None
     has_choices: bool = False
     choices: tuple[tuple[int, ...], ...] = ()
     is_encoder_decoder: bool = False
@@ -155,6 +158,10 @@ class Generation(Kind):
     def given_options(
         cls, metric: str | None, given: Mapping[str, str], usual: Mapping[str, str]
     ) -> dict[str, str]:
+        if "chat_template" in given:
+            template = {"chat_template": given["chat_template"]}
+            others = {k: value for k, value in given.items() if k not in template}
+            return template | cls.given_options(metric, others, usual)
         if metric not in (None, "exact_match"):
             if given:
                 raise D90Error(f"{', '.join(given)}: for exact_match, and the metric is {metric}.")
@@ -166,12 +173,15 @@ class Generation(Kind):
 
     @classmethod
     def of(cls, labels: tuple[str, ...], options: Mapping[str, str]) -> Generation:
+        if "chat_template" in options:
+            others = {k: value for k, value in options.items() if k != "chat_template"}
+            return replace(cls.of(labels, others), chat_template=options["chat_template"])
         if not labels and options in ({}, CHOICES):
             return cls(has_choices=bool(options))
         if labels or options.keys() != {"answer_pattern", "max_new_tokens"}:
             raise D90Error(
-                "options of a generation: expected answer_pattern and max_new_tokens, choices, or "
-                f"none, got {dict(options)}."
+                "options of a generation: expected answer_pattern and max_new_tokens, choices, "
+                f"chat_template, or none, got {dict(options)}."
             )
         return cls(Answers.of(options["answer_pattern"], options["max_new_tokens"]))
 
@@ -263,6 +273,8 @@ class Generation(Kind):
             D90Error: a completion without tokens, without an answer or among no choices; too many
                 tokens; no chat template.
         """
+        if self.chat_template is not None:
+            use_template(tokenizer, self.chat_template, split.texts)
         pieces: list[list[int]] = []
         counts: list[int] = []
         for row, (texts, completion) in enumerate(zip(split.texts, split.labels, strict=True)):
