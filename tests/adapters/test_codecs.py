@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 
 import numpy as np
 import pytest
@@ -105,6 +106,13 @@ def test_any_bytes_decode_or_raise(name: str, data: bytes, count: int) -> None:
     assert read.shape == (count,)
     if name in ("uniform", "levels"):
         assert np.isfinite(read).all()
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, math.inf, math.nan, 3e38])
+def test_a_step_whose_multiples_are_not_finite(step: float) -> None:
+    data = UniformCodec(1.0).encode(row(-2.0, 1.0))
+    with pytest.raises(D90Error, match="the step of the coded numbers is"):
+        UniformCodec.decode(struct.pack("<f", step) + data[4:], 2)
 
 
 def test_values_that_cannot_be_encoded() -> None:

@@ -108,8 +108,11 @@ class UniformCodec(Codec):
     @classmethod
     def decode(cls, data: bytes, count: int) -> FloatArray:
         step, spread, largest = _unpacked(cls._HEAD, data)
-        if not (np.isfinite(step) and step > 0):
-            raise D90Error(f"the step of the coded numbers is {step}: expected a number above 0.")
+        if not (step > 0 and step * largest <= np.finfo(np.float32).max):
+            raise D90Error(
+                f"the step of the coded numbers is {step}: expected a number above 0 whose "
+                f"{largest}-fold is finite."
+            )
         probabilities = entropy_model.bell(spread, largest)
         symbols = entropy_model.decode(data[cls._HEAD.size :], probabilities, count)
         return (symbols - largest).astype(np.float32) * np.float32(step)
