@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from inspect import Signature, signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     from d90.adapters import Adapter
     from d90.adapters.model import load
     from d90.errors import D90Error
@@ -114,6 +115,8 @@ class _CallablePackage(ModuleType):
 
     @property
     def __signature__(self) -> Signature:
+        from inspect import signature
+
         return signature(self._function)
 
     @property

@@ -110,9 +110,10 @@ def test_a_worker_is_not_interrupted_while_it_starts(capfd: pytest.CaptureFixtur
 INTERRUPT = """
 import signal, sys
 from d90.__main__ import main
+module = sys.argv[1]
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name == sys.argv[1]:
+        if name == module:
             sys.meta_path.remove(self)
             if name == "signal":
                 raise KeyboardInterrupt
@@ -121,7 +122,7 @@ class Finder:
             except SWALLOWED:
                 print("a library swallows it")
 sys.meta_path.insert(0, Finder())
-if sys.argv[1] == "signal":
+if module == "signal":
     del sys.modules["signal"]
 sys.argv[1:] = ["inspect", "missing.st"]
 main()
