@@ -379,6 +379,24 @@ def gguf(folder: Path) -> Prepared:
     return Prepared({"tiny.gguf": valid}, read, mutate)
 
 
+def chat_template(folder: Path) -> Prepared:
+    """A chat template, which is rendered."""
+    from tests.helpers import tiny
+
+    from d90.tasks.completions import read_template, use_template
+
+    template = (
+        "{% for message in messages %}{{ message['role'] + ': ' + message['content'] }}\n"
+        "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    tokenizer = tiny.tokenizer()
+
+    def read(path: Path) -> None:
+        use_template(tokenizer, read_template(str(path)), [("user", "good", "assistant", "bad")])
+
+    return Prepared({"chat.txt": template.encode()}, read)
+
+
 def lock(folder: Path) -> Prepared:
     """A lock file: what it says of its owner is printed."""
     from tests.fuzz.harness import flaw
@@ -426,6 +444,7 @@ READERS: dict[str, Reader] = {
     "model-index": Reader(("models.loading",), 100, model_index),
     "model": Reader(("models.loading", "pretraining.tokenizer"), 1, model),
     "gguf": Reader(("models.gguf",), 4, gguf),
+    "chat-template": Reader(("tasks.completions",), 10, chat_template),
     "lock": Reader(("storage.locks.file",), 10, lock),
     "gpu-study": Reader(("benchmarks.gpu_study",), 8, gpu_study),
 }

@@ -28,6 +28,7 @@ VALID = {
     "inspect": "{adapter}",
     "evaluate": "{adapter} {task} --base {model}",
     "predict": "{adapter} good --base {model} -o out.jsonl",
+    "generate": "{generative} good --base {language_model} --max-new-tokens 2",
     "merge": "{adapter} --base {model} -o out",
     "similarity": "{adapter} {other}",
     "combine": "{adapter} {other} -o out.st",

@@ -33,6 +33,8 @@ from d90.subspace.layout import build_layout, find_params
 
 D = 50
 
+CLASSES = TaskInfo("toy", ("text",), ("0", "1"), 16, "accuracy", 0.5)
+
 
 class Accepted(AssertionError):
     """The command took its input, and began to train."""
@@ -44,7 +46,7 @@ class Ground:
 
     Attributes:
         folder: it has the folders `model`, `task` and `study`, the adapters `a.st` and `b.st`,
-            and `corpus.txt`.
+            `corpus.txt`, and a language model with its adapter, `gpt2` and `c.st`.
     """
 
     folder: Path
@@ -53,7 +55,7 @@ class Ground:
         """The paths by the names that cases use."""
         paths = {
             "model": "model", "task": "task", "study": "study", "adapter": "a.st", "other": "b.st",
-            "corpus": "corpus.txt",
+            "corpus": "corpus.txt", "language_model": "gpt2", "generative": "c.st",
         }  # fmt: skip
         return {name: str(self.folder / path) for name, path in paths.items()}
 
@@ -67,15 +69,17 @@ def make_ground(folder: Path) -> Ground:
     (folder / "corpus.txt").write_text("\n\n".join(f"a text of words {i}" for i in range(300)))
     for number, name in enumerate(("a.st", "b.st")):
         tiny_adapter(folder / "model", number).save(folder / name)
+    tiny.write_language_model(folder / "gpt2", "gpt2")
+    completions = TaskInfo("toy", ("prompt",), (), 16, "token_accuracy", 0.5, kind="generation")
+    tiny_adapter(folder / "gpt2", task=completions).save(folder / "c.st")
     return Ground(folder)
 
 
-def tiny_adapter(model: Path, number: int = 0) -> Adapter:
-    """An adapter of the tiny model that was not trained."""
-    loaded, _ = loading.load(str(model), num_labels=2)
+def tiny_adapter(model: Path, number: int = 0, *, task: TaskInfo = CLASSES) -> Adapter:
+    """An adapter of a tiny model that was not trained."""
+    loaded, _ = loading.load(str(model), num_labels=len(task.labels) or None)
     layout, _ = build_layout(loaded, find_params(loaded), groups="layer", scale="tensor")
     base = BaseModelInfo(str(model), "", fingerprint(loaded), layout.D)
-    task = TaskInfo("toy", ("text",), ("0", "1"), 16, "accuracy", 0.5)
     z = np.linspace(-1e-3, 1e-3, D, dtype=np.float32) * (number + 1)
     return new_adapter(z, SubspaceConfig(d=D), base, task)
 

@@ -164,11 +164,11 @@ CASES: dict[str, tuple[Break, str]] = {
     "negative ids": (tokens(vocab={"good": -1}), "cannot be loaded"),
     "a template of an unknown token": (
         change("tokenizer.json", post_processor=TEMPLATE),
-        "cannot be loaded .*no entry found for key",
+        "cannot be loaded: .*no entry found for key",
     ),
     "an unknown word that is none": (
         change("tokenizer.json", model=WITHOUT_UNKNOWN),
-        "cannot be loaded .*Missing",
+        "cannot be loaded: .*Missing",
     ),
     "tokenizer kind": (tokens(type="Nothing"), "cannot be loaded"),
     "tokenizer config a list": (write("tokenizer_config.json", "[]"), "cannot be loaded"),

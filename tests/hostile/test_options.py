@@ -25,6 +25,7 @@ HARMLESS: dict[str, tuple[str, ...]] = {
     "store": ODD,  # strange names of files are names all the same
     "corpus": (*ODD, "a\udcffb"),  # or of data sets, which are sought later
     "texts": ("", "n" * 300, "~nosuchuser/x", *ODD, "9" * 5000),
+    "prompts": VALUES["text"],
     "text_columns": VALUES["text"],  # read only where a file or a task is
 }
 """Values that are accepted, by the name of the option."""
@@ -85,7 +86,8 @@ def test_every_command_and_every_option_has_a_case() -> None:
         for parameter, value in cases()
         if value not in HARMLESS.get(parameter.name, ())
     }
-    free = {"texts", "text_columns"}  # Any text is one to classify, or the name of a column.
+    # Any text is one to classify or complete, or the name of a column.
+    free = {"texts", "prompts", "text_columns"}
     assert {(p.command, p.name) for p in parameters() if p.name not in free} <= tested
 
 

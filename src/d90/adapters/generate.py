@@ -50,8 +50,7 @@ def generate(
         D90Error: an adapter of another kind; a prompt without tokens, or with more than the model
             takes; no chat template; a temperature below 0.
     """
-    if not 0 <= temperature < float("inf"):
-        raise D90Error(f"temperature {temperature}: expected 0 or a positive number.")
+    check_temperature(temperature)
     ids = prompt_ids(model, prompt, chat=chat)
     room = loading.longest_input(model, model.tokenizer)
     room -= 0 if model.config.is_encoder_decoder else ids.shape[1]
@@ -71,6 +70,16 @@ def generate(
             **sampling,
         )
     return streamer.text
+
+
+def check_temperature(temperature: float) -> None:
+    """Check the temperature of `generate`.
+
+    Raises:
+        D90Error: it is below 0, infinite or NaN.
+    """
+    if not 0 <= temperature < float("inf"):
+        raise D90Error(f"temperature {temperature}: expected 0 or a positive number.")
 
 
 def prompt_ids(model: AdapterModel, prompt: str, *, chat: bool | None = None) -> torch.Tensor:

@@ -62,6 +62,7 @@ def generate(
         from d90.adapters import generate as generation
         from d90.adapters.model import load
 
+        generation.check_temperature(temperature)
         model = load(base, adapter)
         for text in texts:  # Before the first is completed.
             generation.prompt_ids(model, text, chat=chat)
