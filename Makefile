@@ -44,7 +44,7 @@ test: $(stamp)
 # The sanitizer's library has to come first in a Python that was not built with it.
 sanitize: $(stamp)
 	$(venv_python) -m cmake -S . -B build/sanitize -DD90_SANITIZE=ON >/dev/null
-	$(venv_python) -m cmake --build build/sanitize
+	$(venv_python) -m cmake --build build/sanitize --parallel 2
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 D90_LIBRARY=build/sanitize/libd90.so D90_KERNEL=native \
 		$(venv_python) -m pytest -q tests/projections/kernels/test_native.py tests/projections/test_contract.py
