@@ -71,6 +71,14 @@ def tiny_language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def completions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the toy task of generation."""
+    folder = tmp_path_factory.mktemp("tasks") / "completions"
+    tiny.write_task(tiny.toy_generation(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def bert_tiny() -> Path:
     """A small pretrained BERT beside the repository; skips the test if it is missing."""
     if not BERT_TINY.is_dir():

@@ -47,13 +47,6 @@ Made = tuple[str, Adapter]
 
 
 @pytest.fixture(scope="module")
-def completions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tasks") / "completions"
-    tiny.write_task(tiny.toy_generation(), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, completions: Path) -> Callable[[str], Made]:
     """The folder of a family's model, and the adapter of a fine-tune of it."""
 

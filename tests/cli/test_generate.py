@@ -17,13 +17,6 @@ from d90.training import TrainConfig
 
 
 @pytest.fixture(scope="module")
-def completions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tasks") / "completions"
-    tiny.write_task(tiny.toy_generation(), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "llama"
     tiny.write_language_model(folder, "llama")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from scripts.families import FAMILIES, LAYERS, batch, tiny
 from torch import Tensor, nn
 
-from d90.subspace import Subspace, attach, detach
+from d90.subspace import Layout, Subspace, attach, detach
 
 PAPER = {"Bert", "Roberta", "Bart", "Electra", "Albert", "XLNet", "T5", "XLMRoberta"}
 
@@ -88,10 +89,8 @@ def move(subspace: Subspace) -> None:
             vector.add_(torch.linspace(-0.2, 0.3, len(vector)))
 
 
-@every_method
-@every_family
-def test_theta_0_ties_and_groups(family: str, method: str) -> None:
-    model = tiny(family)
+def check_theta(model: nn.Module, method: str) -> Layout:
+    """Check that the subspace of a model has all its weights, starts at them and moves them all."""
     D = distinct_weights(model)
     theta_0 = {name: p.detach().clone() for name, p in model.named_parameters()}
     subspace = attach(model, d=40, method=method, scale="rms")
@@ -107,8 +106,15 @@ def test_theta_0_ties_and_groups(family: str, method: str) -> None:
     subspace.materialize()
     moved = theta(model, subspace)
     assert all(bool((moved[name] != tensor).all()) for name, tensor in theta_0.items())
-    assert layout.ties == _TIES.get(family, 0)
     assert all(moved[s.name] is moved[alias] for s in layout.slices for alias in s.aliases)
+    return layout
+
+
+@every_method
+@every_family
+def test_theta_0_ties_and_groups(family: str, method: str) -> None:
+    layout = check_theta(tiny(family), method)
+    assert layout.ties == _TIES.get(family, 0)
     depth = 1 if family == "Albert" else LAYERS
     blocks = {path.format(i) for path in _BLOCKS[family] for i in range(depth)}
     expected = blocks | {"embeddings", "head"} | _LAST_NORMS.get(family, set())
@@ -155,12 +161,11 @@ def test_d_numbers_on_disk_are_the_fine_tuned_model(
     assert bits(fresh(**inputs).logits) == bits(expected)
 
 
-@every_family
-def test_gradient_against_finite_differences(family: str) -> None:
-    model, inputs = tiny(family).double(), batch()
+def check_gradient(family: str, model: nn.Module, loss: Callable[[], Tensor]) -> None:
+    """Check the gradients of z and lam of a model in float64 against finite differences."""
     subspace = attach(model, d=25, method="said")
     move(subspace)
-    model(**inputs).loss.backward()
+    loss().backward()
     step, tolerance = (2e-3, 1e-3) if family in _SINGLE else (1e-4, 1e-6)
     for vector in subspace.parameters():
         assert vector.grad is not None
@@ -169,12 +174,17 @@ def test_gradient_against_finite_differences(family: str) -> None:
         for move_by in (step, -2 * step):
             with torch.no_grad():
                 vector.add_(move_by * direction)
-                losses.append(model(**inputs).loss.item())
+                losses.append(loss().item())
         with torch.no_grad():
             vector.add_(step * direction)
-        assert (losses[0] - losses[1]) / (2 * step) == pytest.approx(
-            float(vector.grad.norm()), rel=tolerance
-        )
+        slope = (losses[0] - losses[1]) / (2 * step)
+        assert slope == pytest.approx(float(vector.grad.norm()), rel=tolerance)
+
+
+@every_family
+def test_gradient_against_finite_differences(family: str) -> None:
+    model, inputs = tiny(family).double(), batch()
+    check_gradient(family, model, lambda: model(**inputs).loss)
 
 
 @every_family

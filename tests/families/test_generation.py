@@ -16,13 +16,11 @@ from tests.families.test_contract import (
     _BLOCKS,
     _LAST_NORMS,
     _PRETRAINING_TIES,
-    _SINGLE,
     bits,
-    distinct_weights,
+    check_gradient,
+    check_theta,
     every_family,
     every_method,
-    move,
-    theta,
 )
 from tests.helpers.tiny_tokenizers import TOKENIZERS
 from torch import Tensor
@@ -100,23 +98,8 @@ def test_an_adapter_loads_and_generates_with_a_cache(family: str, folders: Folde
 @every_method
 @generative
 def test_theta_0_ties_and_groups(family: str, method: str) -> None:
-    model = pretrained(family)
-    D = distinct_weights(model)
-    theta_0 = {name: p.detach().clone() for name, p in model.named_parameters()}
-    subspace = attach(model, d=40, method=method, scale="rms")
-    layout = subspace.layout
-    assert D == layout.D == sum(tensor.numel() for tensor in theta_0.values())
-    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 40
-    subspace.materialize()
-    start = theta(model, subspace)
-    assert all(tensor.grad_fn is not None for tensor in start.values())
-    assert all(bits(start[name]) == bits(tensor) for name, tensor in theta_0.items())
-    move(subspace)
-    subspace.materialize()
-    moved = theta(model, subspace)
-    assert all(bool((moved[name] != tensor).all()) for name, tensor in theta_0.items())
+    layout = check_theta(pretrained(family), method)
     assert layout.ties == _PRETRAINING_TIES.get(family, 0)
-    assert all(moved[s.name] is moved[alias] for s in layout.slices for alias in s.aliases)
     # Names as of the classifier, but for T5's, whose body is the model itself.
     prefix = "transformer." if family == "T5" else ""
     others = {path.removeprefix(prefix) for path in _LAST_NORMS.get(family, set())}
@@ -153,22 +136,7 @@ def test_gradient_against_finite_differences(family: str) -> None:
     model = tiny(family, head=FAMILIES[family].pretraining, vocab_size=300)
     assert isinstance(model, PreTrainedModel)
     data = tokenized(family)
-    subspace = attach(model.double(), d=25, method="said")
-    move(subspace)
-    loss(model, data).backward()
-    step, tolerance = (2e-3, 1e-3) if family in _SINGLE else (1e-4, 1e-6)
-    for vector in subspace.parameters():
-        assert vector.grad is not None
-        direction = vector.grad / vector.grad.norm()
-        losses = []
-        for move_by in (step, -2 * step):
-            with torch.no_grad():
-                vector.add_(move_by * direction)
-                losses.append(loss(model, data).item())
-        with torch.no_grad():
-            vector.add_(step * direction)
-        slope = (losses[0] - losses[1]) / (2 * step)
-        assert slope == pytest.approx(float(vector.grad.norm()), rel=tolerance)
+    check_gradient(family, model.double(), lambda: loss(model, data))
 
 
 @pytest.mark.parametrize(

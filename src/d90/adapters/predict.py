@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,11 @@ from d90.tasks import Kind, Split, Task, kind_of
 from d90.tasks.kinds import Predictions
 from d90.tasks.tokens import TokenizedSplit, collate
 from d90.training.data import evaluation_batches, tokenize_examples
-from d90.training.evaluation import NOT_FINITE
+from d90.training.evaluation import NOT_FINITE, OnRows, predict_split
 
 BATCH = 64
 
 OVERFLOW = f"{NOT_FINITE}: the weights of this adapter overflow on this text."
-
-OnRows = Callable[[int, int], None]
-"""Called with the number of finished rows and of all rows."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def predict_outputs(
     found = np.zeros((len(examples), kind.model_options["num_labels"]))
     with guarded(model.base.name):
         data = tokenize_examples(examples, model.tokenizer, max_length=task.max_length)
-    accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
+    accelerator = _accelerator(model)
     done = 0
     model.eval()
     for rows in evaluation_batches(data.split.lengths, batch_size):
@@ -97,6 +94,11 @@ def predict_outputs(
         if on_rows is not None:
             on_rows(done, len(examples))
     return found
+
+
+def _accelerator(model: AdapterModel) -> Accelerator:
+    """Predicts where the model is."""
+    return Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
 
 
 def task_of(model: AdapterModel) -> TaskInfo:
@@ -141,12 +143,12 @@ def evaluate(
     for name, split in task.evaluation.items():
         with guarded(model.base.name):
             rows = kind.encode(tokenizer, split, name, info.max_length)
-        data = _Rows(kind, rows, kind.padding(tokenizer), tokenizer.padding_side)
-        labels, predicted = _predicted(model, data, batch_size, on_rows)
+        labels, predicted = _predicted(model, kind, rows, batch_size, on_rows)
         if kind.starts_from_model:
             model.switch(None)
             try:
-                kind = kind.from_initial(rows, *_predicted(model, data, batch_size, on_rows))
+                initial = _predicted(model, kind, rows, batch_size, on_rows)
+                kind = kind.from_initial(rows, *initial)
             finally:
                 model.switch(adapter)
         initial = kind.initial_scores
@@ -160,38 +162,25 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """The tokenized examples of a split, and what they are padded with (`PaddingSpec`)."""
+class _Encoding:
+    """How examples were tokenized (`d90.training.evaluation.Encoding`)."""
 
     kind: Kind
-    split: TokenizedSplit
     padding: Mapping[str, int]
     padding_side: str
 
 
 def _predicted(
-    model: AdapterModel, data: _Rows, batch_size: int, on_rows: OnRows | None
+    model: AdapterModel, kind: Kind, split: TokenizedSplit, batch_size: int, on_rows: OnRows | None
 ) -> tuple[list[Any], Predictions]:
     """The labels of a split, in the order of its batches, and its predictions."""
-    kind, split = data.kind, data.split
-    accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
-    labels: list[Any] = []
-    values: list[Any] = []
-    sums = np.zeros(len(kind.losses))
-    model.eval()
-    for rows in evaluation_batches(split.lengths, batch_size):
-        inputs, targets = kind.collate(data, split, rows, accelerator.device)
-        with torch.no_grad(), accelerator.autocast():
-            found = kind.predict(model, inputs, targets)
-        if not found.is_finite:
-            raise D90Error(OVERFLOW)
-        labels += split.labels[rows].tolist()
-        values += found.values.tolist()
-        sums += found.losses.double().cpu().numpy()
-        if on_rows is not None:
-            on_rows(len(values), len(split))
-    means = sums / kind.count(split, range(len(split)))
-    return labels, Predictions(values, dict(zip(kind.losses, means.tolist(), strict=True)))
+    tokenizer = model.tokenizer
+    encoding = _Encoding(kind, kind.padding(tokenizer), tokenizer.padding_side)
+    accelerator = _accelerator(model)
+    try:
+        return predict_split(model, encoding, split, batch_size, accelerator, on_rows=on_rows)
+    except FloatingPointError as error:
+        raise D90Error(OVERFLOW) from error
 
 
 def check_task(adapter: Adapter, task: Task) -> None:

@@ -169,9 +169,8 @@ def use_template(tokenizer: Any, template: str, texts: Sequence[tuple[str, ...]]
             "chat_template: for conversations, in the column messages, and there are none."
         )
     tokenizer.chat_template = template
-    messages = [{"role": r, "content": c} for r, c in zip(first[::2], first[1::2], strict=True)]
     try:
-        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        chat_prompt(tokenizer, first)
     except Exception as error:  # Jinja's own, and whatever an expression raises
         raise D90Error(f"chat_template cannot be rendered: {single_line(error, 200)}.") from error
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,11 +14,23 @@ from torch import Tensor, nn
 
 from d90.distributed.process_group import ProcessGroup
 from d90.subspace import hold
-from d90.tasks.kinds import Predictions
-from d90.tasks.tokens import TokenizedSplit
+from d90.tasks.kinds import Kind, Predictions
+from d90.tasks.tokens import PaddingSpec, TokenizedSplit
 from d90.training.data import TokenizedTask, evaluation_batches
 
 NOT_FINITE = "a prediction is not finite"
+
+OnRows = Callable[[int, int], None]
+"""Called with the number of finished rows and of all rows."""
+
+
+class Encoding(PaddingSpec, Protocol):
+    """How the examples of a split were tokenized: what `TokenizedTask` has besides them."""
+
+    @property
+    def kind(self) -> Kind:
+        """What the task asks of the model."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -70,11 +82,12 @@ def evaluate(
 
 def predict_split(
     model: nn.Module,
-    data: TokenizedTask,
+    data: Encoding,
     split: TokenizedSplit,
     batch_size: int,
     accelerator: Accelerator,
     process_group: ProcessGroup = ALONE,
+    on_rows: OnRows | None = None,
 ) -> tuple[list[Any], Predictions]:
     """The labels of a split, in the order of its batches, and its predictions.
 
@@ -82,17 +95,18 @@ def predict_split(
         FloatingPointError: a prediction is not finite.
     """
     batches = evaluation_batches(split.lengths, batch_size)
-    predicted = predict(model, data, split, batches, accelerator, process_group)
+    predicted = predict(model, data, split, batches, accelerator, process_group, on_rows)
     return split.labels[[row for rows in batches for row in rows]].tolist(), predicted
 
 
 def predict(
     model: nn.Module,
-    data: TokenizedTask,
+    data: Encoding,
     split: TokenizedSplit,
     batches: Sequence[Sequence[int]],
     accelerator: Accelerator,
     process_group: ProcessGroup = ALONE,
+    on_rows: OnRows | None = None,
 ) -> Predictions:
     """The prediction of each row and the mean losses; leaves the model in evaluation mode.
 
@@ -119,6 +133,8 @@ def predict(
             values[ends[i] - len(batches[i]) : ends[i]] = part.values
             losses[i] = part.losses
             is_wrong |= ~part.is_finite
+            if on_rows is not None:
+                on_rows(ends[i], ends[-1])
     every_value, sums, wrong = _gather((values, losses, is_wrong), process_group)
     if wrong.any():
         raise FloatingPointError(NOT_FINITE)

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ class Generation(Kind):
     `pack`ed.
 
     An example matches exactly if greedy decoding gives its completion, which it does if and only if
-    each token is the most probable one after those before it: nothing has to be decoded. With an
+    each token is the most probable one after those before it: nothing has to be decoded. With a
     pattern (`by_answer`) it matches if the answer in the decoded text is that in the completion.
 
     With `has_choices` the completions of the training split are choices, of which the model chooses
@@ -173,17 +174,16 @@ class Generation(Kind):
 
     @classmethod
     def of(cls, labels: tuple[str, ...], options: Mapping[str, str]) -> Generation:
-        if "chat_template" in options:
-            others = {k: value for k, value in options.items() if k != "chat_template"}
-            return replace(cls.of(labels, others), chat_template=options["chat_template"])
-        if not labels and options in ({}, CHOICES):
-            return cls(has_choices=bool(options))
-        if labels or options.keys() != {"answer_pattern", "max_new_tokens"}:
+        given = dict(options)
+        template = given.pop("chat_template", None)
+        if not labels and given in ({}, CHOICES):
+            return cls(chat_template=template, has_choices=bool(given))
+        if labels or given.keys() != {"answer_pattern", "max_new_tokens"}:
             raise D90Error(
                 "options of a generation: expected answer_pattern and max_new_tokens, choices, "
                 f"chat_template, or none, got {dict(options)}."
             )
-        return cls(Answers.of(options["answer_pattern"], options["max_new_tokens"]))
+        return cls(Answers.of(given["answer_pattern"], given["max_new_tokens"]), template)
 
     @property
     def available_metrics(self) -> tuple[str, ...]:
@@ -381,7 +381,7 @@ class Generation(Kind):
             "logits_to_keep": kept,
             "use_cache": False,
         }
-        accepted = inspect.signature(model.forward).parameters
+        accepted = _accepted(type(model))
         named |= {name: value for name, value in optional.items() if name in accepted}
         return model(**named).logits[:, -kept:-1], targets
 
@@ -460,6 +460,12 @@ class Generation(Kind):
 
     def to_row(self, outputs: Sequence[float]) -> dict[str, Any]:
         raise D90Error("predictions of single examples are not for generation.")
+
+
+@lru_cache(maxsize=16)
+def _accepted(model: type[nn.Module]) -> frozenset[str]:
+    """The names of the arguments of a class's `forward`; every batch asks for them."""
+    return frozenset(inspect.signature(model.forward).parameters)
 
 
 def _nll(logits: Tensor, targets: Tensor) -> Tensor:
