@@ -108,7 +108,7 @@ class UniformCodec(Codec):
     @classmethod
     def decode(cls, data: bytes, count: int) -> FloatArray:
         step, spread, largest = _unpacked(cls._HEAD, data)
-        if not (step > 0 and step * largest <= np.finfo(np.float32).max):
+        if not (step > 0 and step * largest <= float(np.finfo(np.float32).max)):
             raise D90Error(
                 f"the step of the coded numbers is {step}: expected a number above 0 whose "
                 f"{largest}-fold is finite."
