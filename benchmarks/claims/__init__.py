@@ -10,6 +10,7 @@
 | `trajectory` | whether pre-training lowers it |
 | `sizes` | whether larger models have a lower one, at one loss and at one number of tokens |
 | `lowering` | which scale policy, projection or grouping lowers it |
+| `generation` | what d90 is, of a causal language model on two tasks |
 | `nested` | whether one run gives the whole curve |
 
 `trajectory` and `sizes` need the models of `run FOLDER pretraining` first. The settings are those

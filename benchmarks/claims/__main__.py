@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import claims
-from benchmarks.claims import checkpoints, lowering, nested, reference, repetitions
+from benchmarks.claims import checkpoints, generation, lowering, nested, reference, repetitions
 from benchmarks.claims.pretraining import MODELS
 from benchmarks.claims.study import Command, Study, load, run
 from d90.search.summary import Summary
@@ -35,6 +35,7 @@ CLAIMS: Mapping[str, Claim] = {
     "lowering": of_studies(lowering.studies, lowering.table),
     "trajectory": Claim(checkpoints.trajectory_studies, checkpoints.trajectory_table),
     "sizes": Claim(checkpoints.sizes_studies, checkpoints.sizes_table),
+    "generation": of_studies(generation.studies, generation.table),
     "nested": Claim(lambda folder: nested.commands(), nested.table),
 }
 
