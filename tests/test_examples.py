@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification
 
 from d90.models.loading import load
 from d90.search.summary import Summary
+from d90.search.trial import Trial
 from d90.subspace import Subspace
 
 D, STEPS = 30, 6
@@ -119,6 +120,32 @@ def test_grpo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(done.model, nn.Module) and moved(done.model)
     assert f"{D} parameters: reward 0." in capsys.readouterr().out
     assert saved(tmp_path / "run" / "adapter_model.safetensors") == D
+
+
+def test_grpo_search(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    pytest.importorskip("trl")
+    from examples import grpo_search
+
+    words = tiny.tokenizer(["+", "=", *map(str, range(7))])
+    model = str(tmp_path / "model")
+    tiny.write_language_model(tmp_path / "model", "llama", words)
+    for method in ("grpo", "sft"):
+        training = grpo_search.Adding(model, method, STEPS, 8, 3, examples="")
+        trainer = training.trainer(Trial(D, 0.01), str(tmp_path))
+        assert isinstance(trainer.model, nn.Module)
+        trained = [p for p in trainer.model.parameters() if p.requires_grad]
+        assert [p.numel() for p in trained] == [D]
+        assert 0 <= training(Trial(D, 0.01)) <= 1
+
+
+def test_the_problems_of_training_are_not_those_of_the_evaluation() -> None:
+    pytest.importorskip("trl")
+    from examples import grpo_search
+
+    trained, scored = (grpo_search.problems(49, training=t) for t in (True, False))
+    assert (len(trained), len(scored)) == (2000, 500)
+    assert len({*trained, *scored}) == 2500
 
 
 def test_own_training(tmp_path: Path) -> None:
