@@ -14,6 +14,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from benchmarks.cases import Skip
+from d90.errors import D90Error
 from d90.models import loading
 from d90.subspace import attach
 
@@ -63,8 +64,14 @@ def _adapted(model: PreTrainedModel, kind: str, **settings: Any) -> nn.Module:
 
     if not hasattr(peft, kind):
         raise Skip(f"this version of peft has no {kind}")
-    # As with PEFT's defaults: the head is trained in full.
-    return peft.get_peft_model(model, getattr(peft, kind)(task_type="SEQ_CLS", **settings))
+    # As with PEFT's defaults: the head of a classifier is trained in full.
+    task_type = "CAUSAL_LM" if is_causal(model) else "SEQ_CLS"
+    return peft.get_peft_model(model, getattr(peft, kind)(task_type=task_type, **settings))
+
+
+def is_causal(model: PreTrainedModel) -> bool:
+    """Whether its labels are tokens, not a class for each example."""
+    return type(model).__name__.endswith("ForCausalLM")
 
 
 FULL = "full AdamW"
@@ -109,6 +116,13 @@ def _minilm() -> PreTrainedModel:
     return loading.load("minilm-l6", num_labels=LABELS)[0]
 
 
+def _smollm2() -> PreTrainedModel:
+    try:
+        return loading.load("smollm2-135m", num_labels=None)[0]
+    except D90Error as error:
+        raise Skip(str(error)) from None
+
+
 def bert(
     layers: int, width: int, heads: int, vocabulary: int = VOCABULARY, positions: int = 512
 ) -> PreTrainedModel:
@@ -129,6 +143,7 @@ WORKLOADS: dict[str, Workload] = {
     "BERT 2 x 128": Workload(
         partial(bert, layers=2, width=128, heads=2), (16, 64), at_most=1.3, calls=5, repetitions=15
     ),
+    "SmolLM2-135M": Workload(_smollm2, (8, 64), at_most=1.05, calls=1, repetitions=5),
 }
 QUICK = Workload(partial(bert, 2, 16, 2), (2, 8), at_most=1.3, calls=1, repetitions=3)
 
@@ -152,7 +167,7 @@ class Trainer:
         autocast: bool = False,
     ) -> None:
         device = model.device
-        self.batch = batch(shape, model.config.vocab_size, device)
+        self.batch = batch(shape, model.config.vocab_size, device, causal=is_causal(model))
         self.model, self.optimizer = method.prepare(model)
         self.model.train()
         self._autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=autocast)
@@ -167,13 +182,19 @@ class Trainer:
 
 
 def batch(
-    shape: tuple[int, int], vocabulary: int, device: str | torch.device = "cpu"
+    shape: tuple[int, int],
+    vocabulary: int,
+    device: str | torch.device = "cpu",
+    *,
+    causal: bool = False,
 ) -> dict[str, Tensor]:
-    """Random tokens and labels, the same on every device."""
+    """Random tokens and labels, the same on every device; the tokens are the labels if `causal`."""
     generator = torch.Generator().manual_seed(0)
     tensors = {
         "input_ids": torch.randint(0, vocabulary, shape, generator=generator),
         "attention_mask": torch.ones(shape, dtype=torch.int64),
         "labels": torch.randint(0, LABELS, shape[:1], generator=generator),
     }
+    if causal:
+        tensors["labels"] = tensors["input_ids"]
     return {name: tensor.to(device) for name, tensor in tensors.items()}
