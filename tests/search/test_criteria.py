@@ -108,6 +108,18 @@ def test_a_run_that_knows_the_class_shares_at_most_has_collapsed(skill: float) -
     assert "nll skill" in nll.message
 
 
+def test_a_run_that_predicts_one_class_may_have_learned_probabilities() -> None:
+    result = TrialResult(
+        Trial(10, 0.008), "collapsed", 0.5, skills={"nll": 0.02, "brier": -0.1}, message="one class"
+    )
+    (nll,), (brier,), (metric,) = (scored([result], c) for c in ("nll", "brier", "accuracy"))
+    assert (nll.status, nll.metric, nll.message) == ("ok", 0.02, "")
+    assert (brier.status, brier.metric) == ("collapsed", None)
+    assert metric == result
+    stopped = replace(result, status="stopped")
+    assert not scored([stopped], "nll")[0].is_valid
+
+
 def test_a_run_without_skills_is_no_point_and_is_not_reused() -> None:
     old = replace(world(Trial(10, 0.008)), skills={})
     assert not scored([old], "brier")[0].is_valid

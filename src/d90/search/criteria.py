@@ -100,8 +100,9 @@ def score_threshold(
 def scored(results: Iterable[TrialResult], criterion: str) -> list[TrialResult]:
     """The results with their scores by a criterion as their `metric`.
 
-    Under a smooth criterion, a run whose skill is not above 0 at its best epoch has learned no more
-    than the class shares: it counts as collapsed. One whose skills were not measured has no score.
+    Under a smooth criterion, a run counts as collapsed if its skill is not above 0 at its best epoch,
+    and only then: one that predicts a single class, or has no more tokens right than the pretrained
+    model, may have learned probabilities. One whose skills were not measured has no score.
     """
     if criterion not in SMOOTH:
         return list(results)
@@ -131,9 +132,9 @@ def quantity_name(target_fraction: float, criterion: str, metric: str, criterion
 
 def _scored(result: TrialResult, criterion: str) -> TrialResult:
     skill = result.skills.get(criterion)
-    if result.status != "ok" or skill is None:
+    if result.status not in ("ok", "collapsed") or skill is None:
         return replace(result, metric=None, train_metric=None)
     if skill <= 0:
-        message = f"its best {criterion} skill, {skill:.3g}, is not above that of the class shares"
+        message = f"its best {criterion} skill, {skill:.3g}, is not above 0"
         return replace(result, status="collapsed", metric=None, train_metric=None, message=message)
-    return replace(result, metric=skill, train_metric=None)
+    return replace(result, status="ok", metric=skill, train_metric=None, message="")
