@@ -207,6 +207,18 @@ def test_a_plain_checkpoint_has_the_same_logits(
     assert tokenizer("good")["input_ids"][:2] == [2, 4]
 
 
+def test_a_plain_checkpoint_has_the_chat_template_of_the_training(
+    made: Callable[[str], Made], tmp_path: Path
+) -> None:
+    folder, adapter = made("gpt2")
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    task = replace(adapter.task, options={"chat_template": template})
+    replace(adapter, task=task).save(tmp_path / "a.st")
+    merge(tmp_path / "a.st", tmp_path / "merged", base=folder)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert tokenizer.chat_template == template
+
+
 def test_codecs_by_token_accuracy(made: Callable[[str], Made], completions: Path) -> None:
     folder, adapter = made("gpt2")
     tuner = tuning(Path(folder), completions, **RUN)

@@ -14,7 +14,8 @@ from d90.utils.files import atomic_path
 def merge(file: str | Path, folder: str | Path, *, base: str | None = None) -> str:
     """Write the model of an adapter to a new folder: weights, configuration and tokenizer.
 
-    The folder is written atomically.
+    The tokenizer has the chat template that the adapter was trained with. The folder is written
+    atomically.
 
     Returns:
         The class of transformers that loads it, such as `AutoModelForCausalLM`.
@@ -30,6 +31,8 @@ def merge(file: str | Path, folder: str | Path, *, base: str | None = None) -> s
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as partial, loading.silence_transformers():
+            if template := model.adapter.task.options.get("chat_template"):
+                model.tokenizer.chat_template = template
             model.config.update(dict(kind_of(model.adapter.task).merged_config))
             model.save_pretrained(partial)
             model.tokenizer.save_pretrained(partial)

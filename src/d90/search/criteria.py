@@ -100,9 +100,10 @@ def score_threshold(
 def scored(results: Iterable[TrialResult], criterion: str) -> list[TrialResult]:
     """The results with their scores by a criterion as their `metric`.
 
-    Under a smooth criterion, a run counts as collapsed if its skill is not above 0 at its best epoch,
-    and only then: one that predicts a single class, or has no more tokens right than the pretrained
-    model, may have learned probabilities. One whose skills were not measured has no score.
+    Under a smooth criterion, a run counts as collapsed if its skill is not above 0 at its best
+    epoch, and only then: one that predicts a single class, or has no more tokens right than the
+    pretrained model, may have learned probabilities. One whose skills were not measured has no
+    score.
     """
     if criterion not in SMOOTH:
         return list(results)
