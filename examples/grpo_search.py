@@ -75,7 +75,6 @@ class Adding:
         """The score of one trial."""
         with TemporaryDirectory() as folder:
             trainer = self.trainer(trial, folder)
-            trainer.remove_callback(PrinterCallback)
             trainer.train()
         return self.score(trainer.model)
 
@@ -102,20 +101,23 @@ class Adding:
         )
         if self.method == "sft":
             data["completion"] = [self.answer.format(a + b) for a, b in rows]
-            return SFTTrainer(
+            trainer = SFTTrainer(
                 self.model,
                 args=SFTConfig(folder, **settings),
                 train_dataset=Dataset.from_dict(data),
                 peft_config=subspace,
             )
-        data["answer"] = [a + b for a, b in rows]
-        return GRPOTrainer(
-            self.model,
-            reward_funcs=is_right,  # pyright: ignore[reportArgumentType]
-            args=GRPOConfig(folder, max_completion_length=MAX_NEW_TOKENS, **settings),
-            train_dataset=Dataset.from_dict(data),
-            peft_config=subspace,
-        )
+        else:
+            data["answer"] = [a + b for a, b in rows]
+            trainer = GRPOTrainer(
+                self.model,
+                reward_funcs=is_right,  # pyright: ignore[reportArgumentType]
+                args=GRPOConfig(folder, max_completion_length=MAX_NEW_TOKENS, **settings),
+                train_dataset=Dataset.from_dict(data),
+                peft_config=subspace,
+            )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
 
     def prompt(self, a: int, b: int) -> str:
         """What the model completes."""
