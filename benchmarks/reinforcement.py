@@ -295,7 +295,7 @@ def draw(summaries: Mapping[str, Summary]) -> Figure:
     figure = Figure(figsize=(3.3, 2.6), layout="constrained")
     axes = figure.subplots()
     axes.set_xscale("log")
-    plotting.log_axis(axes, "x")
+    plotting.log_axis(axes, "x", (1,))
     axes.set_xlabel("d (trained parameters)")
     axes.set_ylabel("fraction of right sums")
     look = zip(summaries.items(), plotting.COLORS, plotting.MARKERS, strict=False)
@@ -315,7 +315,7 @@ def draw(summaries: Mapping[str, Summary]) -> Figure:
             axes.fill_between(d, low, high, color=color, alpha=0.15, linewidth=0)
         if summary.threshold is not None:
             axes.axhline(summary.threshold, color=color, linewidth=0.6, linestyle=":")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

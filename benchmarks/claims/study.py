@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from d90.report import wording
-from d90.search.criteria import score_floor, scored
+from d90.search.criteria import collapse_floor, score_floor, scored
 from d90.search.estimate import Estimate, estimate
 from d90.search.ladder import ladder
 from d90.search.summary import FILE_NAME, Summary
@@ -127,8 +127,9 @@ def pooled(summaries: Sequence[Summary], criterion: str) -> Estimate:
         criterion: `accuracy` or a smooth one, whose skills every trial has.
     """
     first = summaries[0]
+    trials = [result for summary in summaries for result in summary.trials]
     return estimate(
-        scored([result for summary in summaries for result in summary.trials], criterion),
+        scored(trials, criterion, collapse_floor(first.majority, first.reference)),
         majority=score_floor(criterion, first.majority),
         evaluation_size=first.examples["metric"],
         dims=DIMS,

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from d90.search.criteria import PRETRAINED_MODEL
+from d90.search.criteria import MAJORITY_CLASS, PRETRAINED_MODEL
 from d90.search.estimate import estimate
 from d90.search.history import HistoryPoint
 from d90.search.subspace_config import SubspaceConfig
-from d90.search.summary import MAJORITY_CLASS, Summary
+from d90.search.summary import Summary
 from d90.search.trial import Trial, TrialResult
 
 MAJORITY, FULL = 0.684, 0.802

@@ -10,7 +10,10 @@ import pytest
 
 from d90.errors import D90Error
 from d90.search.criteria import (
+    MAJORITY_CLASS,
+    PRETRAINED_MODEL,
     check_criterion,
+    collapse_floor,
     has_score,
     quantity_name,
     score_threshold,
@@ -118,6 +121,18 @@ def test_a_run_that_predicts_one_class_may_have_learned_probabilities() -> None:
     assert metric == result
     stopped = replace(result, status="stopped")
     assert not scored([stopped], "nll")[0].is_valid
+
+
+@pytest.mark.parametrize("reference", [PRETRAINED_MODEL, "floor", MAJORITY_CLASS])
+def test_a_run_that_is_not_above_the_floor_has_collapsed(reference: str) -> None:
+    trials = [Trial(None, 1e-4), Trial(10, 0.008), Trial(20, 0.008), Trial(30, 0.008)]
+    results = [
+        TrialResult(trial, "ok", metric)
+        for trial, metric in zip(trials, (0.3, 0.1, 0.3, 0.31), strict=True)
+    ]
+    statuses = [r.status for r in scored(results, "score", collapse_floor(0.3, reference))]
+    collapsed = "ok" if reference == MAJORITY_CLASS else "collapsed"
+    assert statuses == ["ok", collapsed, collapsed, "ok"]
 
 
 def test_a_run_without_skills_is_no_point_and_is_not_reused() -> None:

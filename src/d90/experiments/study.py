@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from d90.experiments.measurable import Measurable
-from d90.search.criteria import has_score, quantity_name, scored
+from d90.search.criteria import collapse_floor, has_score, quantity_name, scored
 from d90.search.estimate import DEFAULT_EVALUATION_SIZE
 from d90.search.protocols import Protocol, protocol_name
 from d90.search.trial import TrialResult
@@ -44,7 +44,9 @@ class Study:
 
     def scored(self, results: Iterable[TrialResult]) -> list[TrialResult]:
         """Results as the protocol and the estimator see them: `metric` is the criterion's score."""
-        return scored(results, self.problem.criterion)
+        problem = self.problem
+        floor = collapse_floor(problem.majority, problem.reference)
+        return scored(results, problem.criterion, floor)
 
     def has_score(self, result: TrialResult) -> bool:
         """Whether a result of another study has what this one needs."""

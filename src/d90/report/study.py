@@ -19,7 +19,7 @@ from d90.report.document import (
 )
 from d90.report.narrowing import narrowing_figure, narrowing_table
 from d90.report.settings import OPTIONS, settings_table
-from d90.search.criteria import SMOOTH, scored
+from d90.search.criteria import SMOOTH
 from d90.search.curve import Point, valid_results
 from d90.search.summary import Summary
 from d90.search.trial import TrialResult
@@ -130,7 +130,7 @@ def _dimension_or_none(d: int | None) -> str:
 
 def _best_table(summary: Summary) -> Table:
     """The best run at each d; the first row that passes is emphasized."""
-    ordered = scored(summary.ordered_trials, summary.criterion)
+    ordered = sorted(summary.scored_trials, key=lambda result: result.trial.sort_key)
     by_d = {d: list(results) for d, results in groupby(ordered, lambda r: r.trial.d)}
     return Table(
         name=None,

@@ -13,6 +13,7 @@ This module imports no torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -28,6 +29,9 @@ SMOOTH = ("brier", "nll")
 
 CRITERIA_OF = ("metric", "gain")
 """What d90 is 0.9 of: the metric of full fine-tuning (the paper's), or its gain over the floor."""
+
+MAJORITY_CLASS = "majority class"
+"""The reference of classifiers."""
 
 PRETRAINED_MODEL = "pretrained model"
 """The reference of scores that rise from that of the model at z = 0, not from a constant's."""
@@ -97,8 +101,23 @@ def score_threshold(
     return origin + target_fraction * (full - origin)
 
 
-def scored(results: Iterable[TrialResult], criterion: str) -> list[TrialResult]:
+def collapse_floor(majority: float, reference: str) -> float:
+    """The metric that a run in a subspace has to exceed, or else it counts as collapsed.
+
+    The curve rises from the floor, so a run below it says nothing of the curve but that it did not
+    train. A classifier's may fall below the majority class by noise alone: it has collapsed where
+    it predicts a single class, which its status says.
+    """
+    return -math.inf if reference == MAJORITY_CLASS else majority
+
+
+def scored(
+    results: Iterable[TrialResult], criterion: str, floor: float = -math.inf
+) -> list[TrialResult]:
     """The results with their scores by a criterion as their `metric`.
+
+    By the metric itself, a run in a subspace that is not above `floor` (`collapse_floor`) counts as
+    collapsed.
 
     Under a smooth criterion, a run counts as collapsed if its skill is not above 0 at its best
     epoch, and only then: one that predicts a single class, or has no more tokens right than the
@@ -106,7 +125,7 @@ def scored(results: Iterable[TrialResult], criterion: str) -> list[TrialResult]:
     score.
     """
     if criterion not in SMOOTH:
-        return list(results)
+        return [_above(result, floor) for result in results]
     return [_scored(result, criterion) for result in results]
 
 
@@ -129,6 +148,14 @@ def quantity_name(target_fraction: float, criterion: str, metric: str, criterion
     if criterion in SMOOTH:
         return f"{name}[{criterion}]"
     return f"{name}[{metric} gain]" if criterion_of == "gain" else name
+
+
+def _above(result: TrialResult, floor: float) -> TrialResult:
+    metric = result.metric
+    if result.status != "ok" or result.trial.is_full or metric is None or not metric <= floor:
+        return result
+    message = f"its best score, {metric:.4g}, is not above {floor:.4g}, that of no training"
+    return replace(result, status="collapsed", message=message)
 
 
 def _scored(result: TrialResult, criterion: str) -> TrialResult:

@@ -28,11 +28,12 @@ class Proposal(NamedTuple):
     Attributes:
         trial: the run.
         reduction: fraction of the present variance of ln d90 that it is expected to take away,
-            beyond what the proposals before it do.
+            beyond what the proposals before it do; None for a run at an end of the ladder
+            (`propose_end`).
     """
 
     trial: Trial
-    reduction: float
+    reduction: float | None
 
 
 def propose(
@@ -73,6 +74,34 @@ def propose(
         column = covariance[:, 1 + best].copy()
         covariance -= np.outer(column, column) / (column[1 + best] + noise[best])
     return proposals
+
+
+def propose_end(
+    posterior: Posterior, runs: Sequence[Run], *, sure: float, first_seed: int = 0
+) -> list[Proposal]:
+    """A run at the end of the ladder that d90 is beyond, if none was made there.
+
+    What lies beyond the runs is the form of the model: a curve that it cannot follow, such as one
+    that dips below the floor before it rises, may reach the line after all. The run has the
+    learning rate that is the best there in the mean.
+
+    Args:
+        posterior, runs, first_seed: as in `propose`.
+        sure: probability from which on d90 is beyond an end.
+    """
+    model, answer = posterior.model, posterior.answer
+    tried = np.round(np.exp(model.records.x))
+    if answer.above >= sure and not (tried >= model.dims[-1]).any():
+        rung = len(model.dims) - 1
+    elif answer.below >= sure and not (tried <= model.dims[0]).any():
+        rung = 0
+    else:
+        return []
+    mean, _ = _candidates(posterior, runs)
+    at_rung = mean[: len(model.u) * len(model.dims)].mean(axis=1)[rung :: len(model.dims)]
+    candidate = int(at_rung.argmax()) * len(model.dims) + rung
+    taken = [Trial(run.d, run.learning_rate, run.seed) for run in runs]
+    return [Proposal(_trial(posterior, candidate, taken, first_seed), None)]
 
 
 def _candidates(posterior: Posterior, runs: Sequence[Run]) -> tuple[Array, Array]:

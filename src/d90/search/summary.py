@@ -15,9 +15,11 @@ from typing import Any, TypeVar, get_type_hints
 
 from d90.errors import D90Error
 from d90.search.criteria import (
+    MAJORITY_CLASS,
     SMOOTH,
     check_criterion,
     check_criterion_of,
+    collapse_floor,
     quantity_name,
     score_floor,
     scored,
@@ -40,9 +42,6 @@ READ = (FIRST_PASSING, 3, FORMAT)
 """The formats that are read; the trials of those before 4 have no `skills`."""
 
 FILE_NAME = "summary.json"
-
-MAJORITY_CLASS = "majority class"
-"""The reference of a summary that names none: that of a classifier."""
 
 SUBSPACE_KEYS = ("method", "groups", "projection", "scale")
 """Fields of `Summary.subspace` that the JSON form has as keys of their own."""
@@ -198,7 +197,8 @@ class Summary:
     @property
     def scored_trials(self) -> list[TrialResult]:
         """The trials with their scores by the criterion as their `metric`."""
-        return scored(self.trials, self.criterion)
+        floor = collapse_floor(self.majority, self.reference)
+        return scored(self.trials, self.criterion, floor)
 
     @property
     def ordered_trials(self) -> list[TrialResult]:

@@ -80,6 +80,33 @@ def test_it_ends_early_beyond_the_ladder(family: str, status: str) -> None:
     assert 6 <= len(results) < 20
 
 
+@pytest.mark.parametrize("crossing", [13_833, None])
+def test_it_looks_at_the_end_before_it_says_that_d90_is_beyond(crossing: int | None) -> None:
+    """A curve that is flat over four decades and then rises: none that the prior expects."""
+
+    def run(trial: Trial) -> TrialResult:
+        if trial.d is None:
+            return TrialResult(trial, "ok", 1.0)
+        rise = 0.54 / (1 + (9000 / trial.d) ** 4) if crossing else 0.0
+        return TrialResult(trial, "ok", 0.36 + 0.02 * math.log10(trial.d) + rise)
+
+    protocol = AdaptiveProtocol(min_dim=1, max_dim=30_000)
+    protocol = protocol.for_task(majority=0.35, evaluation_size=500)
+    results: list[TrialResult] = []
+    while trials := protocol.next_trials(results):
+        results += map(run, trials)
+    posterior = protocol.posterior(results)
+    assert posterior is not None
+    tried = [result.trial.d for result in results if result.trial.d is not None]
+    if crossing is None:
+        assert posterior.answer.status == "above-maximum"
+        assert tried[-1] == 30_000 and max(tried[:-1]) < 30_000
+        assert protocol.proposals(results[:-1])[0].reduction is None
+    else:
+        assert 30_000 in tried
+        assert posterior.answer.median == pytest.approx(crossing, rel=0.15)
+
+
 def test_any_prefix_is_replayed(world: World, results: list[TrialResult]) -> None:
     for count in (0, 1, 2, 5, len(results) - 1):
         assert protocol_of(world).next_trials(results[:count])[0] == results[count].trial
@@ -111,11 +138,12 @@ def test_each_proposal_has_the_fraction_of_the_variance_that_it_takes_away(
     t = posterior.log_d90 - posterior.log_d90.mean()
     covariance = (mean - mean.mean(axis=1, keepdims=True)) @ t / len(t)
     explained = covariance**2 / ((mean.var(axis=1) + noise) * t.var())
+    assert proposal.reduction is not None
     assert 0 < proposal.reduction <= explained.max() + 1e-12
     assert np.abs(explained - proposal.reduction).min() < 1e-12
 
-    several = protocol_of(world, batch=4).proposals(results[:2])
-    assert all(p.reduction > 0 for p in several) and sum(p.reduction for p in several) < 1
+    several = [p.reduction or 0 for p in protocol_of(world, batch=4).proposals(results[:2])]
+    assert all(reduction > 0 for reduction in several) and sum(several) < 1
     assert protocol.proposals(results[:1]) == protocol.proposals(results) == []
 
 

@@ -62,13 +62,17 @@ def why_next(name: str, proposals: Sequence[Proposal], *, is_wide: bool) -> str:
     'next: d = 464 at 0.008, -31% variance (1 more)'
     >>> why_next("d90", proposals[1:], is_wide=False)
     'next: repeat of the baseline at 0.0001, -2% variance'
+    >>> why_next("d90", [Proposal(Trial(100000, 0.008, 4), None)], is_wide=True)
+    'next: d = 100,000 at 0.008: d90 seems to lie beyond'
     """
     if not proposals:
         return ""
     (trial, reduction), *others = proposals
     what = f"d = {trial.d:,}" if trial.d is not None else "repeat of the baseline"
     why = (
-        f": expected to take away {reduction:.0%} of the variance of ln {name}"
+        ": d90 seems to lie beyond"
+        if reduction is None
+        else f": expected to take away {reduction:.0%} of the variance of ln {name}"
         if is_wide
         else f", -{reduction:.0%} variance"
     )

@@ -150,8 +150,8 @@ class StudyProgress(SweepCallback, LiveDisplay):
         with self._lock:
             self._running.pop(result.trial, None)
         self._update(study, results)
-        score = study.scored([result])[0].metric
-        metric = "-" if score is None else f"{score:.4f}"
+        (result,) = study.scored([result])
+        metric = "-" if result.metric is None else f"{result.metric:.4f}"
         source = "from another study" if reused else format_seconds(result.seconds)
         reason = f": {result.message}" if result.message else ""
         so_far = f", {d90_so_far(self._name, self._history[-1])}" if self._history else ""

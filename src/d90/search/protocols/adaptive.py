@@ -18,12 +18,12 @@ from d90.search.posterior import (
     Posterior,
     sample_posterior,
 )
-from d90.search.proposals import Proposal, propose
+from d90.search.proposals import Proposal, propose, propose_end
 from d90.search.protocols.base import OF_BEGIN, Protocol, check_range, clip_range
 from d90.search.trial import Trial, TrialResult
 
 SURE = 0.9
-"""Probability that d90 is beyond an end of the ladder at which the search ends."""
+"""Probability that d90 is beyond an end of the ladder at which the search ends, or looks there."""
 
 FEWEST = 4
 """Subspace runs before it may end so."""
@@ -36,7 +36,8 @@ class AdaptiveProtocol(Protocol):
     After the baseline, a Bayesian model (`d90.search.curve_model`) of the metric as a function of
     d and learning rate is conditioned on all runs so far. The search ends when the 95% interval of
     d90 is narrower than `interval_ratio`, when d90 is beyond an end of the ladder with a
-    probability of 0.9, or at `budget` runs. The baseline is repeated where its noise matters most.
+    probability of 0.9 and a run was made at that end, or at `budget` runs. The baseline is repeated
+    where its noise matters most.
 
     The same results give the same proposals, whatever order they ended in. Runs are proposed in
     rounds of `batch`; the next round waits for all of them. Runs that the study has of other
@@ -168,10 +169,12 @@ def _proposed(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> tuple[Propos
     """The runs to make next; none if the search has ended."""
     made = [Trial(run.d, run.learning_rate, run.seed) for run in runs]
     room = min(protocol.batch or protocol.workers, protocol._room(made))
-    if room < 1 or _is_answered(protocol, runs):
+    if room < 1:
         return ()
-    posterior = _posterior(protocol, runs)
-    return tuple(propose(posterior, runs, room, first_seed=protocol.seeds[0]))
+    posterior, seed = _posterior(protocol, runs), protocol.seeds[0]
+    if _is_answered(protocol, runs):
+        return tuple(propose_end(posterior, runs, sure=SURE, first_seed=seed))
+    return tuple(propose(posterior, runs, room, first_seed=seed))
 
 
 def _is_answered(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> bool:
