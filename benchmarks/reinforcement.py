@@ -291,7 +291,10 @@ def smallest_that_passes(coded: Sequence[Coded], threshold: float) -> tuple[str,
 
 
 def draw(summaries: Mapping[str, Summary]) -> Figure:
-    """The score against d by each method: trials, the posterior's median and its band."""
+    """The score against d by each method: trials, the posterior's median and its band.
+
+    Trials that count as collapsed are hollow.
+    """
     figure = Figure(figsize=(3.3, 2.6), layout="constrained")
     axes = figure.subplots()
     axes.set_xscale("log")
@@ -308,6 +311,16 @@ def draw(summaries: Mapping[str, Summary]) -> Figure:
             markersize=3,
             linestyle="none",
             label=name,
+        )
+        excluded = [r for r in summary.scored_trials if not r.is_valid and r.trial.d]
+        axes.plot(
+            [result.trial.d for result in excluded],
+            [result.metric for result in excluded],
+            marker,
+            color=color,
+            markersize=3,
+            markerfacecolor="none",
+            linestyle="none",
         )
         if summary.band:
             d, low, median, high = zip(*summary.band, strict=True)
