@@ -314,8 +314,8 @@ def draw(summaries: Mapping[str, Summary]) -> Figure:
         )
         excluded = [r for r in summary.scored_trials if not r.is_valid and r.trial.d]
         axes.plot(
-            [result.trial.d for result in excluded],
-            [result.metric for result in excluded],
+            [result.trial.d or 0 for result in excluded],
+            [math.nan if result.metric is None else result.metric for result in excluded],
             marker,
             color=color,
             markersize=3,
