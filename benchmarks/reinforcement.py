@@ -151,13 +151,15 @@ def batch(rng: random.Random, encode: Mapping[str, int]) -> Tensor:
     return torch.tensor([row + [0] * (CONTEXT - len(row)) for row in rows])
 
 
-def pretrain(folder: Path, steps: int = PRETRAINING_STEPS) -> None:
+def pretrain(folder: Path) -> None:
     """Write the pre-trained model to the folder, and print its loss now and then."""
     model, rng = network(), random.Random(0)
     encode = {c: i for i, c in enumerate(CHARACTERS)}
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    for step in range(steps):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=PRETRAINING_STEPS
+    )
+    for step in range(PRETRAINING_STEPS):
         tokens = batch(rng, encode)
         loss = model(
             input_ids=tokens,
@@ -170,9 +172,8 @@ def pretrain(folder: Path, steps: int = PRETRAINING_STEPS) -> None:
         optimizer.step()
         schedule.step()
         if (step + 1) % 500 == 0:
-            print(
-                f"pre-training: step {step + 1:,} of {steps:,}, loss {loss.item():.3f}", flush=True
-            )
+            done = f"step {step + 1:,} of {PRETRAINING_STEPS:,}"
+            print(f"pre-training: {done}, loss {loss.item():.3f}", flush=True)
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
 
@@ -255,22 +256,28 @@ def _rounded(training: Adding, model: Any) -> Iterator[tuple[int, int, float]]:
         yield steps, len(data), training.score(model)
 
 
+def load(folder: Path) -> dict[str, Summary]:
+    """The summaries of the methods that have been measured."""
+    return {
+        name: Summary.load(folder / name)
+        for name in METHODS
+        if (folder / name / FILE_NAME).exists()
+    }
+
+
 def table(folder: Path) -> str:
     """d90 of each method, and the fewest bytes of z whose mean score over the seeds passes."""
     rows: list[tuple[object, ...]] = [
         ("method", "trials", "z = 0", "full", "d90", "bytes of z", "at d", "steps"),
     ]
-    for name in METHODS:
-        if not (folder / name / FILE_NAME).exists():
-            continue
-        summary = Summary.load(folder / name)
+    for name, summary in load(folder).items():
         coded = [row for row in _read(folder / ROUNDED) if row.method == name]
         fewest = smallest_that_passes(coded, summary.threshold or math.inf)
         rows.append(
             (
                 *(name, len(summary.trials), f"{summary.majority:.3f}"),
                 *(f"{summary.full_metric or math.nan:.3f}", wording.cell(summary)),
-                *(fewest or ("none passes", "", "")),
+                *(fewest or ("none passes" if coded else "not measured", "", "")),
             )
         )
     return markdown_table(rows)
@@ -362,11 +369,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "run":
         run(options.folder)
-    found = {
-        name: Summary.load(options.folder / name)
-        for name in METHODS
-        if (options.folder / name / FILE_NAME).exists()
-    }
+    found = load(options.folder)
     atomic_write(options.folder / "curves.svg", plotting.svg(lambda: draw(found)).encode())
     atomic_write(options.folder / "curves.png", plotting.png(lambda: draw(found)))
     print(table(options.folder))

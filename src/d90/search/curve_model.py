@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from d90.search.criteria import Score, score_threshold
 from d90.search.curve import valid_results
-from d90.search.trial import Status, TrialResult
+from d90.search.trial import Status, Trial, TrialResult
 
 Array = NDArray[np.float64]
 
@@ -82,6 +82,11 @@ class Run(NamedTuple):
     seed: int
     status: Status
     metric: float | None
+
+    @property
+    def trial(self) -> Trial:
+        """What was run."""
+        return Trial(self.d, self.learning_rate, self.seed)
 
     @property
     def is_informative(self) -> bool:

@@ -63,7 +63,7 @@ def propose(
     baseline = np.ones(len(model.records.full_rates), dtype=bool)
     allowed = np.append(np.tile(_open_rungs(posterior), len(model.u)), baseline)
     variance_before = max(covariance[0, 0], np.finfo(float).tiny)
-    taken = [Trial(run.d, run.learning_rate, run.seed) for run in runs]
+    taken = [run.trial for run in runs]
     proposals = []
     for _ in range(count):
         variance = np.diag(covariance)[1:] + noise
@@ -90,17 +90,18 @@ def propose_end(
         sure: probability from which on d90 is beyond an end.
     """
     model, answer = posterior.model, posterior.answer
-    tried = np.round(np.exp(model.records.x))
-    if answer.above >= sure and not (tried >= model.dims[-1]).any():
+    tried = [run.d for run in runs if run.d is not None and run.is_informative]
+    if answer.above >= sure and max(tried, default=0) < model.dims[-1]:
         rung = len(model.dims) - 1
-    elif answer.below >= sure and not (tried <= model.dims[0]).any():
+    elif answer.below >= sure and min(tried, default=model.dims[-1]) > model.dims[0]:
         rung = 0
     else:
         return []
     mean, _ = _candidates(posterior, runs)
-    at_rung = mean[: len(model.u) * len(model.dims)].mean(axis=1)[rung :: len(model.dims)]
-    candidate = int(at_rung.argmax()) * len(model.dims) + rung
-    taken = [Trial(run.d, run.learning_rate, run.seed) for run in runs]
+    rates, rungs = len(model.u), len(model.dims)
+    at_rung = mean[: rates * rungs].reshape(rates, rungs, -1)[:, rung].mean(axis=1)
+    candidate = int(at_rung.argmax()) * rungs + rung
+    taken = [run.trial for run in runs]
     return [Proposal(_trial(posterior, candidate, taken, first_seed), None)]
 
 

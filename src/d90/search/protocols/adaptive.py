@@ -167,7 +167,7 @@ class AdaptiveProtocol(Protocol):
 @lru_cache(maxsize=256)
 def _proposed(protocol: AdaptiveProtocol, runs: tuple[Run, ...]) -> tuple[Proposal, ...]:
     """The runs to make next; none if the search has ended."""
-    made = [Trial(run.d, run.learning_rate, run.seed) for run in runs]
+    made = [run.trial for run in runs]
     room = min(protocol.batch or protocol.workers, protocol._room(made))
     if room < 1:
         return ()
